@@ -1,0 +1,211 @@
+package sink
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ManifestName is the file name of the manifest, directly under a recording's directory.
+const ManifestName = "recording.json"
+
+// ManifestVersion is the layout of Manifest this package writes and the only one it reads.
+// It rises with every change that an existing reader could misread.
+const ManifestVersion = 1
+
+// Manifest says what a recording holds and what it lacks: enough for a mixer to line up every
+// stream of a call and for an auditor to see that nothing is missing without a reason.
+// An absent list is an empty one. recording.schema.json describes the same document.
+type Manifest struct {
+	Version int            `json:"version"`
+	ID      string         `json:"id"`      // short random id, the suffix of the directory's name
+	Channel string         `json:"channel"` // as joined; the directory holds its escaped form
+	Bot     string         `json:"bot"`     // name of the bot that recorded
+	State   RecordingState `json:"state"`
+	Failure string         `json:"failure,omitempty"` // why, when State is failed
+
+	Started Instant  `json:"started"`
+	Updated Instant  `json:"updated"` // when this manifest was written
+	Ended   *Instant `json:"ended,omitempty"`
+
+	Peers   []*ManifestPeer   `json:"peers,omitempty"`
+	Streams []*ManifestStream `json:"streams,omitempty"`
+}
+
+// RecordingState is where a recording is in its life.
+type RecordingState string
+
+// The states of a recording. Only StateRecording is ever left again.
+const (
+	StateRecording RecordingState = "recording" // files are open, or were when the process died
+	StateComplete  RecordingState = "complete"  // closed by the process that opened it
+	StateRecovered RecordingState = "recovered" // closed by repair after a crash
+	StateFailed    RecordingState = "failed"    // could not be recorded or repaired, see Failure
+)
+
+// Reason is why media is missing from a file. The set is closed: it labels metrics too.
+type Reason string
+
+// The reasons for a gap.
+const (
+	ReasonLoss         Reason = "loss"          // the network lost it and nothing brought it back
+	ReasonMute         Reason = "mute/dtx"      // the sender sent nothing: muted, or silence suppressed
+	ReasonReconnect    Reason = "reconnect"     // the connection to the peer was down
+	ReasonKeyFrameWait Reason = "keyframe_wait" // undecodable until the next key frame
+	ReasonDisk         Reason = "disk"          // could not be written, or did not fit in the queue
+	ReasonRestart      Reason = "restart"       // the recorder itself was down
+)
+
+// Reasons lists every Reason, for metrics that show all of them from the start.
+var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
+
+// ManifestPeer is a remote member that was present. Metadata is what it chose to say of itself.
+type ManifestPeer struct {
+	ID       string          `json:"id"`
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+	Joined   Instant         `json:"joined"`
+	Left     *Instant        `json:"left,omitempty"`
+}
+
+// ManifestStream is one stream. Every file under it shares its clock: PTS 0 is Started.
+type ManifestStream struct {
+	ID         string               `json:"id"`
+	PeerID     string               `json:"peer_id"` // the peer that began it; Reconnects tells of later ones
+	Dir        string               `json:"dir"`     // relative to the recording, slash-separated
+	Metadata   json.RawMessage      `json:"metadata,omitempty"`
+	Started    Instant              `json:"started"`
+	Ended      *Instant             `json:"ended,omitempty"`
+	EndReason  string               `json:"end_reason,omitempty"`
+	Tracks     []*ManifestTrack     `json:"tracks,omitempty"`
+	Reconnects []*ManifestReconnect `json:"reconnects,omitempty"`
+}
+
+// ManifestReconnect is one outage of a stream that came back into the same files.
+type ManifestReconnect struct {
+	Reason  Reason   `json:"reason"` // reconnect or restart
+	Lost    Instant  `json:"lost"`
+	Resumed *Instant `json:"resumed,omitempty"`
+	PeerID  string   `json:"peer_id,omitempty"` // the peer it came back as
+}
+
+// ManifestTrack is one track and the parts that hold its media in order.
+type ManifestTrack struct {
+	ID       string          `json:"id"`
+	Kind     string          `json:"kind"` // audio or video
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+
+	// Start is absent until the track's first packet. A track that never yields anything
+	// decodable is listed all the same.
+	Start *TrackStart `json:"start,omitempty"`
+
+	Expected     Seconds `json:"expected_seconds"` // what should be there, from Start to the end
+	Recorded     Seconds `json:"recorded_seconds"` // what is there as it was sent, fills not counted
+	Completeness float64 `json:"completeness"`     // Recorded/Expected, 0 to 1; see Completeness
+
+	Parts       []*ManifestPart       `json:"parts,omitempty"`
+	Gaps        []*ManifestGap        `json:"gaps,omitempty"`
+	Resolutions []*ManifestResolution `json:"resolutions,omitempty"` // video: one entry at the start and per change
+	Ledger      Ledger                `json:"ledger"`
+}
+
+// TrackStart ties a track to wall clock.
+type TrackStart struct {
+	At       Instant `json:"at"`                  // wall clock of the first sample, by our clock
+	Position Seconds `json:"position_seconds"`    // the same on the stream's clock
+	Error    Seconds `json:"error_bound_seconds"` // At is right within ± this
+	Source   string  `json:"source"`              // sender_report or arrival
+	Drift    float64 `json:"drift_ppm,omitempty"` // sender's clock against ours, absorbed by slewing
+}
+
+// The values of TrackStart.Source.
+const (
+	StartFromSenderReport = "sender_report"
+	StartFromArrival      = "arrival"
+)
+
+// ManifestPart is one media file.
+type ManifestPart struct {
+	File      string  `json:"file"`       // relative to the recording, slash-separated
+	Codec     string  `json:"codec"`      // opus, vp8, vp9, av1 or h264
+	ClockRate uint32  `json:"clock_rate"` // of the PTS fields, in Hz
+	Channels  uint8   `json:"channels,omitempty"`
+	Width     int     `json:"width,omitempty"` // as in the file's header
+	Height    int     `json:"height,omitempty"`
+	Size      int64   `json:"size"`
+	Duration  Seconds `json:"duration_seconds"`     // from the stream's t = 0 to the end of the last frame
+	Frames    int64   `json:"frames"`               // audio: packets, fills included
+	KeyFrames int64   `json:"key_frames,omitempty"` // video
+	FirstPTS  int64   `json:"first_pts"`
+	LastPTS   int64   `json:"last_pts"`
+	HeldFirst bool    `json:"held_first,omitempty"` // the first key frame stands a second time at PTS 0, to keep players in sync
+	Final     bool    `json:"final"`                // closed: Size, the counts and SHA256 hold
+	SHA256    string  `json:"sha256,omitempty"`     // lower-case hex, once final
+	Recovered bool    `json:"recovered,omitempty"`  // closed by repair
+	Error     string  `json:"error,omitempty"`      // why writing ended early
+}
+
+// ManifestGap is a stretch of the stream's clock for which a track has no media as sent.
+type ManifestGap struct {
+	Reason   Reason  `json:"reason"`
+	Start    Seconds `json:"start_seconds"`
+	Duration Seconds `json:"duration_seconds"`
+	Packets  int64   `json:"packets,omitempty"` // known to be lost in it
+	Fill     string  `json:"fill,omitempty"`    // what stands in the file instead; empty: the PTS jumps
+}
+
+// The values of ManifestGap.Fill.
+const (
+	FillConcealment = "concealment" // empty Opus frames: the decoder conceals
+	FillFEC         = "fec"         // the next packet's in-band FEC
+	FillSilence     = "silence"     // encoded silence
+)
+
+// ManifestResolution is the picture size from PTS on, in the named part.
+type ManifestResolution struct {
+	File   string `json:"file"`
+	PTS    int64  `json:"pts"`
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
+}
+
+// Ledger accounts for every packet and frame of a track. Each packet the sender is known to have
+// sent is counted once, in Received or in Lost; the other counters say how it fared.
+type Ledger struct {
+	Received  uint64 `json:"packets_received"`
+	Bytes     uint64 `json:"bytes_received"`
+	Duplicate uint64 `json:"packets_duplicate"`
+	Reordered uint64 `json:"packets_reordered"` // late but inside the window, put back in place
+	Late      uint64 `json:"packets_late"`      // behind the window, dropped
+	Malformed uint64 `json:"packets_malformed"`
+	Overflow  uint64 `json:"packets_overflow"` // did not fit a bounded queue
+	Recovered uint64 `json:"packets_recovered_nack"`
+	RED       uint64 `json:"packets_recovered_red"` // bit-exact from redundancy
+	Concealed uint64 `json:"packets_concealed"`     // stand-ins in the file: FEC or concealment
+	Lost      uint64 `json:"packets_lost"`
+
+	FramesWritten uint64 `json:"frames_written"`
+	FramesDropped uint64 `json:"frames_dropped"` // whole or partial, undecodable or unwritable
+	BytesWritten  uint64 `json:"bytes_written"`
+
+	NACKs uint64 `json:"nacks_sent"` // sequence numbers asked for, repeats included
+	PLIs  uint64 `json:"plis_sent"`
+	FIRs  uint64 `json:"firs_sent"`
+}
+
+// Instant is a moment on two clocks. UTC is written as RFC 3339 with nanoseconds; MonotonicMS is
+// the time since the recording started by a clock that no one sets, so differences of it hold
+// across steps of the wall clock. A recording continued after a restart goes on from wall clock.
+type Instant struct {
+	UTC         time.Time
+	MonotonicMS int64
+}
+
+// Seconds is a duration, written to JSON as a decimal number of seconds without rounding.
+type Seconds time.Duration
+
+// Completeness is recorded/expected within 0 to 1, and 1 when nothing was expected.
+func Completeness(recorded, expected Seconds) float64 {
+	if expected <= 0 {
+		return 1
+	}
+	return min(max(float64(recorded)/float64(expected), 0), 1)
+}

@@ -1,0 +1,110 @@
+// One member of a channel, driven from Go. Everything goes through the
+// official SDK's public surface.
+'use strict';
+
+const streams = {}; // name → MediaStream
+const events = [];  // what the SDK told us, in order
+let peer = null;
+
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+async function until(condition, ms) {
+  for (const end = performance.now() + ms; performance.now() < end; await sleep(20)) {
+    if (await condition()) return true;
+  }
+  throw new Error('not true within ' + ms + ' ms: ' + condition);
+}
+
+// join({url, apiKey | token, channel})
+async function join({url, apiKey, token, channel}) {
+  peer = new MeteredPeer.MeteredPeer({
+    url, ...(apiKey ? {apiKey} : {tokenProvider: async () => token}),
+  });
+  peer.on('data', e => events.push({event: 'data', kind: e.kind, data: e.data, from: e.senderPeerId}));
+  peer.on('state-change', e => events.push({event: 'session', to: e.to}));
+  peer.on('peer-joined', ({peer: remote}) => {
+    events.push({event: 'joined', peer: remote.id});
+    for (const name of ['state-change', 'stream-added', 'stream-removed', 'negotiation-error', 'connection-reset'])
+      remote.on(name, e => events.push({event: name, peer: remote.id, to: e && e.to, err: e && e.err && String(e.err)}));
+    remote.on('data-channel', ({channel}) => {
+      channel.binaryType = 'arraybuffer';
+      channel.onmessage = m => channel.send(m.data); // echo
+    });
+  });
+  peer.on('peer-left', ({peer: remote}) => events.push({event: 'left', peer: remote.id}));
+  await peer.join(channel);
+  return peer.peerId;
+}
+
+async function leave() { await peer.close(); }
+
+function add(name, stream, metadata) {
+  streams[name] = stream;
+  peer.addStream(stream, metadata);
+  return stream.id;
+}
+
+// camera: Chromium's fake device, moving picture and beeps.
+async function addCamera(name = 'camera', video = {width: 640, height: 480, frameRate: 30}) {
+  return add(name, await navigator.mediaDevices.getUserMedia({video, audio: true}), {role: name});
+}
+
+// A canvas of one colour per frame and a WebAudio tone: known contents.
+// With flash on, a white frame and a beep mark the same instant once a second.
+function addDrawn(name, {width = 320, height = 240, fps = 30, audio = true, metadata = {role: name}} = {}) {
+  const canvas = Object.assign(document.createElement('canvas'), {width, height});
+  const g = canvas.getContext('2d');
+  let n = 0;
+  const stream = canvas.captureStream(fps);
+  const timer = setInterval(() => {
+    g.fillStyle = `hsl(${(n * 7) % 360} 80% 40%)`;
+    g.fillRect(0, 0, canvas.width, canvas.height);
+    g.fillStyle = '#fff';
+    g.fillRect((n * 5) % canvas.width, 20, 40, 40);
+    n++;
+  }, 1000 / fps);
+  stream.stopDrawing = () => clearInterval(timer);
+  stream.canvas = canvas;
+  if (audio) {
+    const ctx = new AudioContext();
+    const tone = new OscillatorNode(ctx, {frequency: 440});
+    const out = ctx.createMediaStreamDestination();
+    tone.connect(out);
+    tone.start();
+    stream.addTrack(out.stream.getAudioTracks()[0]);
+  }
+  return add(name, stream, metadata);
+}
+
+function remove(name) { peer.removeStream(streams[name]); }
+
+function remote(id) {
+  const all = peer.remotePeers;
+  return id ? all.find(r => r.id === id) : all[0];
+}
+
+// What this browser's own statistics say it has sent to a remote peer.
+async function sent(id) {
+  const r = remote(id);
+  const totals = {frames: 0, keyFrames: 0, audioPackets: 0, bytes: 0, nacks: 0, plis: 0, width: 0, height: 0, codec: '', audioCodec: ''};
+  if (!r || !r.pc) return totals;
+  const report = await r.pc.getStats();
+  report.forEach(s => {
+    if (s.type !== 'outbound-rtp') return;
+    totals.bytes += s.bytesSent;
+    const codec = s.codecId && report.get(s.codecId);
+    if (s.kind === 'video') {
+      totals.frames += s.framesSent || 0;
+      totals.keyFrames += s.keyFramesEncoded || 0;
+      totals.nacks += s.nackCount || 0;
+      totals.plis += s.pliCount || 0;
+      totals.width = s.frameWidth || 0;
+      totals.height = s.frameHeight || 0;
+      totals.codec = codec ? codec.mimeType : '';
+    } else {
+      totals.audioPackets += s.packetsSent || 0;
+      totals.audioCodec = codec ? codec.mimeType : '';
+    }
+  });
+  return totals;
+}

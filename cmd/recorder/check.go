@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+func newCheckCommand() *cobra.Command {
+	var path string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check a configuration without connecting to anything",
+		Long: `check reads a configuration, lays the environment over it as run would, and names everything
+that is wrong with it, by line and key. It connects to nothing and writes nothing.
+
+Exit codes: 0 the configuration is good, 2 it is not.`,
+		Example: `  recorder check --config config.yaml
+  recorder check --config config.yaml --json | jq -r '.faults[].key'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(path)
+			if asJSON {
+				if err := printCheck(cmd.OutOrStdout(), err); err != nil {
+					return err
+				}
+			} else if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: good: channels %d, recordings %s\n", path, len(cfg.Channels), cfg.Recordings.Dir)
+			}
+			if err != nil {
+				return &usageError{err}
+			}
+			return nil
+		},
+	}
+	addConfigFlag(cmd, &path)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	return cmd
+}
+
+// addConfigFlag adds the flag that all commands with a configuration share.
+func addConfigFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "config", "c", "config.yaml", "the configuration `file`")
+}
+
+// printCheck prints what loadConfig returned.
+func printCheck(w io.Writer, err error) error {
+	result := struct {
+		OK     bool    `json:"ok"`
+		Faults []Fault `json:"faults"`
+	}{OK: err == nil, Faults: []Fault{}}
+	if bad := (*ConfigError)(nil); errors.As(err, &bad) {
+		result.Faults = bad.Faults
+	} else if err != nil {
+		result.Faults = []Fault{{Message: err.Error()}}
+	}
+	return printJSON(w, result)
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is config.yaml. The comments of its fields are the manual; config.yaml repeats them for its readers.
+//
+// A key that is not here is an error. Any key that holds one value can be set from the environment instead, which wins
+// over the file: RECORDER_ and the path of the key in capitals, so RECORDER_SIGNALING_API_KEY is signaling.api_key.
+// Durations carry their unit (500ms, 10s, 2m).
+type Config struct {
+	Signaling  SignalingConfig  `mapstructure:"signaling"`
+	Bot        BotConfig        `mapstructure:"bot"`
+	HTTP       HTTPConfig       `mapstructure:"http"`
+	Recordings RecordingsConfig `mapstructure:"recordings"`
+	WebRTC     WebRTCConfig     `mapstructure:"webrtc"`
+	Log        LogConfig        `mapstructure:"log"`
+
+	// How long a stop may take, from the first SIGTERM or SIGINT until every file is final. What is not done by then
+	// is left for the next start. 1s to 5m.
+	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+
+	// The channels to record, each by a bot with a connection of its own. At least one; no name twice.
+	Channels []ChannelConfig `mapstructure:"channels"`
+}
+
+// SignalingConfig says where the service is and who we are: exactly one of api_key, secret_key and token_url, each of
+// which can be kept in a file of its own (api_key_file, secret_key.secret_file, token_url_file).
+type SignalingConfig struct {
+	// The service: wss://host[:port], no path. ws:// is accepted for localhost, 127.0.0.1 and ::1 only, because the
+	// credential travels in the address.
+	URL string `mapstructure:"url"`
+
+	// A publishable key, pk_live_… It must have the send permission, or nobody will send the bot any media. The
+	// service gives the bot a new peer id on every connection and shows no metadata of it.
+	APIKey     string `mapstructure:"api_key"`
+	APIKeyFile string `mapstructure:"api_key_file"`
+
+	// A secret key: the bot mints short-lived tokens of its own with it.
+	SecretKey SecretKeyConfig `mapstructure:"secret_key"`
+
+	// An address that answers {"token": "…"}. It is asked on every connect. https, or http for loopback.
+	TokenURL     string `mapstructure:"token_url"`
+	TokenURLFile string `mapstructure:"token_url_file"`
+}
+
+// SecretKeyConfig is one secret key of the account.
+type SecretKeyConfig struct {
+	// The key's id, sk_id_…
+	ID string `mapstructure:"id"`
+	// The key itself, sk_secret_…
+	Secret     string `mapstructure:"secret"`
+	SecretFile string `mapstructure:"secret_file"`
+}
+
+// BotConfig is how the bot appears to the members of a channel.
+type BotConfig struct {
+	// With secret_key the bot's peer id is this name and a suffix that stays the same for the life of the process.
+	// 1 to 64 printable ASCII characters without a space.
+	Name string `mapstructure:"name"`
+	// What the members see as the bot's metadata, with secret_key. A map of at most 4 KB as JSON.
+	Metadata map[string]any `mapstructure:"metadata"`
+}
+
+// HTTPConfig is the server of /metrics, /healthz and /readyz.
+type HTTPConfig struct {
+	// host:port. Nothing on it asks for a password: keep it on loopback or inside a private network.
+	Listen string `mapstructure:"listen"`
+}
+
+// RecordingsConfig is where and how files are written.
+type RecordingsConfig struct {
+	// The directory of all recordings; made if it does not exist.
+	Dir string `mapstructure:"dir"`
+	// How often open files are forced to the disk: what a power cut can cost. 100ms to 1m.
+	SyncInterval time.Duration `mapstructure:"sync_interval"`
+	// How long a missing packet is waited for before it counts as lost. 0s to 10s.
+	ReorderWindow time.Duration `mapstructure:"reorder_window"`
+}
+
+// WebRTCConfig is how media reaches the bot.
+type WebRTCConfig struct {
+	// STUN and TURN servers, used besides those the service names. At most 16.
+	ICEServers []ICEServerConfig `mapstructure:"ice_servers"`
+}
+
+// ICEServerConfig is one STUN or TURN server.
+type ICEServerConfig struct {
+	// stun:host:port, turn:host:port?transport=udp, turns:…; at most 512 characters each.
+	URLs []string `mapstructure:"urls"`
+	// Needed by turn and turns; at most 1024 characters each.
+	Username   string `mapstructure:"username"`
+	Credential string `mapstructure:"credential"`
+}
+
+// LogConfig is what the recorder writes to standard error.
+type LogConfig struct {
+	// debug, info, warn or error.
+	Level slog.Level `mapstructure:"level"`
+	// text or json.
+	Format string `mapstructure:"format"`
+}
+
+// ChannelConfig is one channel to record.
+type ChannelConfig struct {
+	// The channel's name: 1 to 256 characters, none of them a control character; not one of the service's own
+	// (_metered/, _internal/, _system/).
+	Name string `mapstructure:"name"`
+	// How long the files of a stream stay open after it went away, so that they continue when it comes back.
+	// 0s to 10m.
+	ReconnectWindow time.Duration `mapstructure:"reconnect_window"`
+}
+
+// defaultReconnectWindow stands where a channel says nothing.
+const defaultReconnectWindow = time.Minute
+
+// defaultConfig is what holds where neither the file nor the environment says anything.
+func defaultConfig() Config {
+	return Config{
+		Signaling: SignalingConfig{URL: "wss://rms.metered.ca"},
+		Bot: BotConfig{
+			Name:     "recorder",
+			Metadata: map[string]any{"name": "Recorder", "role": "recorder"},
+		},
+		HTTP: HTTPConfig{Listen: "127.0.0.1:9464"},
+		Recordings: RecordingsConfig{
+			Dir:           "./recordings",
+			SyncInterval:  time.Second,
+			ReorderWindow: 2 * time.Second,
+		},
+		Log:             LogConfig{Level: slog.LevelInfo, Format: "text"},
+		ShutdownTimeout: 10 * time.Second,
+	}
+}

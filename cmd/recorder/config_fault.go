@@ -1,0 +1,79 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing wrong with the configuration.
+type Fault struct {
+	Key     string `json:"key,omitempty"`  // empty if the file as a whole is at fault
+	Line    int    `json:"line,omitempty"` // in the file; 0 if the key does not stand there
+	Env     string `json:"env,omitempty"`  // the variable that set the key, if one did
+	Message string `json:"message"`
+}
+
+// ConfigError is everything wrong with one configuration, in the order of the file. No value of a credential is in it.
+type ConfigError struct {
+	Path   string
+	Faults []Fault
+}
+
+// Error puts each fault on a line of its own, the way compilers do.
+func (e *ConfigError) Error() string {
+	var b strings.Builder
+	for i, f := range e.Faults {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(e.Path)
+		if f.Line > 0 {
+			fmt.Fprintf(&b, ":%d", f.Line)
+		}
+		if f.Key != "" {
+			fmt.Fprintf(&b, ": %s", f.Key)
+		}
+		if f.Env != "" {
+			fmt.Fprintf(&b, " (from %s)", f.Env)
+		}
+		fmt.Fprintf(&b, ": %s", f.Message)
+	}
+	return b.String()
+}
+
+// fault notes what is wrong with a key, unless it follows from an earlier fault: of the key itself, of one around it, or of the
+// file that the key should have come from.
+func (l *loader) fault(key, format string, args ...any) {
+	for outer := key; outer != ""; outer = parent(outer) {
+		if slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == outer || f.Key == outer+"_file" }) {
+			return
+		}
+	}
+	f := Fault{Key: key, Env: l.env[key], Message: fmt.Sprintf(format, args...)}
+	if f.Env == "" {
+		f.Line = l.lineOf(key)
+	}
+	l.faults = append(l.faults, f)
+}
+
+// lineOf returns the line of a key or, if the file does not have it, of the nearest key around it.
+func (l *loader) lineOf(key string) int {
+	for ; key != ""; key = parent(key) {
+		if line, ok := l.lines[key]; ok {
+			return line
+		}
+	}
+	return 0
+}
+
+// parent returns the key around key: channels of channels[0], channels[0] of channels[0].name.
+func parent(key string) string {
+	return key[:max(strings.LastIndexAny(key, ".["), 0)]
+}
+
+func (l *loader) error() *ConfigError {
+	slices.SortStableFunc(l.faults, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
+	return &ConfigError{Path: l.path, Faults: l.faults}
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	envPrefix = "RECORDER"
+	// maxFileSize bounds the configuration and the files it names: whoever points us at /dev/zero gets an error.
+	maxFileSize = 1 << 20
+)
+
+// loadConfig reads the file at path, lays the environment over it and checks everything. Its error, when the file could be
+// read at all, is a *ConfigError that holds every fault. It connects to nothing; of the files that the configuration
+// names it reads those with credentials.
+func loadConfig(path string) (*Config, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	l := newLoader(path)
+	cfg := defaultConfig()
+	if l.decode(text, &cfg) {
+		l.check(&cfg)
+	}
+	if len(l.faults) > 0 {
+		return nil, l.error()
+	}
+	return &cfg, nil
+}
+
+// loader gathers the faults of one configuration.
+type loader struct {
+	path   string
+	lines  map[string]int            // of each key that the file has
+	env    map[string]string         // the variable of each key that the environment sets
+	maps   map[string]map[string]any // the free-form maps of the file, spelled as there
+	faults []Fault
+}
+
+func newLoader(path string) *loader {
+	return &loader{path: path, lines: map[string]int{}, env: map[string]string{}, maps: map[string]map[string]any{}}
+}
+
+// decode lays the file and the environment over cfg. It reports whether text is YAML at all.
+func (l *loader) decode(text []byte, cfg *Config) bool {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		l.fault("", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return false
+	}
+	if len(doc.Content) > 0 && doc.Content[0].Kind != yaml.MappingNode {
+		l.fault("", "want a map of keys")
+		return false
+	}
+	v := viper.New()
+	v.SetConfigType("yaml")
+	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
+		l.fault("", "%s", strings.TrimPrefix(errors.Unwrap(err).Error(), "yaml: "))
+		return false
+	}
+	// Before viper's own decoding, whose UnmarshalExact does not see unknown keys that hold nothing or an empty map.
+	for _, root := range doc.Content {
+		l.walk(root, reflect.TypeFor[Config](), "")
+	}
+	l.bindEnv(v, reflect.TypeFor[Config](), "")
+	l.decodeFaults(v.Unmarshal(cfg, func(c *mapstructure.DecoderConfig) {
+		c.WeaklyTypedInput = false // or 5 would be a duration, of 5 ns, and true a channel's name
+		c.DecodeHook = decodeScalar
+	}))
+	if metadata, ok := l.maps["bot.metadata"]; ok {
+		cfg.Bot.Metadata = metadata // viper has turned the keys of its copy into lower case and mixed it with the default
+	}
+	return true
+}
+
+// walk notes the line of every key below node and complains of what has no place in typ.
+func (l *loader) walk(node *yaml.Node, typ reflect.Type, path string) {
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if node.Tag == "!!null" {
+		return // as if the key were not there
+	}
+	switch typ.Kind() {
+	case reflect.Struct:
+		if node.Kind != yaml.MappingNode {
+			l.fault(path, "want a map of %s", strings.Join(keysOf(typ), ", "))
+			return
+		}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			l.walkKey(node.Content[i], node.Content[i+1], typ, path)
+		}
+	case reflect.Slice:
+		if node.Kind != yaml.SequenceNode {
+			l.fault(path, "want a list")
+			return
+		}
+		for i, item := range node.Content {
+			child := fmt.Sprintf("%s[%d]", path, i)
+			l.lines[child] = item.Line
+			l.walk(item, typ.Elem(), child)
+		}
+	case reflect.Map:
+		var m map[string]any
+		if err := node.Decode(&m); err != nil {
+			l.fault(path, "want a map whose keys are strings")
+		}
+		l.maps[path] = m
+	default:
+		if node.Kind != yaml.ScalarNode {
+			l.fault(path, "want a single value")
+		}
+	}
+}
+
+func (l *loader) walkKey(key, value *yaml.Node, typ reflect.Type, path string) {
+	if key.Tag == "!!merge" {
+		l.walk(value, typ, path)
+		return
+	}
+	child := join(path, key.Value)
+	l.lines[child] = key.Line
+	field, ok := fieldOf(typ, key.Value)
+	if !ok {
+		l.fault(child, "unknown key (known here: %s)", strings.Join(keysOf(typ), ", "))
+		return
+	}
+	l.walk(value, field.Type, child)
+}
+
+// bindEnv tells viper of the variable of every key that holds one value. AutomaticEnv would not do: Unmarshal asks it
+// only for the keys that the file has anyway.
+func (l *loader) bindEnv(v *viper.Viper, typ reflect.Type, path string) {
+	for _, key := range keysOf(typ) {
+		field, _ := fieldOf(typ, key)
+		child := join(path, key)
+		switch field.Type.Kind() {
+		case reflect.Struct:
+			l.bindEnv(v, field.Type, child)
+		case reflect.Slice, reflect.Map:
+		default:
+			name := envName(child)
+			if os.Getenv(name) != "" {
+				l.env[child] = name
+			}
+			_ = v.BindEnv(child, name) // fails only without a key
+		}
+	}
+}
+
+// decodeScalar reads the values that are written as text: durations, levels, and what the environment holds.
+func decodeScalar(from, to reflect.Type, data any) (any, error) {
+	switch {
+	case to == reflect.TypeFor[ChannelConfig]():
+		if m, ok := data.(map[string]any); ok && m["reconnect_window"] == nil {
+			m["reconnect_window"] = defaultReconnectWindow.String()
+		}
+	case to == reflect.TypeFor[time.Duration]():
+		if s, ok := data.(string); ok {
+			if d, err := time.ParseDuration(s); err == nil {
+				return d, nil
+			}
+		}
+		return nil, errors.New("want a duration with its unit, such as 500ms, 10s or 2m")
+	case to == reflect.TypeFor[slog.Level]():
+		var level slog.Level
+		if s, ok := data.(string); ok && slices.Contains([]string{"debug", "info", "warn", "error"}, s) {
+			return level, level.UnmarshalText([]byte(s))
+		}
+		return nil, errors.New("want debug, info, warn or error")
+	case from.Kind() == reflect.String && to.Kind() == reflect.Int:
+		if n, err := strconv.Atoi(data.(string)); err == nil {
+			return n, nil
+		}
+		return nil, errors.New("want a whole number")
+	}
+	return data, nil
+}
+
+// decodeFaults turns what mapstructure found into faults, without the values: one may be a credential.
+func (l *loader) decodeFaults(err error) {
+	switch e := err.(type) {
+	case *mapstructure.DecodeError:
+		var kind *mapstructure.UnconvertibleTypeError
+		if errors.As(e.Unwrap(), &kind) {
+			l.fault(e.Name(), "want %s, got %s", kindName(kind.Expected.Kind()), kindName(reflect.TypeOf(kind.Value).Kind()))
+		} else {
+			l.fault(e.Name(), "%v", e.Unwrap())
+		}
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			l.decodeFaults(err)
+		}
+	case interface{ Unwrap() error }:
+		l.decodeFaults(e.Unwrap())
+	}
+}
+
+func kindName(kind reflect.Kind) string {
+	switch kind {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	default:
+		return "a number"
+	}
+}
+
+func fieldOf(typ reflect.Type, key string) (reflect.StructField, bool) {
+	for i := range typ.NumField() {
+		if f := typ.Field(i); f.Tag.Get("mapstructure") == key {
+			return f, true
+		}
+	}
+	return reflect.StructField{}, false
+}
+
+func keysOf(typ reflect.Type) []string {
+	var keys []string
+	for i := range typ.NumField() {
+		keys = append(keys, typ.Field(i).Tag.Get("mapstructure"))
+	}
+	return keys
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func envName(key string) string {
+	return envPrefix + "_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// readFile reads a small file.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFileSize {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFileSize)
+	}
+	return data, nil
+}

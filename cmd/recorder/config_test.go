@@ -1,0 +1,300 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the messages of testdata/bad/*.yaml to their .txt files")
+
+// TestEveryBadConfigurationIsNamed loads each testdata/bad/*.yaml, one per rule, and compares the whole message.
+func TestEveryBadConfigurationIsNamed(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			_, err := loadConfig(file)
+			if err == nil {
+				t.Fatal("was accepted")
+			}
+			if ce := (*ConfigError)(nil); !errors.As(err, &ce) {
+				t.Fatalf("%T is no *ConfigError: %v", err, err)
+			}
+			golden := strings.TrimSuffix(file, ".yaml") + ".txt"
+			got := strings.ReplaceAll(err.Error(), "testdata/bad/", "") + "\n"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got:\n%swant:\n%s", got, want)
+			}
+			if strings.Contains(got, "TOPSECRET") {
+				t.Error("the message holds a credential")
+			}
+		})
+	}
+}
+
+func TestEmptyKeysTakeTheirDefaults(t *testing.T) {
+	cfg := load(t, "signaling: {api_key: pk_live_x, url: }\nbot:\nlog: {level: }\nchannels: [{name: a}]\n")
+	want := defaultConfig()
+	want.Signaling.APIKey = "pk_live_x"
+	want.Channels = []ChannelConfig{{Name: "a", ReconnectWindow: defaultReconnectWindow}}
+	if !reflect.DeepEqual(*cfg, want) {
+		t.Errorf("got  %+v\nwant %+v", *cfg, want)
+	}
+}
+
+func TestMetadataKeepsItsSpellingAndReplacesTheDefault(t *testing.T) {
+	cfg := load(t, "signaling: {api_key: pk_live_x}\nbot: {metadata: {displayName: Rec, a.b: {C: [1, {D: x}]}}}\nchannels: [{name: a}]\n")
+	want := map[string]any{"displayName": "Rec", "a.b": map[string]any{"C": []any{1, map[string]any{"D": "x"}}}}
+	if !reflect.DeepEqual(cfg.Bot.Metadata, want) {
+		t.Errorf("got %#v", cfg.Bot.Metadata)
+	}
+	if cfg := load(t, "signaling: {api_key: pk_live_x}\nbot: {metadata: {}}\nchannels: [{name: a}]\n"); len(cfg.Bot.Metadata) != 0 {
+		t.Errorf("an empty map left %v", cfg.Bot.Metadata)
+	}
+}
+
+func TestAnchorsAndMergesAreFollowed(t *testing.T) {
+	cfg := load(t, `signaling: {api_key: pk_live_x}
+channels:
+  - &base {name: a, reconnect_window: 5s}
+  - {<<: *base, name: b}
+`)
+	if got := cfg.Channels[1]; got.Name != "b" || got.ReconnectWindow != 5*time.Second {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestHostileChannelNameIsANameLikeAnyOther(t *testing.T) {
+	cfg := load(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: ../../etc/x}]\n")
+	if cfg.Channels[0].Name != "../../etc/x" {
+		t.Errorf("got %q", cfg.Channels[0].Name)
+	}
+}
+
+// TestEnvironmentOverridesEveryScalarKey sets each key that holds one value, of which the file has only a few.
+func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
+	file := "signaling: {url: 'wss://from-file'}\nchannels: [{name: a}]\n"
+	values := map[string]string{
+		"signaling.url":             "ws://localhost:1",
+		"signaling.api_key":         "pk_live_env",
+		"bot.name":                  "env-bot",
+		"http.listen":               "127.0.0.1:1",
+		"recordings.dir":            "/env",
+		"recordings.sync_interval":  "7s",
+		"recordings.reorder_window": "3s",
+		"log.level":                 "warn",
+		"log.format":                "json",
+		"shutdown_timeout":          "9s",
+	}
+	others := map[string]string{ // these exclude api_key, so each has a round of its own
+		"signaling.api_key_file":           secretFile(t, "pk_live_env"),
+		"signaling.secret_key.secret_file": secretFile(t, "sk_secret_env"),
+		"signaling.token_url":              "https://env/token",
+		"signaling.token_url_file":         secretFile(t, "https://env/token"),
+		"signaling.secret_key.secret":      "sk_secret_env",
+		"signaling.secret_key.id":          "sk_id_env",
+	}
+	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {
+		if values[key] == "" && others[key] == "" {
+			t.Errorf("%s is not tried here", key)
+		}
+	}
+
+	for key, value := range values {
+		t.Setenv(envName(key), value)
+	}
+	cfg := load(t, file)
+	for key, want := range values {
+		if got := scalar(cfg, key); got != want {
+			t.Errorf("%s: got %q, want %q", key, got, want)
+		}
+	}
+
+	t.Setenv("RECORDER_SIGNALING_API_KEY", "")
+	for key, value := range others {
+		t.Run(key, func(t *testing.T) {
+			t.Setenv(envName(key), value)
+			if strings.Contains(key, "secret_key") {
+				t.Setenv("RECORDER_SIGNALING_SECRET_KEY_ID", "sk_id_env")
+				if key == "signaling.secret_key.id" {
+					t.Setenv("RECORDER_SIGNALING_SECRET_KEY_SECRET", "sk_secret_env")
+				}
+			}
+			if got := scalar(load(t, file), key); got != value {
+				t.Errorf("got %q, want %q", got, value)
+			}
+		})
+	}
+}
+
+func TestFaultNamesTheVariableItCameFrom(t *testing.T) {
+	t.Setenv("RECORDER_SHUTDOWN_TIMEOUT", "10")
+	t.Setenv("RECORDER_SIGNALING_URL", "ftp://user:TOPSECRET@x")
+	_, err := loadConfig(write(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: a}]\n"))
+	if err == nil {
+		t.Fatal("was accepted")
+	}
+	for _, want := range []string{
+		"shutdown_timeout (from RECORDER_SHUTDOWN_TIMEOUT): want a duration with its unit, such as 500ms, 10s or 2m",
+		"signaling.url (from RECORDER_SIGNALING_URL): scheme \"ftp\"; want wss",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "TOPSECRET") {
+		t.Errorf("the message holds a credential:\n%v", err)
+	}
+}
+
+func TestCredentialsAreReadFromTheirFiles(t *testing.T) {
+	cfg := load(t, "signaling: {secret_key: {id: sk_id_1, secret_file: "+secretFile(t, " sk_secret_1\n")+"}}\nchannels: [{name: a}]\n")
+	if cfg.Signaling.SecretKey.Secret != "sk_secret_1" {
+		t.Errorf("got %q", cfg.Signaling.SecretKey.Secret)
+	}
+}
+
+func TestFileThatCannotBeReadIsNoConfigError(t *testing.T) {
+	_, err := loadConfig(filepath.Join(t.TempDir(), "none.yaml"))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestShippedConfigurationShowsEveryKeyWithItsDefault reads config.yaml as it is, with the key that a user would give, and
+// once more with its commented-out keys in force.
+func TestShippedConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
+	const shipped = "../../config.yaml"
+	t.Setenv("RECORDER_SIGNALING_API_KEY", "pk_live_x")
+	cfg, err := loadConfig(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultConfig()
+	want.Signaling.APIKey = "pk_live_x"
+	want.Channels = []ChannelConfig{{Name: "room-42", ReconnectWindow: defaultReconnectWindow}}
+	want.WebRTC.ICEServers = []ICEServerConfig{}
+	if !reflect.DeepEqual(*cfg, want) {
+		t.Errorf("got  %+v\nwant %+v", *cfg, want)
+	}
+
+	text, err := os.ReadFile(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range allKeys(reflect.TypeFor[Config]()) {
+		if !strings.Contains(string(text), key+":") {
+			t.Errorf("config.yaml does not mention %s", key)
+		}
+	}
+}
+
+func FuzzLoadConfig(f *testing.F) {
+	files, _ := filepath.Glob("testdata/bad/*.yaml")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte("signaling: &x {<<: *x}"))
+	f.Add([]byte("channels: [*y]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := newLoader("fuzz.yaml")
+		cfg := defaultConfig()
+		if !l.decode(text, &cfg) && len(l.faults) == 0 {
+			t.Error("refused without a word")
+		}
+	})
+}
+
+func load(t *testing.T, text string) *Config {
+	t.Helper()
+	cfg, err := loadConfig(write(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func secretFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// scalarKeys returns the path of every key that holds one value.
+func scalarKeys(typ reflect.Type, path string) []string {
+	var keys []string
+	for _, key := range keysOf(typ) {
+		field, _ := fieldOf(typ, key)
+		switch field.Type.Kind() {
+		case reflect.Struct:
+			keys = append(keys, scalarKeys(field.Type, join(path, key))...)
+		case reflect.Slice, reflect.Map:
+		default:
+			keys = append(keys, join(path, key))
+		}
+	}
+	return keys
+}
+
+// allKeys returns the last part of every key, inside lists too.
+func allKeys(typ reflect.Type) []string {
+	var keys []string
+	for _, key := range keysOf(typ) {
+		keys = append(keys, key)
+		field, _ := fieldOf(typ, key)
+		child := field.Type
+		if child.Kind() == reflect.Slice {
+			child = child.Elem()
+		}
+		if child.Kind() == reflect.Struct {
+			keys = append(keys, allKeys(child)...)
+		}
+	}
+	return keys
+}
+
+// scalar returns the value at the path of key, written as in YAML.
+func scalar(cfg *Config, key string) string {
+	v := reflect.ValueOf(*cfg)
+	for part := range strings.SplitSeq(key, ".") {
+		field, _ := fieldOf(v.Type(), part)
+		v = v.FieldByIndex(field.Index)
+	}
+	if s, ok := v.Interface().(interface{ String() string }); ok {
+		return strings.ToLower(s.String())
+	}
+	return v.String()
+}

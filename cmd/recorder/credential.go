@@ -1,0 +1,46 @@
+package main
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+
+	"recorder/internal/signaling"
+)
+
+// processSalt makes the bot's peer ids differ from those of every other process: members that still hold a connection to a
+// bot that was killed would never offer to a new one of the same name.
+type processSalt [16]byte
+
+func newProcessSalt() processSalt {
+	var salt processSalt
+	_, _ = rand.Read(salt[:]) // never fails
+	return salt
+}
+
+// peerID returns the bot's peer id in a channel: name and eight hex digits, the same for the life of the process and another in
+// each channel, because each has a connection of its own.
+func (salt processSalt) peerID(name, channel string) string {
+	mac := hmac.New(sha256.New, salt[:])
+	mac.Write([]byte(channel))
+	return name + "-" + hex.EncodeToString(mac.Sum(nil)[:4])
+}
+
+// newCredential returns the credential that is configured, good for one channel where we can say so.
+func newCredential(cfg SignalingConfig, bot BotConfig, peerID, channel string) (signaling.Credential, error) {
+	switch {
+	case cfg.APIKey != "":
+		return signaling.PublishableKey(cfg.APIKey)
+	case cfg.TokenURL != "":
+		return signaling.TokenURL(cfg.TokenURL, nil)
+	default:
+		return signaling.NewSecretKey(signaling.SecretKeyOptions{
+			ID:           cfg.SecretKey.ID,
+			Secret:       cfg.SecretKey.Secret,
+			PeerID:       peerID,
+			Channels:     []string{channel},
+			PeerMetadata: bot.Metadata,
+		})
+	}
+}

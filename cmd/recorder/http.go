@@ -1,0 +1,103 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// newRegistry returns a registry with what every process tells of itself.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		newBuildInfoMetric(buildInfo()),
+	)
+	return reg
+}
+
+// ChannelStatus is one channel in the body of /readyz.
+type ChannelStatus struct {
+	Channel string `json:"channel"`
+	State   string `json:"state"`           // idle, joining, joined, reconnecting, leaving, closed or failed
+	Peers   int    `json:"peers"`           // other members that the bot has in view
+	Error   string `json:"error,omitempty"` // why it failed, or what keeps media from coming
+}
+
+// Readiness is the body of /readyz.
+type Readiness struct {
+	Ready    bool            `json:"ready"`
+	Reasons  []string        `json:"reasons"` // why not; empty if ready
+	Channels []ChannelStatus `json:"channels"`
+}
+
+// readiness decides whether new work may be sent here. A failed channel does not count: it is shown, but restarting or
+// bypassing the process would cut the others.
+type readiness struct {
+	loaded   atomic.Bool
+	draining atomic.Bool
+	disk     *diskProbe
+	channels func() []ChannelStatus
+}
+
+// report returns the state of now.
+func (r *readiness) report() Readiness {
+	report := Readiness{Reasons: []string{}, Channels: []ChannelStatus{}}
+	if !r.loaded.Load() {
+		report.Reasons = append(report.Reasons, "starting")
+	}
+	if r.draining.Load() {
+		report.Reasons = append(report.Reasons, "draining")
+	}
+	if err := r.disk.Err(time.Now()); err != nil {
+		report.Reasons = append(report.Reasons, fmt.Sprintf("recordings directory: %v", err))
+	}
+	report.Ready = len(report.Reasons) == 0
+	report.Channels = append(report.Channels, r.channels()...)
+	return report
+}
+
+// newHandler serves /metrics, /healthz and /readyz.
+func newHandler(reg *prometheus.Registry, ready *readiness, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		Registry:            reg,
+		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
+		ErrorHandling:       promhttp.ContinueOnError, // a broken collector must not hide the others
+		MaxRequestsInFlight: 4,
+		Timeout:             10 * time.Second,
+	}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n")) // the client has gone if it fails
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		report := ready.report()
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if !report.Ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_ = json.NewEncoder(w).Encode(report) // the client has gone if it fails
+	})
+	return mux
+}
+
+// newHTTPServer returns a server on which a client cannot hold anything for long.
+func newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}

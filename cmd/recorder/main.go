@@ -1,0 +1,103 @@
+// Command recorder joins channels of Metered Realtime Messaging without a browser and writes what their members send to
+// files: Opus to Ogg, VP8, VP9 and AV1 to IVF.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, the same for every command.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it was tried and did not work
+	exitUsage  = 2 // the command line or the configuration is wrong; nothing was tried
+)
+
+func main() {
+	// The first signal ends ctx. It also gives the signals back to the runtime, so that a second one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute runs the command that args name and returns its exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+
+	// What cobra refuses before a command runs is a mistake in the command line.
+	running := false
+	for _, cmd := range root.Commands() {
+		if run := cmd.RunE; run != nil {
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				running = true
+				return run(cmd, args)
+			}
+		}
+	}
+
+	cmd, err := root.ExecuteContextC(ctx)
+	var usage *usageError
+	var faults *ConfigError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errSilent):
+		return exitFailed
+	case !running:
+		fmt.Fprintf(stderr, "recorder: %v\nRun '%s --help' for usage.\n", err, cmd.CommandPath())
+		return exitUsage
+	case errors.As(err, &faults):
+		fmt.Fprintln(stderr, faults) // each names its file, line and key
+		return exitUsage
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "recorder: %v\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(stderr, "recorder: %v\n", err)
+		return exitFailed
+	}
+}
+
+// usageError is a mistake of the user's in what a command was given, exit code 2.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// errSilent ends a command with exit code 1 when its output has said why already.
+var errSilent = errors.New("failed")
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "recorder",
+		Short: "Records channels of Metered Realtime Messaging",
+		Long: `recorder joins channels of Metered Realtime Messaging without a browser and writes
+what their members send to files: Opus to Ogg, VP8, VP9 and AV1 to IVF.
+
+Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is wrong.`,
+		Example: `  recorder demo                        see it work: no account, network or configuration needed
+  recorder check --config config.yaml  find what is wrong with a configuration
+  recorder run --config config.yaml    record until SIGINT or SIGTERM`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.AddCommand(
+		newCheckCommand(),
+		newDevserverCommand(),
+		newHealthcheckCommand(),
+		newVersionCommand(),
+	)
+	return root
+}

@@ -1,0 +1,114 @@
+package container
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// ScanIVF reads an IVF file to its end.
+func ScanIVF(r io.Reader) (info Info, err error) {
+	in := newInput(r)
+	var h [ivfHeaderSize]byte
+	if err := in.full(h[:]); err != nil {
+		return info, headerError(err)
+	}
+	for c, names := range ivfCodecs {
+		if names.fourCC == string(h[8:12]) {
+			info.Codec = c
+		}
+	}
+	rate, scale := binary.LittleEndian.Uint32(h[16:]), binary.LittleEndian.Uint32(h[20:])
+	switch {
+	case string(h[:4]) != "DKIF" || binary.LittleEndian.Uint16(h[4:]) != 0 || h[6] != ivfHeaderSize || h[7] != 0:
+		return info, fmt.Errorf("%w: no IVF header", ErrFormat)
+	case info.Codec == "":
+		return info, fmt.Errorf("%w: IVF of codec %q", ErrFormat, h[8:12])
+	case rate == 0 || scale != 1:
+		return info, fmt.Errorf("%w: IVF time base %d/%d", ErrFormat, scale, rate)
+	}
+	info.ClockRate = rate
+	info.Width = int(binary.LittleEndian.Uint16(h[12:]))
+	info.Height = int(binary.LittleEndian.Uint16(h[14:]))
+	count := binary.LittleEndian.Uint32(h[ivfCountOffset:])
+	info.End = in.pos
+
+	for {
+		var h [ivfFrameHeaderSize]byte
+		if err := in.full(h[:]); ended(err) {
+			break
+		} else if err != nil {
+			return info, err
+		}
+		size, pts := int64(binary.LittleEndian.Uint32(h[:])), int64(binary.LittleEndian.Uint64(h[4:]))
+		if size == 0 || pts < 0 {
+			break // no frame of ours: blocks that a crash left as zeros, or worse
+		}
+		key := KeyFrame(info.Codec, in.peek(size))
+		if err := in.skip(size); ended(err) {
+			break
+		} else if err != nil {
+			return info, err
+		}
+		info.frame(pts, key)
+		info.End = in.pos
+	}
+	if err := in.drain(); err != nil {
+		return info, err
+	}
+	info.TornBytes = in.pos - info.End
+	info.CountFault = count != uint32(info.Frames)
+	info.Duration = ticks(info.LastPTS, info.ClockRate)
+	return info, nil
+}
+
+// frame accounts for one whole video frame.
+func (i *Info) frame(pts int64, key bool) {
+	if i.Frames == 0 {
+		i.FirstPTS = pts
+	} else if pts <= i.LastPTS {
+		i.OutOfOrder++
+	}
+	i.LastPTS = pts
+	i.Frames++
+	if key {
+		i.KeyFrames++
+	}
+}
+
+// RepairIVF cuts the tail behind the last whole frame and sets the frame count.
+func RepairIVF(f File) (Repaired, error) {
+	info, err := ScanIVF(wholeFile(f))
+	if err != nil {
+		return Repaired{}, err
+	}
+	r, err := cutTorn(f, &info)
+	if err != nil || !info.CountFault {
+		return r, err
+	}
+	if err := ivfCount(uint32(info.Frames)).Apply(f); err != nil {
+		return r, fmt.Errorf("set frame count: %w", err)
+	}
+	r.CountFault, r.Changed = false, true
+	return r, nil
+}
+
+// ResumeIVF prepares f for more frames and returns a writer that goes on behind its last whole
+// one. A torn tail is cut; the returned Info says where to append (End) and which PTS to exceed
+// (LastPTS).
+func ResumeIVF(f File) (*IVF, Info, error) {
+	info, err := ScanIVF(wholeFile(f))
+	if err != nil {
+		return nil, Info{}, err
+	}
+	r, err := cutTorn(f, &info)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	v, err := NewIVF(info.Codec, info.Width, info.Height)
+	if err != nil {
+		return nil, Info{}, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	v.frames = uint32(info.Frames)
+	return v, r.Info, nil
+}

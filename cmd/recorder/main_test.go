@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	// What the developer's shell says must not decide what a test sees.
+	for _, pair := range os.Environ() {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, envPrefix+"_") {
+			os.Unsetenv(name)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func TestExitCodeSaysWhoseFaultItIs(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "good.yaml")
+	if err := os.WriteFile(good, []byte("signaling: {api_key: pk_live_x}\nhttp: {listen: '127.0.0.1:1'}\nchannels: [{name: a}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name       string
+		args       []string
+		code       int
+		stdout     string // prefix
+		stderrLine string // prefix of the first line
+	}{
+		{"no command", nil, exitOK, "recorder joins channels", ""},
+		{"help", []string{"check", "--help"}, exitOK, "check reads a configuration", ""},
+		{"version", []string{"version"}, exitOK, "recorder ", ""},
+		{"good configuration", []string{"check", "-c", good}, exitOK, good + ": good: channels 1, recordings ./recordings", ""},
+		{"bad configuration", []string{"check", "-c", "testdata/bad/channels-none.yaml"}, exitUsage, "", "testdata/bad/channels-none.yaml:2: channels: needs at least one channel"},
+		{"no configuration", []string{"check", "-c", "none.yaml"}, exitUsage, "", "recorder: read configuration: open none.yaml: "},
+		{"unknown command", []string{"recrod"}, exitUsage, "", `recorder: unknown command "recrod" for "recorder"`},
+		{"unknown flag", []string{"check", "--fast"}, exitUsage, "", "recorder: unknown flag: --fast"},
+		{"extra argument", []string{"version", "now"}, exitUsage, "", `recorder: unknown command "now" for "recorder version"`},
+		{"bad secret key", []string{"devserver", "--secret-key", "TOPSECRET"}, exitUsage, "", "recorder: --secret-key number 1: want id=secret"},
+		{"address in use or forbidden", []string{"devserver", "--listen", "256.0.0.1:1"}, exitFailed, "", "recorder: devserver: listen tcp: "},
+		{"nothing to check", []string{"healthcheck", "-c", good}, exitFailed, "", `recorder: Get "http://127.0.0.1:1/healthz": `},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := try(t, t.Context(), tt.args...)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			if !strings.HasPrefix(stdout, tt.stdout) || tt.stdout == "" && stdout != "" {
+				t.Errorf("stdout:\n%s\nwant it to begin with %q", stdout, tt.stdout)
+			}
+			if !strings.HasPrefix(stderr, tt.stderrLine) || tt.stderrLine == "" && stderr != "" {
+				t.Errorf("stderr:\n%s\nwant it to begin with %q", stderr, tt.stderrLine)
+			}
+			if strings.Contains(stderr, "TOPSECRET") {
+				t.Error("stderr holds a credential")
+			}
+		})
+	}
+}
+
+func TestCheckPrintsItsFindingsAsJSON(t *testing.T) {
+	code, stdout, _ := try(t, t.Context(), "check", "--json", "-c", "testdata/bad/all-at-once.yaml")
+	if code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+	var result struct {
+		OK     bool
+		Faults []Fault
+	}
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil {
+		t.Fatal(err)
+	}
+	if result.OK || len(result.Faults) < 10 {
+		t.Errorf("got %+v", result)
+	}
+	for _, f := range result.Faults {
+		if f.Key == "" || f.Line == 0 || f.Message == "" {
+			t.Errorf("got %+v", f)
+		}
+	}
+}
+
+func TestEveryCommandHasHelpWithAnExampleAndItsExitCodes(t *testing.T) {
+	for _, cmd := range newRootCommand().Commands() {
+		if cmd.Example == "" {
+			t.Errorf("%s has no example", cmd.Name())
+		}
+		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
+			t.Errorf("%s: short text %q", cmd.Name(), cmd.Short)
+		}
+		if cmd.Name() != "version" && !strings.Contains(cmd.Long, "Exit codes:") {
+			t.Errorf("%s does not tell its exit codes", cmd.Name())
+		}
+	}
+}
+
+func TestDevserverStopsWhenAsked(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code, stdout, stderr := try(t, ctx, "devserver", "--listen", "127.0.0.1:0")
+	if code != exitOK || !strings.Contains(stdout, "ws://127.0.0.1:") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+// try runs the recorder with args, in this process.
+func try(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	code = execute(ctx, args, &out, &err)
+	return code, out.String(), err.String()
+}

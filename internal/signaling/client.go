@@ -1,0 +1,342 @@
+package signaling
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// State is where a [Client] is in its life:
+//
+//	idle → connecting → connected ⇄ reconnecting → closed
+//
+// A first connection that fails stays connecting. Every state can close.
+type State int
+
+// The states. The zero State is StateIdle.
+const (
+	StateIdle         State = iota // Run was not called yet
+	StateConnecting                // no connection so far
+	StateConnected                 // welcomed
+	StateReconnecting              // between two connections
+	StateClosed                    // Run has ended
+)
+
+func (s State) String() string {
+	switch s {
+	case StateIdle:
+		return "idle"
+	case StateConnecting:
+		return "connecting"
+	case StateConnected:
+		return "connected"
+	case StateReconnecting:
+		return "reconnecting"
+	case StateClosed:
+		return "closed"
+	}
+	return fmt.Sprintf("State(%d)", int(s))
+}
+
+// Options configure a [Client]. A zero duration is its default.
+type Options struct {
+	URL        string       // base address, see ValidateURL; default DefaultURL
+	Credential Credential   // required
+	Logger     *slog.Logger // default: none
+	Metrics    *Metrics     // may be shared by many clients; default: none
+	HTTPClient *http.Client // for the handshake; its redirect policy is not used
+
+	// Connects spaces the connection attempts of all clients that share it, see
+	// NewConnectLimiter. Default: none.
+	Connects *rate.Limiter
+
+	// IncludeSenderMetadata asks for FromMetadata on every Message.
+	IncludeSenderMetadata bool
+
+	CredentialTimeout time.Duration // for Credential.Authorize; default 10 s
+	WelcomeTimeout    time.Duration // from dialling to the welcome; default 10 s
+	AckTimeout        time.Duration // from a request's leaving to its ack; default 15 s
+	CloseTimeout      time.Duration // for flushing and the close handshake; default 1 s
+	// InactivityTimeout is the silence after which a connection is given up;
+	// default 60 s. Two pings are sent before, a third of it apart. Negative
+	// turns both off.
+	InactivityTimeout time.Duration
+
+	MinBackoff time.Duration // before the first reconnect; default 500 ms
+	MaxBackoff time.Duration // between later ones; default 30 s
+}
+
+// NewConnectLimiter returns a limiter for the clients of one process: the service
+// takes 60 connections a minute from one address.
+func NewConnectLimiter() *rate.Limiter { return rate.NewLimiter(rate.Every(2*time.Second), 30) }
+
+// Client is one member's connection to the service, over successive WebSockets.
+// Its methods may be called from any goroutine. Requests wait for their ack and
+// fail with [ErrNotConnected], [ErrDisconnected], [ErrQueueFull], a
+// [*RequestError], [*AckTimeoutError], [*OversizedError] or [*NameError], or with
+// the error of their context.
+type Client struct {
+	opts     Options
+	endpoint string
+	log      *slog.Logger
+	started  atomic.Bool
+	queue    *eventQueue
+	events   chan Event
+
+	malformed occasional
+
+	// backoff and tokenFailures are owned by Run.
+	backoff       backoff
+	tokenFailures int
+
+	mu             sync.Mutex
+	state          State
+	current        *link // nil unless connected
+	welcomedBefore bool
+	peerID         string
+	maxMessageSize int
+	iceServers     []ICEServer
+	subscriptions  map[string]struct{} // channels to subscribe to on every connection
+}
+
+// NewClient checks o and returns a client that does nothing before Run.
+func NewClient(o Options) (*Client, error) {
+	if o.URL == "" {
+		o.URL = DefaultURL
+	}
+	address, err := endpoint(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.Credential == nil {
+		return nil, errors.New("signalling: no credential")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, d := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&o.CredentialTimeout, 10 * time.Second},
+		{&o.WelcomeTimeout, 10 * time.Second},
+		{&o.AckTimeout, 15 * time.Second},
+		{&o.CloseTimeout, time.Second},
+		{&o.InactivityTimeout, 60 * time.Second},
+		{&o.MinBackoff, defaultMinBackoff},
+		{&o.MaxBackoff, defaultMaxBackoff},
+	} {
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+		if *d.value < 0 && d.value != &o.InactivityTimeout {
+			return nil, fmt.Errorf("signalling: negative time-out %v", *d.value)
+		}
+	}
+	return &Client{
+		opts:           o,
+		endpoint:       address,
+		log:            o.Logger,
+		queue:          newEventQueue(),
+		events:         make(chan Event),
+		backoff:        newBackoff(o.MinBackoff, o.MaxBackoff, o.Credential.Renewable()),
+		maxMessageSize: DefaultMaxMessageSize,
+		subscriptions:  make(map[string]struct{}),
+	}, nil
+}
+
+// Run connects, and connects again whenever the connection ends, until ctx ends
+// (it returns nil, after at most Options.CloseTimeout for the close handshake) or
+// the service closes with a code that forbids another attempt (an error that
+// wraps a [*CloseError], after Events was read to its end). A first attempt that
+// fails is retried like any other. Run may be called once.
+func (c *Client) Run(ctx context.Context) error {
+	if !c.started.CompareAndSwap(false, true) {
+		return errors.New("signalling: Run was called twice")
+	}
+	var forwarding sync.WaitGroup
+	forwarding.Go(func() { c.queue.forward(ctx, c.events) })
+	c.setState(StateConnecting)
+	err := c.stayConnected(ctx)
+	c.setState(StateClosed)
+	c.queue.close()
+	forwarding.Wait()
+	return err
+}
+
+func (c *Client) stayConnected(ctx context.Context) error {
+	for {
+		end := c.connect(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		delay, terminal := c.backoff.next(end)
+		c.tell(Disconnected{Err: end.err, Established: end.welcomed, Terminal: terminal, RetryIn: delay})
+		if terminal {
+			c.opts.Metrics.closedForGood(end.code())
+			c.log.Error("signalling ended for good", "reason", string(end.reason), "err", end.err)
+			return fmt.Errorf("signalling at %s: %w", c.endpoint, end.err)
+		}
+		c.opts.Metrics.reconnect(end.reason)
+		c.log.Warn("signalling connection ended", "reason", string(end.reason), "established", end.welcomed,
+			"attempt", c.backoff.attempts, "retry_in", delay, "err", end.err)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// connect makes one connection and returns when it has ended.
+func (c *Client) connect(ctx context.Context) ending {
+	if c.opts.Connects != nil {
+		if err := c.opts.Connects.Wait(ctx); err != nil {
+			return ending{err: err, reason: ReasonDial}
+		}
+	}
+	param, value, err := c.authorize(ctx)
+	if err != nil {
+		return ending{err: err, reason: ReasonCredential}
+	}
+	deadline := time.Now().Add(c.opts.WelcomeTimeout)
+	dialling, cancel := context.WithDeadline(ctx, deadline)
+	l, err := dial(dialling, c, param, value)
+	cancel()
+	if err != nil {
+		return ending{err: fmt.Errorf("dial %s: %w", c.endpoint, redact(err, value)), reason: ReasonDial}
+	}
+	end := l.run(ctx, deadline)
+	end.err = redact(end.err, value)
+	return end
+}
+
+func (c *Client) authorize(ctx context.Context) (param, value string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.CredentialTimeout)
+	defer cancel()
+	param, value, err = c.opts.Credential.Authorize(ctx)
+	if err == nil && (param != paramKey && param != paramToken || value == "") {
+		err = errors.New("neither a key nor a token came")
+	}
+	if err == nil {
+		c.tokenFailures = 0
+		return param, value, nil
+	}
+	if context.Cause(ctx) == context.DeadlineExceeded {
+		err = fmt.Errorf("no answer within %v: %w", c.opts.CredentialTimeout, err)
+	}
+	c.tokenFailures++
+	c.opts.Metrics.tokenFailure()
+	return "", "", &CredentialError{Consecutive: c.tokenFailures, Err: err}
+}
+
+// attach makes l the current connection and tells so, unless l has ended meanwhile.
+func (c *Client) attach(l *link, w Welcome) bool {
+	servers, err := iceServers(w.Metadata)
+	if err != nil {
+		c.log.Warn("ignored the ICE servers of the service", "err", err)
+	}
+	c.mu.Lock()
+	if l.detached {
+		c.mu.Unlock()
+		return false
+	}
+	c.state = StateConnected
+	c.current = l
+	c.peerID = w.PeerID
+	c.maxMessageSize = w.MaxMessageSize
+	if servers != nil {
+		c.iceServers = servers
+	}
+	connected := Connected{Welcome: w, ICEServers: c.iceServers, Resumed: c.welcomedBefore}
+	c.welcomedBefore = true
+	replay := make([]string, 0, len(c.subscriptions))
+	for channel := range c.subscriptions {
+		replay = append(replay, channel)
+	}
+	c.mu.Unlock()
+
+	c.opts.Metrics.connected(1)
+	c.log.Info("signalling connected", "connection", connected)
+	c.tell(connected)
+	for _, channel := range replay {
+		l.tasks.Go(func() { c.replay(l, channel) })
+	}
+	return true
+}
+
+// detach undoes attach, or forbids it; from here on requests are refused.
+func (c *Client) detach(l *link) {
+	c.mu.Lock()
+	l.detached = true
+	attached := c.current == l
+	if attached {
+		c.current = nil
+		c.state = StateReconnecting
+	}
+	c.mu.Unlock()
+	if attached {
+		c.opts.Metrics.connected(-1)
+	}
+}
+
+// tell queues an event of our own making; it never waits.
+func (c *Client) tell(ev Event) { c.queue.put(context.Background(), ev, 0) }
+
+func (c *Client) setState(s State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = s
+}
+
+// Events is where the client tells what happens, in order. It has one reader and
+// is closed when Run returns; what is unread when Run's context ends is dropped.
+// A reader that falls far behind slows the connection down.
+func (c *Client) Events() <-chan Event { return c.events }
+
+// State returns where the client is in its life.
+func (c *Client) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// PeerID returns our peer id as of the latest welcome, or "" before the first.
+func (c *Client) PeerID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peerID
+}
+
+// MaxMessageSize returns the payload limit in bytes of JSON as of the latest
+// welcome, or DefaultMaxMessageSize before the first.
+func (c *Client) MaxMessageSize() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.maxMessageSize
+}
+
+// occasional allows one log line every 10 s and counts what it held back.
+type occasional struct {
+	mu   sync.Mutex
+	last time.Time
+	held int
+}
+
+func (o *occasional) allow(now time.Time) (held int, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.last.IsZero() && now.Sub(o.last) < 10*time.Second {
+		o.held++
+		return 0, false
+	}
+	held, o.held, o.last = o.held, 0, now
+	return held, true
+}

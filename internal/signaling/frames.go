@@ -1,0 +1,150 @@
+package signaling
+
+import (
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// write sends what is in the outbox, no faster than the service takes it.
+func (l *link) write() error {
+	for {
+		r, err := l.out.next(l.ctx)
+		if err != nil {
+			return err
+		}
+		if delay := l.rate.Reserve().Delay(); delay > 0 {
+			l.client.opts.Metrics.frameDelayed()
+			select {
+			case <-time.After(delay):
+			case <-l.ctx.Done():
+				return l.ctx.Err()
+			}
+		}
+		frame, wanted := l.out.sending(r)
+		if !wanted {
+			continue
+		}
+		if frame.Type == "subscribe" {
+			l.await(frame.Channel, true)
+		}
+		b, err := encode(frame)
+		if err != nil {
+			return err
+		}
+		if err := l.conn.Write(l.ctx, websocket.MessageText, b); err != nil {
+			return err
+		}
+	}
+}
+
+// read takes frames in until the connection ends.
+func (l *link) read() error {
+	for {
+		kind, b, err := l.conn.Read(l.ctx)
+		if err != nil {
+			return err
+		}
+		l.lastSeen.Store(new(time.Now()))
+		if kind != websocket.MessageText {
+			l.drop(malformed("not a text message"))
+			continue
+		}
+		frame, err := Parse(b)
+		if err != nil {
+			l.drop(err)
+			continue
+		}
+		if !l.handle(frame, len(b)) {
+			return l.ctx.Err()
+		}
+	}
+}
+
+// drop counts a malformed frame; its content stays out of the log.
+func (l *link) drop(err error) {
+	l.client.opts.Metrics.malformedFrame()
+	if held, ok := l.client.malformed.allow(time.Now()); ok {
+		l.client.log.Warn("dropped a malformed frame", "unlogged_before", held, "err", err)
+	}
+}
+
+// handle acts on one frame. It reports false when the link has ended meanwhile.
+func (l *link) handle(frame Frame, size int) bool {
+	if !l.welcomed() {
+		switch frame.(type) {
+		case Welcome, *ServerError, GoingAway:
+		default:
+			l.drop(malformed("a frame before the welcome"))
+			return true
+		}
+	}
+	switch f := frame.(type) {
+	case Welcome:
+		if l.welcomed() {
+			l.drop(malformed("a second welcome"))
+		} else if l.client.attach(l, f) {
+			l.welcomedAt.Store(new(time.Now()))
+		}
+	case Ack:
+		l.out.acked(f.RequestID)
+	case *ServerError:
+		return l.serverError(f, size)
+	case Presence:
+		f.Snapshot = l.snapshot(f)
+		return l.tell(f, size)
+	case Message:
+		return l.tell(f, size)
+	case Direct:
+		return l.tell(f, size)
+	case GoingAway:
+		l.retryAfter.Store(int64(f.RetryAfter))
+		l.client.log.Info("service is going away", "retry_after", f.RetryAfter)
+		return l.tell(f, size)
+	case Pong: // being heard of is all it is for
+	}
+	return true
+}
+
+func (l *link) serverError(e *ServerError, size int) bool {
+	l.client.opts.Metrics.errorFrame(e.Code)
+	if e.RequestID != "" {
+		frame, final, known := l.out.failed(e)
+		if final && frame.Type == "subscribe" {
+			l.await(frame.Channel, false)
+		}
+		if known {
+			return true
+		}
+	} else if e.Code == CodeUnknownType {
+		return true // an old service's answer to our ping
+	}
+	l.client.log.Warn("service reported an error", "err", e)
+	return l.tell(e, size)
+}
+
+// tell queues an event that came from the service.
+func (l *link) tell(ev Event, size int) bool { return l.client.queue.put(l.ctx, ev, size) }
+
+func (l *link) await(channel string, snapshot bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if snapshot {
+		l.awaiting[channel] = true
+	} else {
+		delete(l.awaiting, channel)
+	}
+}
+
+// snapshot reports whether p answers a subscribe of this link. One that names
+// departed peers was on its way before.
+func (l *link) snapshot(p Presence) bool {
+	if len(p.Left) > 0 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	awaited := l.awaiting[p.Channel]
+	delete(l.awaiting, p.Channel)
+	return awaited
+}

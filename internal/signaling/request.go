@@ -1,0 +1,265 @@
+package signaling
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const (
+	// Retries of a request that failed with a retriable code: after 250 ms and
+	// another 500 ms, ± 20 %.
+	requestRetries    = 2
+	requestRetryDelay = 250 * time.Millisecond
+
+	// How much may wait for its turn to be sent.
+	maxWaitingRequests = 8192
+	maxWaitingBytes    = 32 << 20
+)
+
+// request is one frame that wants an ack.
+type request struct {
+	frame   ClientFrame // without its id
+	retries int         // left
+	tries   int
+
+	done chan error // cap 1: the outcome
+
+	// The rest is guarded by the outbox's mutex.
+	id      string      // of the frame as last sent
+	timer   *time.Timer // until the ack, or until the next try
+	settled bool
+}
+
+func newRequest(frame ClientFrame) *request {
+	return &request{frame: frame, retries: requestRetries, done: make(chan error, 1)}
+}
+
+// target is whom or what the request is about.
+func (r *request) target() string {
+	if r.frame.To != "" {
+		return r.frame.To
+	}
+	return r.frame.Channel
+}
+
+func (r *request) wrap(err error) error {
+	return fmt.Errorf("%s %.80q: %w", r.frame.Type, r.target(), err)
+}
+
+// outbox orders the requests of one connection and matches them with their acks.
+// It dies with the connection.
+type outbox struct {
+	ackTimeout time.Duration
+	onTimeout  func()
+
+	mu      sync.Mutex
+	closed  bool
+	waiting []*request // to be sent, in call order
+	bytes   int        // of the data in waiting
+	retry   map[*request]struct{}
+	pending map[string]*request // sent, by id
+	filled  chan struct{}       // cap 1: waiting has grown
+}
+
+func newOutbox(ackTimeout time.Duration, onTimeout func()) *outbox {
+	return &outbox{
+		ackTimeout: ackTimeout,
+		onTimeout:  onTimeout,
+		retry:      make(map[*request]struct{}),
+		pending:    make(map[string]*request),
+		filled:     make(chan struct{}, 1),
+	}
+}
+
+// add queues r, or settles it at once.
+func (o *outbox) add(r *request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closed:
+		o.settle(r, r.wrap(ErrNotConnected))
+	case len(o.waiting) >= maxWaitingRequests || o.bytes+len(r.frame.Data) > maxWaitingBytes:
+		o.settle(r, r.wrap(ErrQueueFull))
+	default:
+		o.push(r)
+	}
+}
+
+func (o *outbox) push(r *request) {
+	o.waiting = append(o.waiting, r)
+	o.bytes += len(r.frame.Data)
+	wake(o.filled)
+}
+
+// ping queues a frame nobody waits for.
+func (o *outbox) ping() { o.add(newRequest(ClientFrame{Type: "ping"})) }
+
+// flushed is ready once everything queued before it has left.
+func (o *outbox) flushed() <-chan error {
+	r := newRequest(ClientFrame{})
+	o.add(r)
+	return r.done
+}
+
+// next returns the next request to send, once there is one, and leaves it in the
+// queue until sending. It is for one goroutine.
+func (o *outbox) next(ctx context.Context) (*request, error) {
+	for {
+		if r := o.head(); r != nil {
+			return r, nil
+		}
+		select {
+		case <-o.filled:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (o *outbox) head() *request {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.waiting) > 0 {
+		if r := o.waiting[0]; !r.settled {
+			return r
+		}
+		o.pop()
+	}
+	return nil
+}
+
+func (o *outbox) pop() {
+	o.bytes -= len(o.waiting[0].frame.Data)
+	o.waiting[0] = nil
+	o.waiting = o.waiting[1:]
+}
+
+// sending notes that r, the head of the queue, is about to leave, and returns its
+// frame. From here on an end of the connection is ErrDisconnected. It reports
+// false if r need not leave any more.
+func (o *outbox) sending(r *request) (ClientFrame, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if r.settled {
+		return ClientFrame{}, false
+	}
+	o.pop()
+	frame := r.frame
+	if frame.Type == "ping" || frame.Type == "" {
+		o.settle(r, nil)
+		return frame, frame.Type != ""
+	}
+	r.id = uuid.NewString()
+	r.tries++
+	frame.RequestID = r.id
+	o.pending[r.id] = r
+	r.timer = time.AfterFunc(o.ackTimeout, func() { o.timedOut(r, frame.RequestID) })
+	return frame, true
+}
+
+func (o *outbox) timedOut(r *request, id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if r.settled || r.id != id {
+		return
+	}
+	o.onTimeout()
+	o.settle(r, &AckTimeoutError{Op: r.frame.Type, Target: r.target(), After: o.ackTimeout})
+}
+
+// acked settles the request of that id; an unknown one is late and ignored.
+func (o *outbox) acked(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if r := o.pending[id]; r != nil {
+		o.settle(r, nil)
+	}
+}
+
+// failed settles the request that e answers, or sends it again a little later if
+// that may help. It returns that request's frame, and false if nobody was waiting
+// for e.
+func (o *outbox) failed(e *ServerError) (frame ClientFrame, final, known bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r := o.pending[e.RequestID]
+	if r == nil {
+		return ClientFrame{}, false, false
+	}
+	if !e.Code.Retriable() || r.retries == 0 {
+		o.settle(r, &RequestError{Op: r.frame.Type, Target: r.target(), Code: e.Code, Message: e.Message})
+		return r.frame, true, true
+	}
+	r.timer.Stop()
+	delete(o.pending, r.id)
+	r.id = ""
+	r.retries--
+	o.retry[r] = struct{}{}
+	delay := requestRetryDelay << (r.tries - 1)
+	delay += time.Duration(jitterRatio * (2*rand.Float64() - 1) * float64(delay))
+	r.timer = time.AfterFunc(delay, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !r.settled {
+			delete(o.retry, r)
+			o.push(r)
+		}
+	})
+	return r.frame, false, true
+}
+
+// abandon forgets a request nobody waits for any more. If it has not left, it
+// never will.
+func (o *outbox) abandon(r *request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.settle(r, nil)
+}
+
+// left reports whether r has been sent at least once.
+func (o *outbox) left(r *request) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return r.tries > 0
+}
+
+// close settles everything: what has left was disconnected, what has not was
+// never connected.
+func (o *outbox) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	for _, r := range o.pending {
+		o.settle(r, r.wrap(ErrDisconnected))
+	}
+	for r := range o.retry {
+		o.settle(r, r.wrap(ErrDisconnected))
+	}
+	for _, r := range o.waiting {
+		if r.tries > 0 {
+			o.settle(r, r.wrap(ErrDisconnected)) // a retry
+		} else {
+			o.settle(r, r.wrap(ErrNotConnected))
+		}
+	}
+	o.waiting, o.bytes = nil, 0
+}
+
+// settle ends r with err. Settling twice is harmless.
+func (o *outbox) settle(r *request, err error) {
+	if r.settled {
+		return
+	}
+	r.settled = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	delete(o.pending, r.id)
+	delete(o.retry, r)
+	r.done <- err
+}

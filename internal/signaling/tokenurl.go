@@ -1,0 +1,98 @@
+package signaling
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+)
+
+// tokenURL is used by pointer, so that it prints as String says wherever it is
+// embedded.
+type tokenURL struct {
+	raw  string // may hold a secret in its query or user
+	name string
+	http *http.Client
+}
+
+// TokenURL returns a credential that asks rawURL for a token on every connect:
+// GET, or POST where GET is not allowed, answered with 200 and {"token":"…"}.
+// The address is https, or http for this very machine. A redirect is an error,
+// because it would carry the address's own secrets elsewhere. client may be nil.
+func TokenURL(rawURL string, client *http.Client) (Credential, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("token url: %w", withoutURL(err))
+	}
+	if u.Hostname() == "" {
+		return nil, errors.New("token url: no host")
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		return nil, fmt.Errorf("token url: scheme %.16q to %s; want https", u.Scheme, u.Host)
+	}
+	return &tokenURL{
+		raw:  rawURL,
+		name: "token url " + u.Scheme + "://" + u.Host,
+		http: withoutRedirects(client),
+	}, nil
+}
+
+func (t *tokenURL) Authorize(ctx context.Context) (param, value string, err error) {
+	token, status, err := t.ask(ctx, http.MethodGet)
+	if status == http.StatusMethodNotAllowed {
+		token, _, err = t.ask(ctx, http.MethodPost)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %w", t.name, redact(err, t.raw))
+	}
+	return paramToken, token, nil
+}
+
+func (t *tokenURL) ask(ctx context.Context, method string) (token string, status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, t.raw, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Cache-Control", "no-store")
+	resp, err := t.http.Do(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", resp.StatusCode, fmt.Errorf("answered %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 2*maxTokenLen))
+	if err != nil {
+		return "", 0, fmt.Errorf("read answer: %w", err)
+	}
+	var answer struct {
+		Token string `json:"token"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return "", 0, errors.New(`the answer is not {"token": "…"}`)
+	}
+	return answer.Token, resp.StatusCode, checkToken(answer.Token)
+}
+
+func (t *tokenURL) Renewable() bool      { return true }
+func (t *tokenURL) String() string       { return t.name }
+func (t *tokenURL) GoString() string     { return t.name }
+func (t *tokenURL) LogValue() slog.Value { return slog.StringValue(t.name) }
+
+// withoutRedirects returns a copy of client (nil: the default one) that takes a
+// redirect for the answer: following one would hand the address, and the
+// credential in it, to another host in the Referer header.
+func withoutRedirects(client *http.Client) *http.Client {
+	c := http.Client{}
+	if client != nil {
+		c = *client
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
+}

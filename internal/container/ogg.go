@@ -15,7 +15,9 @@ type OggOptions struct {
 }
 
 // Ogg writes one Opus stream in the layout of RFC 7845. Packets are gathered into pages of up to
-// PagePackets packets or one second, whichever is less; AppendPage sends a page early.
+// PagePackets packets or one second, whichever is less; AppendPage sends a page early. The newest
+// packet always waits for the next, so that the page that ends the stream has something on it:
+// opusinfo takes an empty one for a fault.
 //
 // pion's oggwriter pins the layout in our tests but does not write it: it has its pre-skip fixed
 // at 3840, writes one page per packet, and cannot go on in an existing file.
@@ -30,7 +32,11 @@ type Ogg struct {
 	body    []byte
 	packets int
 	samples int
+	newest  newestPacket
 }
+
+// newestPacket is where the last packet of the page in the making begins, and its duration.
+type newestPacket struct{ lacing, body, samples int }
 
 const (
 	oggHeaderSize  = 27
@@ -65,52 +71,61 @@ func (o *Ogg) AppendHeader(dst []byte) []byte {
 	head = binary.LittleEndian.AppendUint32(head, OpusRate)
 	head = append(head, 0, 0, 0) // no gain, channel mapping family 0
 	o.flags = flagBOS
-	dst = o.AppendPage(o.AppendPacket(dst, head, 0))
-	return o.AppendPage(o.AppendPacket(dst, appendOpusTags(nil, o.options.Tags), 0))
-}
-
-// AppendPacket adds a packet that lasts the given number of samples at 48 kHz, and appends the
-// pages that are complete now, often none. It keeps no reference to packet.
-func (o *Ogg) AppendPacket(dst, packet []byte, samples int) []byte {
-	segments := len(packet)/255 + 1
-	if o.packets > 0 && (len(o.lacing)+segments > oggMaxSegments || o.samples+samples > OpusRate) {
-		dst = o.AppendPage(dst)
-	}
-	// A packet of 65 025 bytes and more fills pages of its own, on which none ends.
-	for ; segments > oggMaxSegments; segments -= oggMaxSegments {
-		dst = o.AppendPage(dst)
-		for range oggMaxSegments {
-			o.lacing = append(o.lacing, 255)
-		}
-		o.body = append(o.body, packet[:oggMaxSegments*255]...)
-		packet = packet[oggMaxSegments*255:]
-		dst = o.appendPage(dst, noGranule)
-		o.flags = flagContinued
-	}
-	for range segments - 1 {
-		o.lacing = append(o.lacing, 255)
-	}
-	o.lacing = append(o.lacing, byte(len(packet)%255))
-	o.body = append(o.body, packet...)
-	o.packets++
-	o.samples += samples
-	o.granule += int64(samples)
-	if o.packets >= o.options.PagePackets || o.samples >= OpusRate {
-		dst = o.AppendPage(dst)
+	for _, packet := range [][]byte{head, appendOpusTags(nil, o.options.Tags)} {
+		dst = o.AppendPacket(dst, packet, 0)
+		dst = o.appendPage(dst, 0)
 	}
 	return dst
 }
 
-// AppendPage appends the packets gathered so far as a page; nothing when there are none.
-func (o *Ogg) AppendPage(dst []byte) []byte {
-	if o.packets == 0 {
-		return dst
+// AppendPacket adds a packet that lasts the given number of samples at 48 kHz, and appends the
+// page before it if that is complete now. It keeps no reference to packet.
+func (o *Ogg) AppendPacket(dst, packet []byte, samples int) []byte {
+	segments := len(packet)/255 + 1
+	if o.packets > 0 && (o.packets >= o.options.PagePackets || o.samples+samples > OpusRate ||
+		len(o.lacing)+segments > oggMaxSegments) {
+		dst = o.appendPage(dst, o.granule)
 	}
-	return o.appendPage(dst, o.granule)
+	// A packet of 65 025 bytes and more begins with pages of its own, on which none ends.
+	for ; segments > oggMaxSegments; segments -= oggMaxSegments {
+		o.add(packet[:oggMaxSegments*255], oggMaxSegments)
+		packet = packet[oggMaxSegments*255:]
+		dst = o.appendPage(dst, noGranule)
+		o.flags = flagContinued
+	}
+	o.newest = newestPacket{len(o.lacing), len(o.body), samples}
+	o.add(packet, segments-1)
+	o.lacing = append(o.lacing, byte(len(packet)%255))
+	o.packets++
+	o.samples += samples
+	o.granule += int64(samples)
+	return dst
 }
 
-// AppendEOS appends what is left and marks the end of the stream, on an empty page if the packets
-// are all written. Nothing may follow it.
+// add puts data on the page, with the lacing of its full segments.
+func (o *Ogg) add(data []byte, full int) {
+	for range full {
+		o.lacing = append(o.lacing, 255)
+	}
+	o.body = append(o.body, data...)
+}
+
+// AppendPage appends the packets gathered so far as a page, without the newest; nothing when there
+// are none.
+func (o *Ogg) AppendPage(dst []byte) []byte {
+	if o.packets < 2 {
+		return dst
+	}
+	n := o.newest
+	lacing, body := o.lacing[n.lacing:], o.body[n.body:]
+	o.lacing, o.body = o.lacing[:n.lacing], o.body[:n.body]
+	dst = o.appendPage(dst, o.granule-int64(n.samples))
+	o.lacing, o.body = append(o.lacing, lacing...), append(o.body, body...)
+	o.packets, o.samples, o.newest = 1, n.samples, newestPacket{0, 0, n.samples}
+	return dst
+}
+
+// AppendEOS appends what is left and marks the end of the stream. Nothing may follow it.
 func (o *Ogg) AppendEOS(dst []byte) []byte {
 	o.flags |= flagEOS
 	return o.appendPage(dst, o.granule)

@@ -69,7 +69,7 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *Seconds) UnmarshalJSON(b []byte) error {
 	f, err := strconv.ParseFloat(string(b), 64)
-	if err != nil || math.Abs(f) > math.MaxInt64/1e9 {
+	if err != nil || math.Abs(f) >= math.MaxInt64/1e9 {
 		return fmt.Errorf("%.40q is not a number of seconds", b)
 	}
 	*s = Seconds(math.Round(f * 1e9))

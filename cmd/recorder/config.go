@@ -82,6 +82,9 @@ type RecordingsConfig struct {
 
 // WebRTCConfig is how media reaches the bot.
 type WebRTCConfig struct {
+	// The one UDP port that all media comes in on, to be opened in the firewall. 0: a port of its own for each
+	// connection, picked by the system.
+	UDPPort int `mapstructure:"udp_port"`
 	// STUN and TURN servers, used besides those the service names. At most 16.
 	ICEServers []ICEServerConfig `mapstructure:"ice_servers"`
 }

@@ -42,6 +42,9 @@ func (l *loader) check(cfg *Config) {
 	}
 	l.checkRange("recordings.sync_interval", cfg.Recordings.SyncInterval, 100*time.Millisecond, time.Minute)
 	l.checkRange("recordings.reorder_window", cfg.Recordings.ReorderWindow, 0, 10*time.Second)
+	if p := cfg.WebRTC.UDPPort; p < 0 || p > 65535 {
+		l.fault("webrtc.udp_port", "want 0 to 65535")
+	}
 	l.checkICEServers(cfg.WebRTC.ICEServers)
 	if cfg.Log.Format != "text" && cfg.Log.Format != "json" {
 		l.fault("log.format", "want text or json")

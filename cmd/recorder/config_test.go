@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"recordings.dir":            "/env",
 		"recordings.sync_interval":  "7s",
 		"recordings.reorder_window": "3s",
+		"webrtc.udp_port":           "7000",
 		"log.level":                 "warn",
 		"log.format":                "json",
 		"shutdown_timeout":          "9s",
@@ -292,6 +294,9 @@ func scalar(cfg *Config, key string) string {
 	for part := range strings.SplitSeq(key, ".") {
 		field, _ := fieldOf(v.Type(), part)
 		v = v.FieldByIndex(field.Index)
+	}
+	if v.CanInt() && v.Type().PkgPath() == "" {
+		return strconv.FormatInt(v.Int(), 10)
 	}
 	if s, ok := v.Interface().(interface{ String() string }); ok {
 		return strings.ToLower(s.String())

@@ -114,6 +114,6 @@ func TestDevserverStopsWhenAsked(t *testing.T) {
 func try(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	code = execute(ctx, args, &out, &err)
+	code = execute(ctx, append([]string{}, args...), &out, &err)
 	return code, out.String(), err.String()
 }

@@ -34,14 +34,18 @@ func (p *diskProbe) Run(ctx context.Context) {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for {
-		err := tryWrite(p.dir)
-		p.last.Store(&probeResult{at: time.Now(), err: err})
+		p.probe()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+func (p *diskProbe) probe() {
+	err := tryWrite(p.dir)
+	p.last.Store(&probeResult{at: time.Now(), err: err})
 }
 
 // Err returns what was wrong with the directory when it was last tried, or nil.

@@ -162,6 +162,13 @@ func TestHooksLoseDelayAndChangeFrames(t *testing.T) {
 		time.Sleep(time.Second)
 		bob.expect("direct alice 0")
 
+		undelay := b.Intercept(func(string, any) Verdict { return Delay(time.Second) })
+		alice.send(`{"type":"ping"}`)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		alice.expect("pong") // delayed once, not for ever
+		undelay()
+
 		remove := b.Intercept(func(to string, f any) Verdict {
 			if p, ok := f.(*Presence); ok && to == "bob" {
 				p.Joined = nil

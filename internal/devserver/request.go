@@ -1,8 +1,6 @@
 package devserver
 
-import (
-	"github.com/coder/websocket"
-)
+import "github.com/coder/websocket"
 
 // receive answers one message of a client.
 func (s *Server) receive(c *conn, kind websocket.MessageType, b []byte) {
@@ -29,7 +27,7 @@ func (s *Server) answer(c *conn, r request) {
 		id = *r.RequestID
 	}
 	if code := s.check(c, r); code != "" {
-		c.post(&Error{Code: code, RequestID: id, Message: "the request was refused"})
+		c.post(&Error{Code: code, RequestID: id})
 		return
 	}
 	if id != "" {
@@ -41,8 +39,10 @@ func (s *Server) answer(c *conn, r request) {
 	case "unsubscribe":
 		s.unsubscribe(c, r.Channel, Drop{})
 	case "publish":
+		s.messages++
 		s.publish(c, r)
 	case "send":
+		s.messages++
 		for _, to := range s.peers[r.To] {
 			to.post(&Direct{From: c.peer, Data: r.Data, FromMetadata: c.peerMetadata})
 		}
@@ -89,7 +89,6 @@ func (s *Server) check(c *conn, r request) string {
 		case over(s.messages+1, s.opts.Limits.Quota):
 			return CodeOverMessageQuota
 		}
-		s.messages++
 	}
 	return ""
 }

@@ -235,7 +235,7 @@ func (s *Server) enter(c *conn, why *refusal) {
 		why = &refusal{CloseGoingAway, "going away"}
 	case s.refuse >= 1000:
 		why = &refusal{s.refuse, "refused"}
-	case why == nil && over(len(s.conns), s.opts.Limits.Connections):
+	case why == nil && over(s.sockets()+1, s.opts.Limits.Connections):
 		why = &refusal{CloseOverConcurrentLimit, "over concurrent limit"}
 	}
 	if why != nil {
@@ -252,6 +252,15 @@ func (s *Server) enter(c *conn, why *refusal) {
 	s.peers[c.peer] = append(s.peers[c.peer], c)
 	c.post(s.welcome(c))
 	s.log.Info("peer connected", "peer", c.peer)
+}
+
+// sockets counts those that belong to a peer.
+func (s *Server) sockets() int {
+	n := 0
+	for _, conns := range s.peers {
+		n += len(conns)
+	}
+	return n
 }
 
 // exit forgets a socket that has ended; what drop has announced before is not announced again.

@@ -306,6 +306,26 @@ func TestCloseDoesNotWaitForTheDead(t *testing.T) {
 	})
 }
 
+func TestAClientThatDoesNotReadIsCutOff(t *testing.T) {
+	inBubble(t, Options{Limits: Limits{Rate: -1}}, func(t *testing.T, b *bubble) {
+		alice := b.join("alice")
+		alice.subscribe("lobby")
+		deaf, _, err := websocket.Dial(t.Context(), "ws://devserver/v1?token="+token("deaf"), &websocket.DialOptions{HTTPClient: b.http})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer deaf.CloseNow()
+		if err := deaf.Write(t.Context(), websocket.MessageText, []byte(`{"type":"subscribe","channel":"lobby"}`)); err != nil {
+			t.Fatal(err)
+		}
+		alice.expect("presence lobby", "presence lobby +deaf")
+		for range queueLength { // behind the welcome, which is stuck in the socket, and the snapshot
+			alice.send(`{"type":"send","to":"deaf","data":1}`)
+		}
+		alice.expect("presence lobby -deaf")
+	})
+}
+
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{`{"type":"ping"}`, `{"type":"send","to":"b","data":{},"requestId":"1"}`, `{"type":1}`, `[`, `null`} {
 		f.Add([]byte(seed))

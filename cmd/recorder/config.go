@@ -8,8 +8,8 @@ import (
 // Config is config.yaml. The comments of its fields are the manual; config.yaml repeats them for its readers.
 //
 // A key that is not here is an error. Any key that holds one value can be set from the environment instead, which wins
-// over the file: RECORDER_ and the path of the key in capitals, so RECORDER_SIGNALING_API_KEY is signaling.api_key.
-// Durations carry their unit (500ms, 10s, 2m).
+// over the file unless it is empty: RECORDER_ and the path of the key in capitals, so RECORDER_SIGNALING_API_KEY is
+// signaling.api_key. Durations carry their unit (500ms, 10s, 2m).
 type Config struct {
 	Signaling  SignalingConfig  `mapstructure:"signaling"`
 	Bot        BotConfig        `mapstructure:"bot"`

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -14,10 +15,8 @@ import (
 
 func TestMain(m *testing.M) {
 	// What the developer's shell says must not decide what a test sees.
-	for _, pair := range os.Environ() {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, envPrefix+"_") {
-			os.Unsetenv(name)
-		}
+	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {
+		os.Unsetenv(envName(key))
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -76,7 +76,7 @@ type RecordingsConfig struct {
 	Dir string `mapstructure:"dir"`
 	// How often open files are forced to the disk: what a power cut can cost. 100ms to 1m.
 	SyncInterval time.Duration `mapstructure:"sync_interval"`
-	// How long a missing packet is waited for before it counts as lost. 0s to 10s.
+	// How long a missing packet is waited for before it counts as lost. 100ms to 10s.
 	ReorderWindow time.Duration `mapstructure:"reorder_window"`
 }
 

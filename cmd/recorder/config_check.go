@@ -41,7 +41,7 @@ func (l *loader) check(cfg *Config) {
 		l.fault("recordings.dir", "must not be empty")
 	}
 	l.checkRange("recordings.sync_interval", cfg.Recordings.SyncInterval, 100*time.Millisecond, time.Minute)
-	l.checkRange("recordings.reorder_window", cfg.Recordings.ReorderWindow, 0, 10*time.Second)
+	l.checkRange("recordings.reorder_window", cfg.Recordings.ReorderWindow, 100*time.Millisecond, 10*time.Second)
 	if p := cfg.WebRTC.UDPPort; p < 0 || p > 65535 {
 		l.fault("webrtc.udp_port", "want 0 to 65535")
 	}

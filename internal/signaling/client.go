@@ -213,9 +213,7 @@ func (c *Client) connect(ctx context.Context) ending {
 	if err != nil {
 		return ending{err: fmt.Errorf("dial %s: %w", c.endpoint, redact(err, value)), reason: ReasonDial}
 	}
-	end := l.run(ctx, deadline)
-	end.err = redact(end.err, value)
-	return end
+	return l.run(ctx, deadline)
 }
 
 func (c *Client) authorize(ctx context.Context) (param, value string, err error) {

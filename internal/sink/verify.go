@@ -1,0 +1,260 @@
+package sink
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// Report is what Verify found.
+type Report struct {
+	OK         bool              `json:"ok"` // no recording has a problem
+	Recordings []RecordingReport `json:"recordings"`
+	Problems   []string          `json:"problems,omitempty"` // outside of any recording
+}
+
+// RecordingReport is what Verify found in one recording.
+type RecordingReport struct {
+	Dir      string         `json:"dir"` // below the directory verified, slash-separated
+	Channel  string         `json:"channel,omitempty"`
+	State    RecordingState `json:"state,omitempty"`
+	OK       bool           `json:"ok"` // no problem here or in any part
+	Parts    []PartReport   `json:"parts,omitempty"`
+	Problems []string       `json:"problems,omitempty"`
+}
+
+// PartReport is what Verify found in one file, by reading it.
+type PartReport struct {
+	File      string   `json:"file"` // below the recording
+	Codec     string   `json:"codec"`
+	Final     bool     `json:"final"` // by the manifest; of others only the order is checked
+	Size      int64    `json:"size"`
+	Frames    int64    `json:"frames"`
+	KeyFrames int64    `json:"key_frames,omitempty"`
+	Duration  Seconds  `json:"duration_seconds"`
+	SHA256    string   `json:"sha256,omitempty"`
+	Problems  []string `json:"problems,omitempty"`
+}
+
+// Verify checks recordings against their manifests: hashes, sizes, counts, PTS order, durations
+// and headers of every file, files without an entry and entries without a file. dir is the
+// directory of all recordings or that of one. progress, which may be nil, is called after each
+// recording. What it finds is in the Report; the error is for a directory that cannot be read.
+//
+// A recording in StateRecording may be growing: its open files may end in the middle of a frame
+// and their counts may lag. It changes nothing; see Repair for recordings that a crash left so.
+func Verify(dir string, progress func(RecordingReport)) (Report, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Report{}, fmt.Errorf("verify recordings: %w", err)
+	}
+	defer root.Close()
+	report := Report{OK: true, Recordings: []RecordingReport{}}
+	add := func(r RecordingReport) {
+		report.OK = report.OK && r.OK
+		report.Recordings = append(report.Recordings, r)
+		if progress != nil {
+			progress(r)
+		}
+	}
+	if _, err := root.Lstat(ManifestName); err == nil {
+		add(verifyRecording(root, "."))
+		return report, nil
+	}
+	for name, err := range recordings(root) {
+		if err != nil {
+			report.OK = false
+			report.Problems = append(report.Problems, err.Error())
+			break
+		}
+		recording, err := root.OpenRoot(name)
+		if err != nil {
+			add(RecordingReport{Dir: name, Problems: []string{err.Error()}})
+			continue
+		}
+		add(verifyRecording(recording, name))
+		recording.Close()
+	}
+	return report, nil
+}
+
+func verifyRecording(dir *os.Root, name string) RecordingReport {
+	r := RecordingReport{Dir: name}
+	problem := func(format string, args ...any) {
+		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+	}
+	m, err := readManifest(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		problem("no manifest")
+		return r
+	case err != nil:
+		problem("%v", err)
+		return r
+	}
+	r.Channel, r.State = m.Channel, m.State
+	if m.State == StateFailed {
+		problem("failed: %s", m.Failure)
+	}
+	ended := m.State != StateRecording
+	if ended && m.Ended == nil {
+		problem("no end although %s", m.State)
+	}
+	listed := map[string]bool{ManifestName: true}
+	sound := true
+	for _, s := range m.Streams {
+		for _, t := range s.Tracks {
+			if t.Recorded > t.Expected || t.Completeness < 0 || t.Completeness > 1 {
+				problem("track %q: completeness %v of %v s recorded, %v s expected", t.ID, t.Completeness,
+					t.Recorded.Duration().Seconds(), t.Expected.Duration().Seconds())
+			}
+			for _, p := range t.Parts {
+				listed[p.File] = true
+				report := verifyPart(dir, p)
+				if ended && !p.Final {
+					report.Problems = append(report.Problems, "not final although the recording is "+string(m.State))
+				}
+				sound = sound && len(report.Problems) == 0
+				r.Parts = append(r.Parts, report)
+			}
+		}
+	}
+	for _, file := range unlisted(dir, listed, problem) {
+		if ended || !openedLately(dir, file, m) {
+			problem("file %q is not in the manifest", file)
+		}
+	}
+	r.OK = sound && len(r.Problems) == 0
+	return r
+}
+
+// unlisted is the files under dir that the manifest does not know.
+func unlisted(dir *os.Root, listed map[string]bool, problem func(string, ...any)) (files []string) {
+	err := fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() && !listed[name] && name != manifestTemp {
+			files = append(files, name)
+		}
+		return nil
+	})
+	if err != nil {
+		problem("%v", err)
+	}
+	return files
+}
+
+// openedLately reports whether a file may be younger than the manifest of a growing recording.
+func openedLately(dir *os.Root, file string, m *Manifest) bool {
+	info, err := dir.Lstat(file)
+	return err == nil && info.Mode().IsRegular() && !info.ModTime().Before(m.Updated.UTC.Truncate(time.Second))
+}
+
+func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
+	r := PartReport{File: p.File, Codec: p.Codec, Final: p.Final}
+	info, size, hash, err := scanPart(dir, p)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Problems = []string{"file is missing"}
+		return r
+	}
+	r.Size, r.Frames, r.KeyFrames, r.Duration, r.SHA256 = size, info.Frames, info.KeyFrames, Seconds(info.Duration), hash
+	switch {
+	case err != nil && (p.Final || !errors.Is(err, container.ErrFormat)):
+		r.Problems = []string{err.Error()}
+	case err != nil: // opened, and its header not yet flushed
+	case p.Final:
+		r.Problems = append(info.Faults(), differences(p, info, size, hash)...)
+	case info.OutOfOrder > 0:
+		r.Problems = []string{fmt.Sprintf("%d out of order", info.OutOfOrder)}
+	}
+	return r
+}
+
+// scanPart reads a part once, for its layout and its hash.
+func scanPart(dir *os.Root, p *ManifestPart) (info container.Info, size int64, hash string, err error) {
+	codec := container.Codec(p.Codec)
+	if ext := codec.Extension(); ext == "" || ext != path.Ext(p.File) {
+		return info, 0, "", fmt.Errorf("codec %q in a file of this name", p.Codec)
+	}
+	f, _, err := openRegular(dir, p.File)
+	if err != nil {
+		return info, 0, "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	counted := &countingReader{r: io.TeeReader(f, sum)}
+	info, err = container.Scan(codec, counted)
+	if err == nil || errors.Is(err, container.ErrFormat) {
+		// A scan that gave up has not read to the end, which the hash needs.
+		if _, drained := io.Copy(io.Discard, counted); drained != nil {
+			err = errors.Join(err, drained)
+		}
+	}
+	return info, counted.n, hex.EncodeToString(sum.Sum(nil)), err
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// lastFrame is how much longer than up to its last frame's PTS a video may claim to be.
+const lastFrame = Seconds(2 * time.Second)
+
+// differences is what a manifest says of a final part that the file does not bear out.
+func differences(p *ManifestPart, info container.Info, size int64, hash string) (problems []string) {
+	differs := func(what string, says, is any) {
+		if says != is {
+			problems = append(problems, fmt.Sprintf("%s is %v, the manifest says %v", what, is, says))
+		}
+	}
+	differs("size", p.Size, size)
+	differs("sha256", p.SHA256, hash)
+	differs("codec", p.Codec, string(info.Codec))
+	differs("clock rate", p.ClockRate, info.ClockRate)
+	differs("frame count", p.Frames, info.Frames)
+	differs("key frame count", p.KeyFrames, info.KeyFrames)
+	differs("first PTS", p.FirstPTS, info.FirstPTS)
+	differs("last PTS", p.LastPTS, info.LastPTS)
+	differs("channel count", p.Channels, info.Channels)
+	differs("width", p.Width, info.Width)
+	differs("height", p.Height, info.Height)
+	length, slack := Seconds(info.Duration), lastFrame
+	if info.Codec == container.Opus {
+		// with or without the pre-skip
+		slack = Seconds(time.Duration(info.PreSkip) * time.Second / container.OpusRate)
+	}
+	if over := p.Duration - length; over < -Seconds(time.Millisecond) || over > slack+Seconds(time.Millisecond) {
+		differs("duration", p.Duration.Duration(), length.Duration())
+	}
+	return problems
+}
+
+// describe makes the manifest's entry for a file true of what a scan of it found. It is how
+// repair, which has nothing else to go by, fills an entry in.
+func (p *ManifestPart) describe(info container.Info, size int64, hash string) {
+	p.Codec, p.ClockRate = string(info.Codec), info.ClockRate
+	p.Channels, p.Width, p.Height = info.Channels, info.Width, info.Height
+	p.Frames, p.KeyFrames = info.Frames, info.KeyFrames
+	p.FirstPTS, p.LastPTS = info.FirstPTS, info.LastPTS
+	p.Size, p.SHA256, p.Final = size, hash, true
+	p.Duration = max(p.Duration, Seconds(info.Duration))
+	if info.Codec == container.Opus || p.Duration > Seconds(info.Duration)+lastFrame {
+		p.Duration = Seconds(info.Duration)
+	}
+}

@@ -4,13 +4,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"path"
+	"strconv"
 	"syscall"
-	"time"
 )
 
 // Recordings are readable by the group of the process and by no one else.
@@ -22,82 +21,119 @@ const (
 // startLayout is the first part of a recording directory's name.
 const startLayout = "20060102T150405Z"
 
-// attempts is how often a taken random name is tried again.
-const attempts = 10
-
-// createRecordingDir makes <root>/<channel>/<start>-<id>/ and opens it. name is its path below
-// root, slash-separated. The directory is on disk when it returns.
-func createRecordingDir(root *os.Root, channel string, start time.Time) (dir *os.Root, name, id string, err error) {
-	parent := escapeName(channel)
-	if err := makeDir(root, parent); err != nil {
-		return nil, "", "", fmt.Errorf("make channel directory: %w", err)
-	}
-	for range attempts {
-		id = shortID()
-		name = path.Join(parent, start.UTC().Format(startLayout)+"-"+id)
-		if err = root.Mkdir(name, dirPerm); !errors.Is(err, fs.ErrExist) {
-			break
-		}
-	}
-	if err == nil {
-		err = syncDir(root, parent)
-	}
-	if err != nil {
-		return nil, "", "", fmt.Errorf("make recording directory: %w", err)
-	}
-	dir, err = root.OpenRoot(name)
-	if err != nil {
-		return nil, "", "", fmt.Errorf("open recording directory: %w", err)
-	}
-	return dir, name, id, nil
-}
-
-// shortID is 40 random bits.
-func shortID() string {
+// newID is a short id for a recording: 40 random bits.
+func newID() string {
 	var b [5]byte
 	rand.Read(b[:]) // never fails
 	return nameCoding.EncodeToString(b[:])
 }
 
-// createStreamDir makes <peer>/<stream>/ in a recording's directory, with a number behind it if
-// that is taken, and returns its path, slash-separated.
-func createStreamDir(dir *os.Root, peer, stream string) (string, error) {
-	parent := escapeName(peer)
-	if err := makeDir(dir, parent); err != nil {
-		return "", fmt.Errorf("make peer directory: %w", err)
+// openRoot opens the directory all recordings live in, making it if need be, and makes sure that
+// directories and files can be made in it.
+func openRoot(dir string) (*os.Root, error) {
+	if err := os.MkdirAll(dir, dirPerm); err != nil {
+		return nil, err
 	}
-	base := path.Join(parent, escapeName(stream))
-	name := base
-	for n := 2; ; n++ {
-		err := dir.Mkdir(name, dirPerm)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrExist) || n > 1000 {
-			return "", fmt.Errorf("make stream directory: %w", err)
-		}
-		name = fmt.Sprintf("%s.%d", base, n)
-	}
-	if err := syncDir(dir, parent); err != nil {
-		return "", fmt.Errorf("sync peer directory: %w", err)
-	}
-	return name, nil
-}
-
-// createPart makes a new media file, which nothing in its place survives or redirects: an existing
-// one, a link too, is fs.ErrExist. Its entry is on disk when it returns.
-func createPart(dir *os.Root, name string) (*os.File, error) {
-	f, err := dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(dir, path.Dir(name)); err != nil {
+	// Hidden, so it is not taken for a channel should a crash leave it.
+	probe := ".probe-" + newID()
+	err = root.Mkdir(probe, dirPerm)
+	if err == nil {
+		err = replaceFile(root, probe+"/a", probe+"/b", []byte("\n"))
+		err = errors.Join(err, root.RemoveAll(probe))
+	}
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return root, nil
+}
+
+// store is the directory of one recording: <root>/<channel>/<start>-<id>/. All paths it takes and
+// gives are relative to that, slash-separated. Create and Save may be called by several
+// goroutines, StreamDir by one at a time.
+type store struct {
+	dir   *os.Root
+	name  string
+	taken map[string]bool // by StreamDir
+}
+
+// newStore makes the directory of a new recording. It is on disk when newStore returns.
+func newStore(root *os.Root, m *Manifest) (*store, error) {
+	channel := escapeName(m.Channel)
+	if err := makeDir(root, channel); err != nil {
+		return nil, fmt.Errorf("make channel directory: %w", err)
+	}
+	name := path.Join(channel, m.Started.UTC.UTC().Format(startLayout)+"-"+m.ID)
+	err := root.Mkdir(name, dirPerm) // must be new
+	if err == nil {
+		err = syncDir(root, channel)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make recording directory: %w", err)
+	}
+	dir, err := root.OpenRoot(name)
+	if err != nil {
+		return nil, fmt.Errorf("open recording directory: %w", err)
+	}
+	return &store{dir: dir, name: name, taken: make(map[string]bool)}, nil
+}
+
+// Dir is the recording's directory below the root.
+func (s *store) Dir() string { return s.name }
+
+// StreamDir is a directory for a stream, <peer>/<stream>, with a number behind it if a stream of
+// that name had it before. It touches no disk: Create makes directories.
+func (s *store) StreamDir(peer, stream string) string {
+	base := path.Join(escapeName(peer), escapeName(stream))
+	name := base
+	for n := 2; s.taken[name]; n++ {
+		name = base + "." + strconv.Itoa(n)
+	}
+	s.taken[name] = true
+	return name
+}
+
+// PartName is the path of a stream's n-th file of a kind, as in <stream>/audio-1.ogg.
+func (s *store) PartName(stream *ManifestStream, kind string, n int, extension string) string {
+	return path.Join(stream.Dir, kind+"-"+strconv.Itoa(n)+extension)
+}
+
+// Create makes a new media file and the directories above it. Anything in its place, a link too,
+// is fs.ErrExist and stays as it was. The file's entry is on disk when Create returns.
+func (s *store) Create(name string) (File, error) {
+	stream := path.Dir(name)
+	for _, dir := range []string{path.Dir(stream), stream} {
+		if err := makeDir(s.dir, dir); err != nil {
+			return nil, fmt.Errorf("make directory: %w", err)
+		}
+	}
+	f, err := s.dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+	if err != nil {
+		return nil, err
+	}
+	if err := syncDir(s.dir, stream); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// makeDir makes one directory, unless it is there.
+// Save replaces the manifest: a reader, or a crash at any moment, finds the old one or the new
+// one, whole. When Save returns nil the new one is on disk.
+func (s *store) Save(manifest []byte) error {
+	if err := replaceFile(s.dir, manifestTemp, ManifestName, manifest); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	return nil
+}
+
+// Close releases the directory. Open files stay usable.
+func (s *store) Close() error { return s.dir.Close() }
+
+// makeDir makes one directory, durably, unless it is there.
 func makeDir(root *os.Root, name string) error {
 	switch err := root.Mkdir(name, dirPerm); {
 	case err == nil:
@@ -112,55 +148,52 @@ func makeDir(root *os.Root, name string) error {
 	return err
 }
 
-// openRegular opens a file that is no link, device or pipe, neither of which ever lies in a
-// recording by our doing.
-func openRegular(dir *os.Root, name string) (*os.File, fs.FileInfo, error) {
-	info, err := dir.Lstat(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
-	}
-	f, err := dir.Open(name)
-	return f, info, err
-}
-
 var errNotRegular = errors.New("not a regular file")
 
-// readRegular reads at most limit bytes of a regular file.
-func readRegular(dir *os.Root, name string, limit int64) ([]byte, error) {
-	f, _, err := openRegular(dir, name)
+// openRegular opens a file that is no link, device or pipe: none of these lies in a recording by
+// our doing.
+func openRegular(dir *os.Root, name string) (*os.File, error) {
+	info, err := dir.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, limit))
-	return b, errors.Join(err, f.Close())
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
+	}
+	return dir.Open(name)
 }
 
 // recordings yields the path of every recording's directory below root, in order of name. Whether
 // it holds a manifest is for the caller to find out. It ends with the first error.
 func recordings(root *os.Root) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		channels, err := fs.ReadDir(root.FS(), ".")
+		channels, err := visibleDirs(root, ".")
 		if err != nil {
 			yield("", err)
 			return
 		}
 		for _, channel := range channels {
-			if !channel.IsDir() {
-				continue
-			}
-			entries, err := fs.ReadDir(root.FS(), channel.Name())
+			names, err := visibleDirs(root, channel)
 			if err != nil {
 				yield("", err)
 				return
 			}
-			for _, e := range entries {
-				if e.IsDir() && !yield(path.Join(channel.Name(), e.Name()), nil) {
+			for _, name := range names {
+				if !yield(path.Join(channel, name), nil) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// visibleDirs is the directories in a directory, less those that a dot hides.
+func visibleDirs(root *os.Root, name string) (names []string, err error) {
+	entries, err := fs.ReadDir(root.FS(), name)
+	for _, e := range entries {
+		if e.IsDir() && e.Name()[0] != '.' {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
 }

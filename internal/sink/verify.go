@@ -8,7 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
+	"slices"
 	"time"
 
 	"recorder/internal/container"
@@ -108,7 +108,6 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 	if ended && m.Ended == nil {
 		problem("no end although %s", m.State)
 	}
-	listed := map[string]bool{ManifestName: true}
 	sound := true
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {
@@ -117,53 +116,60 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 					t.Recorded.Duration().Seconds(), t.Expected.Duration().Seconds())
 			}
 			for _, p := range t.Parts {
-				listed[p.File] = true
-				report := verifyPart(dir, p)
-				if ended && !p.Final {
-					report.Problems = append(report.Problems, "not final although the recording is "+string(m.State))
+				part := verifyPart(dir, p)
+				if ended && !p.Final && p.Error == "" {
+					part.Problems = append(part.Problems, "not final although the recording is "+string(m.State))
 				}
-				sound = sound && len(report.Problems) == 0
-				r.Parts = append(r.Parts, report)
+				sound = sound && len(part.Problems) == 0
+				r.Parts = append(r.Parts, part)
 			}
 		}
 	}
-	for _, file := range unlisted(dir, listed, problem) {
-		if ended || !openedLately(dir, file, m) {
-			problem("file %q is not in the manifest", file)
-		}
+	stray, err := strays(dir)
+	if err != nil {
+		problem("%v", err)
+	}
+	for _, file := range stray {
+		problem("file %q is not in the manifest", file)
 	}
 	r.OK = sound && len(r.Problems) == 0
 	return r
 }
 
-// unlisted is the files under dir that the manifest does not know.
-func unlisted(dir *os.Root, listed map[string]bool, problem func(string, ...any)) (files []string) {
-	err := fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if !d.IsDir() && !listed[name] && name != manifestTemp {
+// strays is the files of a recording that its manifest does not know. The manifest names a file
+// before it exists, so it is read after the files, which may be growing in number.
+func strays(dir *os.Root) (files []string, err error) {
+	err = fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && name != ManifestName && name != manifestTemp {
 			files = append(files, name)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
-		problem("%v", err)
+		return nil, err
 	}
-	return files
-}
-
-// openedLately reports whether a file may be younger than the manifest of a growing recording.
-func openedLately(dir *os.Root, file string, m *Manifest) bool {
-	info, err := dir.Lstat(file)
-	return err == nil && info.Mode().IsRegular() && !info.ModTime().Before(m.Updated.UTC.Truncate(time.Second))
+	m, err := readManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range m.Streams {
+		for _, t := range s.Tracks {
+			for _, p := range t.Parts {
+				files = slices.DeleteFunc(files, func(f string) bool { return f == p.File })
+			}
+		}
+	}
+	return files, nil
 }
 
 func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
 	r := PartReport{File: p.File, Codec: p.Codec, Final: p.Final}
 	info, size, hash, err := scanPart(dir, p)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.Problems = []string{"file is missing"}
+		// The manifest names a file before it exists, and says if it never came to.
+		if p.Final || p.Size > 0 {
+			r.Problems = []string{"file is missing"}
+		}
 		return r
 	}
 	r.Size, r.Frames, r.KeyFrames, r.Duration, r.SHA256 = size, info.Frames, info.KeyFrames, Seconds(info.Duration), hash
@@ -181,18 +187,14 @@ func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
 
 // scanPart reads a part once, for its layout and its hash.
 func scanPart(dir *os.Root, p *ManifestPart) (info container.Info, size int64, hash string, err error) {
-	codec := container.Codec(p.Codec)
-	if ext := codec.Extension(); ext == "" || ext != path.Ext(p.File) {
-		return info, 0, "", fmt.Errorf("codec %q in a file of this name", p.Codec)
-	}
-	f, _, err := openRegular(dir, p.File)
+	f, err := openRegular(dir, p.File)
 	if err != nil {
 		return info, 0, "", err
 	}
 	defer f.Close()
 	sum := sha256.New()
 	counted := &countingReader{r: io.TeeReader(f, sum)}
-	info, err = container.Scan(codec, counted)
+	info, err = container.Scan(container.Codec(p.Codec), counted)
 	if err == nil || errors.Is(err, container.ErrFormat) {
 		// A scan that gave up has not read to the end, which the hash needs.
 		if _, drained := io.Copy(io.Discard, counted); drained != nil {
@@ -243,18 +245,4 @@ func differences(p *ManifestPart, info container.Info, size int64, hash string) 
 		differs("duration", p.Duration.Duration(), length.Duration())
 	}
 	return problems
-}
-
-// describe makes the manifest's entry for a file true of what a scan of it found. It is how
-// repair, which has nothing else to go by, fills an entry in.
-func (p *ManifestPart) describe(info container.Info, size int64, hash string) {
-	p.Codec, p.ClockRate = string(info.Codec), info.ClockRate
-	p.Channels, p.Width, p.Height = info.Channels, info.Width, info.Height
-	p.Frames, p.KeyFrames = info.Frames, info.KeyFrames
-	p.FirstPTS, p.LastPTS = info.FirstPTS, info.LastPTS
-	p.Size, p.SHA256, p.Final = size, hash, true
-	p.Duration = max(p.Duration, Seconds(info.Duration))
-	if info.Codec == container.Opus || p.Duration > Seconds(info.Duration)+lastFrame {
-		p.Duration = Seconds(info.Duration)
-	}
 }

@@ -1,0 +1,150 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/report"
+	"github.com/pion/interceptor/pkg/twcc"
+	"github.com/pion/sdp/v3"
+	"github.com/pion/webrtc/v4"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ICE timing. A path that died is noticed after 5 s of silence, and given up
+// for an ICE restart 10 s later; browsers take 6 s and 17 s.
+const (
+	iceDisconnected = 5 * time.Second
+	iceFailed       = 10 * time.Second
+	iceKeepalive    = 2 * time.Second
+)
+
+// replayWindow is how far, in packets, SRTP lets a packet come late.
+const replayWindow = 1024
+
+// socketBuffer is asked for on the shared UDP socket, in bytes, so that a
+// stall of the process does not lose what the kernel already has.
+const socketBuffer = 4 << 20
+
+// APIOptions configure an [API]. The zero value is usable.
+type APIOptions struct {
+	Logger     *slog.Logger          // nil: slog.Default()
+	Registerer prometheus.Registerer // nil: no metrics
+	// UDPPort, if not 0, is the one UDP port for all connections; 0 takes an
+	// ephemeral port for each.
+	UDPPort int
+	// Settings, if not nil, has the last word on pion's settings.
+	Settings func(*webrtc.SettingEngine)
+}
+
+// API makes the PeerConnections of all peers: codecs, interceptors and
+// settings. It is safe for concurrent use.
+type API struct {
+	api     *webrtc.API
+	log     *slog.Logger
+	metrics *metrics
+	mux     ice.UDPMux // nil without UDPPort
+}
+
+// NewAPI returns an API. It fails if UDPPort cannot be listened on. Close it
+// after the last peer.
+func NewAPI(o APIOptions) (*API, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	a := &API{log: o.Logger, metrics: newMetrics(o.Registerer)}
+
+	media := &webrtc.MediaEngine{}
+	if err := registerCodecs(media); err != nil {
+		return nil, fmt.Errorf("register codecs: %w", err)
+	}
+	interceptors, err := newInterceptors(media)
+	if err != nil {
+		return nil, fmt.Errorf("register interceptors: %w", err)
+	}
+	settings := webrtc.SettingEngine{LoggerFactory: pionLogs{o.Logger}}
+	settings.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
+	// Browsers that hide their addresses still reach us, as peer reflexive.
+	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	settings.SetFireOnTrackBeforeFirstRTP(true)
+	settings.SetReceiveMTU(receiveMTU)
+	settings.SetSRTPReplayProtectionWindow(replayWindow)
+	settings.SetSRTCPReplayProtectionWindow(replayWindow)
+	settings.SetSCTPMaxMessageSize(maxSCTPMessage)
+	settings.SetSCTPMaxReceiveBufferSize(maxSCTPReceiving)
+	if o.UDPPort != 0 {
+		if err := a.listen(o.UDPPort); err != nil {
+			return nil, err
+		}
+		settings.SetICEUDPMux(a.mux)
+	}
+	if o.Settings != nil {
+		o.Settings(&settings)
+	}
+	a.api = webrtc.NewAPI(webrtc.WithMediaEngine(media),
+		webrtc.WithInterceptorRegistry(interceptors), webrtc.WithSettingEngine(settings))
+	return a, nil
+}
+
+func (a *API) listen(port int) error {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+	if err != nil {
+		return fmt.Errorf("listen for media: %w", err)
+	}
+	if err := conn.SetReadBuffer(socketBuffer); err != nil {
+		a.log.Warn("socket receive buffer was not enlarged", "err", err)
+	}
+	a.mux = webrtc.NewICEUDPMux(pionLogs{a.log}.NewLogger("ice"), conn)
+	return nil
+}
+
+// Close releases the shared UDP port.
+func (a *API) Close() error {
+	if a.mux == nil {
+		return nil
+	}
+	if err := a.mux.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close media socket: %w", err)
+	}
+	return nil
+}
+
+func (a *API) newPeerConnection(servers []webrtc.ICEServer) (*webrtc.PeerConnection, error) {
+	return a.api.NewPeerConnection(webrtc.Configuration{
+		ICEServers:   servers,
+		BundlePolicy: webrtc.BundlePolicyMaxBundle,
+	})
+}
+
+// newInterceptors gives every connection receiver reports and transport-wide
+// congestion feedback. pion's NACK generator is left out: it does not see
+// packets that came through RTX and asks for them again until they leave its
+// window (pion/webrtc#3063). The recorder asks through [Track.NACK].
+func newInterceptors(media *webrtc.MediaEngine) (*interceptor.Registry, error) {
+	registry := &interceptor.Registry{}
+	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
+		if err := media.RegisterHeaderExtension(
+			webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, kind); err != nil {
+			return nil, err
+		}
+	}
+	if err := webrtc.ConfigureSimulcastExtensionHeaders(media); err != nil {
+		return nil, err
+	}
+	reports, err := report.NewReceiverInterceptor()
+	if err != nil {
+		return nil, err
+	}
+	feedback, err := twcc.NewSenderInterceptor()
+	if err != nil {
+		return nil, err
+	}
+	registry.Add(reports)
+	registry.Add(feedback)
+	return registry, nil
+}

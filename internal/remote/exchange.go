@@ -1,0 +1,293 @@
+package remote
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pion/webrtc/v4"
+)
+
+// handle carries out one inbound signal.
+func (p *Peer) handle(s signal) {
+	switch {
+	case s.trackMeta != nil:
+		p.meta.set(*s.trackMeta)
+	case s.candidate != nil:
+		p.remoteCandidate(*s.candidate)
+	case s.description != nil:
+		d, err := parseDescription(*s.description)
+		if err != nil {
+			p.negotiationFailed(err)
+			return
+		}
+		p.remoteDescription(d)
+	}
+}
+
+func (p *Peer) remoteDescription(d *description) {
+	if d.kind == webrtc.SDPTypeAnswer {
+		if p.link != nil {
+			p.perform(answerReceived, d)
+			p.offerIfWanted()
+		}
+		return
+	}
+	l, err := p.ensureLink()
+	if err != nil {
+		p.negotiationFailed(err)
+		return
+	}
+	e := offerReceived
+	if l.closed() || l.wedged || l.remote != nil && !d.sameConnection(l.remote) {
+		e = freshReceived
+	}
+	p.perform(e, d)
+	p.offerIfWanted()
+}
+
+// offerIfWanted is "update the negotiation-needed flag" of the W3C text.
+func (p *Peer) offerIfWanted() {
+	if l := p.link; l != nil && p.signalling && !l.neg.pending && !l.closed() && l.wantsOffer() && !p.ladder.exhausted {
+		p.perform(offerWanted, nil)
+	}
+}
+
+// perform runs an event through the negotiation function and does what it says.
+func (p *Peer) perform(e negotiationEvent, d *description) {
+	l := p.link
+	neg, action := next(l.neg, e)
+	if action == doSwapAnswer && !p.swaps.Allow() {
+		p.negotiationFailed(errSwapLimit)
+		return
+	}
+	l.neg = neg
+	switch action {
+	case doOffer:
+		p.offer(l)
+	case doAnswer:
+		p.answer(l, d)
+	case doRollbackAnswer:
+		p.ladder.stop()
+		if err := l.rollback(); err != nil {
+			p.negotiationFailed(err)
+			p.swapAnswer(l, neg, CauseGlare, d)
+			return
+		}
+		p.answer(l, d)
+	case doSwapAnswer:
+		cause := CauseFresh
+		if e == offerReceived {
+			cause = CauseGlare
+		}
+		p.swapAnswer(l, neg, cause, d)
+	case doApplyAnswer:
+		p.applyAnswer(l, d)
+	case doRollback:
+		if err := l.rollback(); err != nil {
+			p.negotiationFailed(err)
+			p.replaceLink(l, CauseUnanswered)
+		}
+	case doSwap:
+		p.replaceLink(l, CauseUnanswered)
+	case doIgnore:
+		p.api.metrics.signalsDropped.WithLabelValues("unexpected").Inc()
+		p.log.Debug("description was ignored", "type", d.kind.String())
+	case doNothing:
+	}
+}
+
+func (p *Peer) swapAnswer(l *link, neg negotiation, cause Cause, d *description) {
+	if p.replaceLink(l, cause) {
+		p.link.neg = neg
+		p.answer(p.link, d)
+	}
+}
+
+// answer applies an offer of the member to l and answers it.
+func (p *Peer) answer(l *link, d *description) {
+	candidates := d.takeCandidates()
+	sdp, events, err := l.answer(d)
+	if err != nil {
+		p.negotiationFailed(err)
+		if l.remote == nil || l.condition() != up {
+			// Nothing to lose: the next offer gets a new connection.
+			l.wedged = true
+		}
+		return
+	}
+	p.moved = false
+	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"answer", sdp}}, "answer")
+	p.refresh()
+	p.emit(events...)
+	p.newGeneration(candidates)
+}
+
+// offer makes and sends an offer, and starts its watchdog.
+func (p *Peer) offer(l *link) {
+	sdp, err := l.offer()
+	if err != nil {
+		l.neg.pending = false
+		p.negotiationFailed(err)
+		return
+	}
+	p.candidates = 0
+	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"offer", sdp}}, "offer")
+	p.ladder.stop()
+	p.ladder.timer = p.after(answerTimeout, l, p.unanswered)
+}
+
+func (p *Peer) applyAnswer(l *link, d *description) {
+	p.ladder.stop()
+	if l.remote != nil && !d.sameConnection(l.remote) {
+		p.negotiationFailed(errOtherAnswer)
+		p.replaceLink(l, CauseDead)
+		return
+	}
+	candidates := d.takeCandidates()
+	events, err := l.applyAnswer(d)
+	if err != nil {
+		p.negotiationFailed(err)
+		l.wedged = true
+		return
+	}
+	if l.wantsOffer() {
+		for _, c := range l.channels {
+			if c.unopened() {
+				c.fail(errNoData)
+			}
+		}
+	}
+	p.refresh()
+	p.emit(events...)
+	p.newGeneration(candidates)
+}
+
+// climb makes the next attempt of the ladder, or gives up.
+func (p *Peer) climb(l *link) {
+	if p.ladder.busy() || p.ladder.exhausted || !p.signalling || p.moved {
+		return
+	}
+	delay, ok := p.ladder.step()
+	if !ok {
+		p.ladder.exhausted = true
+		p.api.metrics.restarts.WithLabelValues("exhausted").Inc()
+		p.negotiationFailed(fmt.Errorf("%w after %d attempts", ErrICERestartExhausted, maxRestarts))
+		return
+	}
+	attempt := func(l *link) {
+		p.ladder.stop()
+		if l.neg.pending || l.condition() == up && !l.wantsOffer() {
+			return
+		}
+		l.restart = l.condition() != up
+		p.api.metrics.restarts.WithLabelValues("offered").Inc()
+		p.perform(offerWanted, nil)
+	}
+	if delay == 0 {
+		attempt(l)
+		return
+	}
+	p.ladder.timer = p.after(delay, l, attempt)
+}
+
+// unanswered is the watchdog of an offer.
+func (p *Peer) unanswered(l *link) {
+	p.ladder.stop()
+	if !l.neg.pending {
+		return
+	}
+	p.api.metrics.restarts.WithLabelValues("unanswered").Inc()
+	budget := p.ladder // a swap resets it, and this was an attempt
+	p.perform(answerMissing, nil)
+	p.ladder = budget
+	if l := p.link; l.condition() != up || l.wantsOffer() {
+		p.climb(l)
+	}
+}
+
+// localCandidate tells the member of a candidate of ours; nil is the end.
+func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
+	if l != p.link {
+		return
+	}
+	s := candidateSignal{Type: "rtc-ice"}
+	if c != nil {
+		init := c.ToJSON()
+		s.Candidate = &wireCandidate{
+			Candidate: init.Candidate, SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex,
+			UsernameFragment: &l.ufrag,
+		}
+	}
+	p.signal(s, "candidate")
+}
+
+// remoteCandidate takes a candidate from the wire: at once if it belongs to
+// the description we have, later if it may belong to one to come.
+func (p *Peer) remoteCandidate(c webrtc.ICECandidateInit) {
+	if p.candidates >= maxCandidates {
+		p.dropCandidate("limit")
+		return
+	}
+	p.candidates++
+	l := p.link
+	ufrag := candidateUfrag(c)
+	switch {
+	case l != nil && l.remote != nil && (ufrag == "" && !l.neg.ignoring || l.remote.ufrags[ufrag]):
+		p.addCandidate(l, c)
+	case l != nil && l.neg.ignoring:
+		p.dropCandidate("ignored_offer")
+	default:
+		p.held = append(p.held, c)
+	}
+}
+
+// newGeneration starts counting candidates anew after a description was
+// applied, and adds those that waited for it.
+func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) {
+	held := p.held
+	p.held, p.candidates = nil, 0
+	for _, c := range append(candidates, held...) {
+		if ufrag := candidateUfrag(c); ufrag != "" && !p.link.remote.ufrags[ufrag] {
+			p.dropCandidate("ufrag")
+			continue
+		}
+		p.remoteCandidate(c)
+	}
+}
+
+func (p *Peer) addCandidate(l *link, c webrtc.ICECandidateInit) {
+	if err := l.pc.AddICECandidate(c); err != nil {
+		p.dropCandidate("rejected")
+		p.emit(ICECandidateError{scrub(fmt.Errorf("add candidate: %w", err))})
+	}
+}
+
+func (p *Peer) dropCandidate(reason string) {
+	p.api.metrics.candidatesDropped.WithLabelValues(reason).Inc()
+}
+
+// candidateUfrag returns the user name fragment a candidate is for, from its
+// field or from its text, "" if it names none.
+func candidateUfrag(c webrtc.ICECandidateInit) string {
+	if c.UsernameFragment != nil {
+		return *c.UsernameFragment
+	}
+	_, rest, _ := strings.Cut(c.Candidate, " ufrag ")
+	ufrag, _, _ := strings.Cut(rest, " ")
+	return ufrag
+}
+
+// signal sends a payload. That it may not arrive is no negotiation error:
+// the ladder and the reconcile recover from it.
+func (p *Peer) signal(payload any, what string) {
+	sent := p.opts.Signal(payload)
+	go func() {
+		select {
+		case err := <-sent:
+			if err != nil {
+				p.log.Warn("signal was not sent", "kind", what, "err", scrub(err))
+			}
+		case <-p.ended.Done():
+		}
+	}()
+}

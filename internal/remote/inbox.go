@@ -1,0 +1,67 @@
+package remote
+
+import "sync"
+
+// inbox is the queue of a peer's event loop. Putting never blocks.
+type inbox struct {
+	wake chan struct{}
+
+	mu      sync.Mutex
+	items   []func()
+	signals int // items the member caused
+	closed  bool
+}
+
+func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+
+// put queues f and reports false if the loop has ended.
+func (in *inbox) put(f func()) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.add(f)
+}
+
+// putSignal queues what the member sent, unless too much of that waits.
+func (in *inbox) putSignal(f func()) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.signals >= maxQueuedSignals {
+		return false
+	}
+	in.signals++
+	return in.add(func() {
+		in.mu.Lock()
+		in.signals--
+		in.mu.Unlock()
+		f()
+	})
+}
+
+func (in *inbox) add(f func()) bool {
+	if in.closed {
+		return false
+	}
+	in.items = append(in.items, f)
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// last queues f as the last item there is.
+func (in *inbox) last(f func()) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.add(f)
+	in.closed = true
+}
+
+// take removes everything that waits.
+func (in *inbox) take() []func() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	items := in.items
+	in.items = nil
+	return items
+}

@@ -1,0 +1,52 @@
+package remote
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are counted over all peers of an API. Label values are closed sets.
+type metrics struct {
+	signalsDropped    *prometheus.CounterVec // reason
+	candidatesDropped *prometheus.CounterVec // reason
+	negotiationErrors prometheus.Counter
+	replaced          *prometheus.CounterVec // cause
+	restarts          *prometheus.CounterVec // outcome
+	eventsDropped     prometheus.Counter
+	handlerPanics     prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		signalsDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "recorder_remote_signals_dropped_total",
+			Help: "Inbound signals dropped: malformed, overflow, unexpected.",
+		}, []string{"reason"}),
+		candidatesDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "recorder_remote_candidates_dropped_total",
+			Help: "Inbound ICE candidates dropped: limit, ufrag, ignored_offer, rejected.",
+		}, []string{"reason"}),
+		negotiationErrors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "recorder_remote_negotiation_errors_total",
+			Help: "Descriptions that could not be created or applied.",
+		}),
+		replaced: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "recorder_remote_connections_replaced_total",
+			Help: "PeerConnections replaced under a live peer, by cause.",
+		}, []string{"cause"}),
+		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "recorder_remote_ice_restarts_total",
+			Help: "ICE restarts that we offered, by outcome: offered, unanswered, exhausted.",
+		}, []string{"outcome"}),
+		eventsDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "recorder_remote_events_dropped_total",
+			Help: "Events dropped because their handlers fell behind.",
+		}),
+		handlerPanics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "recorder_remote_handler_panics_total",
+			Help: "Event handlers that panicked.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.signalsDropped, m.candidatesDropped, m.negotiationErrors, m.replaced, m.restarts,
+			m.eventsDropped, m.handlerPanics)
+	}
+	return m
+}

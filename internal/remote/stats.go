@@ -1,0 +1,157 @@
+package remote
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+)
+
+const rtpHeaderSize = 12
+
+// PeerStats is what a peer's current connection is like, for metrics.
+type PeerStats struct {
+	State State
+	// ICE and DTLS are W3C state names, "" while there is no connection.
+	ICE, DTLS string
+	// LocalCandidate and RemoteCandidate are the types of the selected pair:
+	// host, srflx, prflx or relay; "" before one is selected.
+	LocalCandidate, RemoteCandidate string
+	// RoundTripTime is that of the selected pair in seconds, 0 if unknown.
+	RoundTripTime float64
+	Tracks        []TrackStats
+}
+
+// TrackStats are the reception statistics of one track (RFC 3550 §6.4.1).
+type TrackStats struct {
+	ID      string
+	Kind    webrtc.RTPCodecType
+	Packets uint64 // received, without those recovered through RTX
+	Bytes   uint64 // of all packets received, RTP headers included
+	// Recovered counts packets that came through RTX, duplicates included.
+	Recovered uint64
+	// Lost is expected minus received; duplicates can make it negative.
+	Lost int64
+	// Refused counts packets that were not of a negotiated format.
+	Refused uint64
+	Jitter  float64 // seconds
+	// LastPacket is the arrival of the latest packet, zero before the first.
+	LastPacket time.Time
+}
+
+// reception keeps the statistics of one track.
+type reception struct {
+	refused atomic.Uint64
+
+	mu        sync.Mutex
+	packets   uint64
+	bytes     uint64
+	recovered uint64
+	last      time.Time
+
+	ssrc     uint32
+	base     int64 // extended sequence number of the source's first packet
+	highest  int64
+	received int64 // of this source
+	lost     int64 // of earlier sources
+
+	start     time.Time // of the transit clock
+	transit   float64   // seconds
+	measuring bool
+	jitter    float64 // seconds
+}
+
+// packet accounts for one RTP packet of at least rtpHeaderSize bytes. rate
+// is the clock of its payload type, 0 if unknown.
+func (r *reception) packet(b []byte, now time.Time, rate uint32, recovered bool) {
+	seq := binary.BigEndian.Uint16(b[2:])
+	timestamp := binary.BigEndian.Uint32(b[4:])
+	ssrc := binary.BigEndian.Uint32(b[8:])
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bytes += uint64(len(b))
+	r.last = now
+	if recovered {
+		r.recovered++
+		if ssrc == r.ssrc {
+			r.received++ // no longer lost
+		}
+		return
+	}
+	r.packets++
+	switch {
+	case r.received == 0 && r.highest == 0 || ssrc != r.ssrc:
+		r.lost = r.lostSoFar()
+		r.ssrc, r.base, r.highest, r.received = ssrc, int64(seq), int64(seq), 0
+		r.measuring = false
+	default:
+		if ahead := int16(seq - uint16(r.highest)); ahead > 0 {
+			r.highest += int64(ahead)
+		}
+	}
+	r.received++
+
+	if rate == 0 {
+		return
+	}
+	if r.start.IsZero() {
+		r.start = now
+	}
+	// RFC 3550 A.8, in seconds. Only differences matter, so the wrap of the
+	// time stamp is one outlier that is left out.
+	transit := now.Sub(r.start).Seconds() - float64(timestamp)/float64(rate)
+	if d := transit - r.transit; r.measuring && d < 10 && d > -10 {
+		r.jitter += (max(d, -d) - r.jitter) / 16
+	}
+	r.transit, r.measuring = transit, true
+}
+
+func (r *reception) lostSoFar() int64 {
+	if r.received == 0 {
+		return r.lost
+	}
+	return r.lost + r.highest - r.base + 1 - r.received
+}
+
+func (r *reception) stats() TrackStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return TrackStats{
+		Packets: r.packets, Bytes: r.bytes, Recovered: r.recovered, Lost: r.lostSoFar(),
+		Refused: r.refused.Load(), Jitter: r.jitter, LastPacket: r.last,
+	}
+}
+
+func (t *Track) stats() TrackStats {
+	s := t.reception.stats()
+	s.ID, s.Kind = t.id, t.kind
+	return s
+}
+
+// Stats returns a snapshot. It is meant for a collector that runs every few
+// seconds and may be called from any goroutine.
+func (p *Peer) Stats() PeerStats {
+	p.mu.Lock()
+	pc, tracks, s := p.pc, p.tracks, PeerStats{State: p.state}
+	p.mu.Unlock()
+	for _, t := range tracks {
+		s.Tracks = append(s.Tracks, t.stats())
+	}
+	if pc == nil {
+		return s
+	}
+	s.ICE = pc.ICEConnectionState().String()
+	dtls := pc.SCTP().Transport()
+	s.DTLS = dtls.State().String()
+	ice := dtls.ICETransport()
+	if pair, err := ice.GetSelectedCandidatePair(); err == nil && pair != nil {
+		s.LocalCandidate, s.RemoteCandidate = pair.Local.Typ.String(), pair.Remote.Typ.String()
+	}
+	if pair, ok := ice.GetSelectedCandidatePairStats(); ok {
+		s.RoundTripTime = pair.CurrentRoundTripTime
+	}
+	return s
+}

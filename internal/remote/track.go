@@ -1,0 +1,269 @@
+package remote
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+)
+
+// receiveMTU is the largest RTP packet accepted, in bytes; browsers keep
+// packets below 1300.
+const receiveMTU = 1600
+
+// RTPWriter takes what a [Track] receives. Its methods are called one at a
+// time, must not block, must not call the Track and must not keep the buffer.
+type RTPWriter interface {
+	// WriteRTP takes one decrypted packet. Packets come as they arrive: out
+	// of order, with gaps, and more than once (those recovered through RTX
+	// among them, already in their original form).
+	WriteRTP(packet []byte, arrival time.Time)
+	// WriteSenderReport takes the NTP time (RFC 3550 §4, 32.32 fixed point)
+	// that the sender says belongs to an RTP time stamp.
+	WriteSenderReport(ntp uint64, rtp uint32, arrival time.Time)
+	// Close says that nothing will follow: this track has ended.
+	Close()
+}
+
+// Track is a media track of the member on one connection. A rebuilt
+// connection brings another Track with, usually, the same id. Its methods
+// may be called from any goroutine.
+type Track struct {
+	id        string
+	mid       string
+	kind      webrtc.RTPCodecType
+	metadata  *metadataStore
+	sendRTCP  func(...rtcp.Packet) error
+	delivered func()                    // called at the first packet
+	stopped   func(*webrtc.TrackRemote) // called when pion has nothing more
+
+	ssrc      atomic.Uint32
+	first     atomic.Bool // a packet was delivered
+	firSeq    atomic.Uint32
+	reception reception
+	wanted    chan struct{} // closed at the first Forward, and at the end
+
+	mu      sync.Mutex
+	streams []string
+	formats map[uint8]webrtc.RTPCodecParameters
+	remote  *webrtc.TrackRemote // what is being read, if any
+
+	writing sync.Mutex // held while the writer is called
+	writer  RTPWriter
+	started bool // wanted is closed
+	over    bool
+}
+
+// ID is the track's id as the member's description gives it (msid); a
+// description without one gives "mid:" and the m-line's mid.
+func (t *Track) ID() string { return t.id }
+
+// Kind is audio or video.
+func (t *Track) Kind() webrtc.RTPCodecType { return t.kind }
+
+// StreamIDs are the ids of the streams the track belongs to, none for an
+// unaffiliated track.
+func (t *Track) StreamIDs() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.streams)
+}
+
+// Metadata is the label the member gave the track, such as {"role":"screen"},
+// nil if there is none. It is read fresh on every call.
+func (t *Track) Metadata() json.RawMessage {
+	return t.metadata.lookup(t.id, t.StreamIDs(), t.kind == webrtc.RTPCodecTypeAudio)
+}
+
+// SSRC is the current synchronisation source, 0 before the transport is up.
+func (t *Track) SSRC() uint32 { return t.ssrc.Load() }
+
+// Formats are the negotiated payload types: what a packet of this track can
+// hold, audio/red included, RTX left out.
+func (t *Track) Formats() map[uint8]webrtc.RTPCodecParameters {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	formats := make(map[uint8]webrtc.RTPCodecParameters, len(t.formats))
+	for pt, codec := range t.formats {
+		formats[pt] = codec
+	}
+	return formats
+}
+
+// Forward hands the track's packets to w. Nothing is read before the first
+// call, so that a handler of [StreamAdded] or [TrackAdded] gets the first
+// packet; up to 1 MB waits. Another call replaces the writer without closing
+// it, and after it returns the old one is not called again; nil drops what
+// comes. The writer in place when the track ends is closed, which happens at
+// once if it already has.
+func (t *Track) Forward(w RTPWriter) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	if t.over {
+		if w != nil {
+			w.Close()
+		}
+		return
+	}
+	t.writer = w
+	if !t.started && w != nil {
+		t.started = true
+		close(t.wanted)
+	}
+}
+
+// RequestKeyFrame asks the sender for a key frame: with a PLI (RFC 4585
+// §6.3.1), or with a FIR (RFC 5104 §4.3.1), which is the stronger plea.
+func (t *Track) RequestKeyFrame(fir bool) error {
+	ssrc := t.SSRC()
+	if ssrc == 0 {
+		return errNotReceiving
+	}
+	if !fir {
+		return t.sendRTCP(&rtcp.PictureLossIndication{MediaSSRC: ssrc})
+	}
+	seq := uint8(t.firSeq.Add(1))
+	return t.sendRTCP(&rtcp.FullIntraRequest{MediaSSRC: ssrc, FIR: []rtcp.FIREntry{{SSRC: ssrc, SequenceNumber: seq}}})
+}
+
+// NACK asks the sender for packets again (RFC 4585 §6.2.1). seqs are in
+// rising order.
+func (t *Track) NACK(seqs []uint16) error {
+	ssrc := t.SSRC()
+	if ssrc == 0 {
+		return errNotReceiving
+	}
+	return t.sendRTCP(&rtcp.TransportLayerNack{MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(seqs)})
+}
+
+var errNotReceiving = errors.New("track does not receive yet")
+
+// attach starts reading what pion receives for this track. A sender that
+// takes another SSRC makes pion end one TrackRemote and start another.
+func (t *Track) attach(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+	t.mu.Lock()
+	t.remote = remote
+	t.mu.Unlock()
+	t.ssrc.Store(uint32(remote.SSRC()))
+	go t.readRTP(remote)
+	go t.readRTCP(receiver, remote.RID())
+}
+
+// readRTP delivers packets until remote ends. The one buffer is reused, and
+// nothing here allocates for a packet.
+func (t *Track) readRTP(remote *webrtc.TrackRemote) {
+	defer t.stopped(remote)
+	<-t.wanted
+	buf := make([]byte, receiveMTU)
+	for {
+		n, attributes, err := remote.Read(buf)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+			return
+		}
+		if err != nil || n < rtpHeaderSize {
+			// A packet of a payload type that was not negotiated, or one that is too long.
+			t.reception.refused.Add(1)
+			if err != nil && n == 0 && !errors.Is(err, io.ErrShortBuffer) {
+				return
+			}
+			continue
+		}
+		now := time.Now()
+		t.reception.packet(buf[:n], now, t.clockRate(buf[1]&0x7f), recovered(attributes))
+		if t.first.CompareAndSwap(false, true) {
+			t.delivered()
+		}
+		t.writing.Lock()
+		if t.writer != nil {
+			t.writer.WriteRTP(buf[:n], now)
+		}
+		t.writing.Unlock()
+	}
+}
+
+// recovered reports whether the packet came through RTX.
+func recovered(attributes interceptor.Attributes) bool {
+	return attributes != nil && attributes.Get(webrtc.AttributeRtxSsrc) != nil
+}
+
+func (t *Track) readRTCP(receiver *webrtc.RTPReceiver, rid string) {
+	buf := make([]byte, receiveMTU)
+	for {
+		var n int
+		var err error
+		if rid == "" {
+			n, _, err = receiver.Read(buf)
+		} else {
+			n, _, err = receiver.ReadSimulcast(buf, rid)
+		}
+		if err != nil {
+			return
+		}
+		packets, err := rtcp.Unmarshal(buf[:n])
+		if err != nil {
+			continue
+		}
+		now := time.Now()
+		for _, p := range packets {
+			report, ok := p.(*rtcp.SenderReport)
+			if !ok || report.SSRC != t.SSRC() {
+				continue
+			}
+			t.writing.Lock()
+			if t.writer != nil {
+				t.writer.WriteSenderReport(report.NTPTime, report.RTPTime, now)
+			}
+			t.writing.Unlock()
+		}
+	}
+}
+
+// clockRate returns the RTP clock of a payload type, 0 if it was not negotiated.
+func (t *Track) clockRate(payloadType uint8) uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.formats[payloadType].ClockRate
+}
+
+// end closes the writer. Nothing is delivered after it.
+func (t *Track) end() {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	if t.over {
+		return
+	}
+	t.over = true
+	if t.writer != nil {
+		t.writer.Close()
+		t.writer = nil
+	}
+	if !t.started {
+		t.started = true
+		close(t.wanted)
+	}
+}
+
+func (t *Track) reading() *webrtc.TrackRemote {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.remote
+}
+
+func (t *Track) setStreams(ids []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.streams = ids
+}
+
+func (t *Track) setFormats(formats map[uint8]webrtc.RTPCodecParameters) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.formats = formats
+}

@@ -1,0 +1,200 @@
+package sink
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// audioWriter writes a track of Opus packets. An Ogg file has no time stamps, only lengths: what
+// has no packet is filled with packets of our own, so that every sample is where it was.
+type audioWriter struct {
+	track    *Track
+	part     *part
+	manifest *ManifestPart
+	written  int64  // position behind the last packet of the file
+	expected uint32 // RTP time of the packet that follows without a gap
+	toc      byte
+	samples  int64 // of the last packet
+	from     *Source
+	lost     int  // packets since the last one written
+	refused  bool // by the disk, since then
+	retry    time.Duration
+}
+
+const (
+	// Drift is made up for in steps too short to hear: 10 ms of concealment, or a packet left out.
+	audioBehind = opusRate / 100
+	// After that much concealment, a decoder is given silence. The comfort noise of a sender that
+	// suppresses silence goes on longer.
+	concealLoss = opusRate / 10
+	concealMute = opusRate
+
+	diskRetry = 5 * time.Second // between attempts to begin a file after one failed
+)
+
+func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration) {
+	if w.track.active != nil && w.track.active.number > src.number {
+		return
+	}
+	l := &w.track.manifest.Ledger
+	if len(p.payload) == 0 {
+		w.lost += lost
+		return
+	}
+	if !opusValid(p.payload) {
+		l.Malformed++
+		w.lost += lost + 1
+		return
+	}
+	if !w.track.takeOver(src, now) {
+		return
+	}
+	w.lost += lost
+	pos := p.pos - toTicks(w.track.stream.origin, opusRate)
+	w.track.began(src, samplesTime(pos))
+	if !w.ready(src, p, now) {
+		w.refuse()
+		return
+	}
+	samples := int64(container.OpusSamples(p.payload))
+	if !w.bridge(src, p, pos, samples) {
+		w.track.drop(dropOverlap)
+		return
+	}
+	if !w.part.writeAudio(p.payload, int(samples), false) {
+		w.refuse()
+		return
+	}
+	w.advance(samples)
+	w.expected, w.toc, w.samples, w.from = p.rtp+uint32(samples), p.payload[0], samples, src
+	w.lost, w.refused = 0, false
+	src.delivered = true
+	w.track.frame(len(p.payload))
+	w.track.ledger.media(samplesTime(pos), samplesTime(w.written))
+}
+
+func (w *audioWriter) refuse() {
+	w.refused = true
+	w.track.drop(dropDisk)
+}
+
+// ready has a file open that takes a packet like p.
+func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
+	channels := uint8(1)
+	if opusStereo(p.payload[0]) || src.formats[p.pt].stereo {
+		channels = 2
+	}
+	if w.part != nil && w.part.failed() != nil {
+		w.finish()
+		w.retry = now + diskRetry
+	}
+	if w.part != nil && channels > w.manifest.Channels {
+		w.finish() // a player would mix the second channel into the first
+	}
+	if w.part == nil {
+		return now >= w.retry && w.begin(channels)
+	}
+	return w.part.hasRoom(len(p.payload))
+}
+
+// begin opens a file. It holds silence up to the current position.
+func (w *audioWriter) begin(channels uint8) bool {
+	ogg, err := container.NewOgg(container.OggOptions{
+		Serial: rand.Uint32(), Channels: channels, PreSkip: container.LibopusPreSkip, Tags: w.track.tags(),
+	})
+	if err != nil {
+		return false
+	}
+	w.manifest = &ManifestPart{Codec: string(container.Opus), ClockRate: opusRate, Channels: channels}
+	w.part = w.track.newPart(w.manifest, ogg, nil)
+	w.written = 0
+	return true
+}
+
+// bridge fills what lies between the file's end and a packet at pos. It is false when the packet
+// does not belong in the file, as its time is taken.
+func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
+	gap := pos - w.written
+	switch {
+	case w.manifest.Frames == 0:
+		w.fill(pos, 0)
+		return gap > -samples/2
+	case w.from == src && w.lost == 0 && !w.refused && p.rtp == w.expected:
+		if gap >= audioBehind {
+			w.fill(w.written+audioBehind, audioBehind)
+		}
+		return gap > -samples*3/4
+	case gap < opusUnit:
+		return gap > -samples/2
+	}
+	reason, limit, kind := w.track.gapReason(src, w.lost), int64(concealLoss), FillConcealment
+	if w.refused {
+		reason = ReasonDisk
+	}
+	from, until := samplesTime(w.written), samplesTime(pos)
+	if rest := gap - int64(w.lost)*w.samples; reason == ReasonLoss && rest >= opusUnit {
+		// The sender was silent, too.
+		reason = ReasonMute
+		w.track.gap(ReasonLoss, from, until-samplesTime(rest), w.lost, FillConcealment)
+		from = until - samplesTime(rest)
+	}
+	if reason == ReasonMute {
+		limit = concealMute
+	}
+	switch {
+	case gap > limit:
+		kind = FillSilence
+	case reason == ReasonLoss && opusFEC(p.payload):
+		kind = FillFEC
+	}
+	w.track.gap(reason, from, until, w.lost, kind)
+	w.track.manifest.Ledger.Concealed += uint64(w.lost)
+	w.fill(pos, limit)
+	return true
+}
+
+// fill writes stand-ins up to pos: concealment at first, as many samples as given, then silence.
+// What is left, shorter than any packet, is made up for by a later fill (RFC 7845 §4.1).
+func (w *audioWriter) fill(pos, conceal int64) {
+	for {
+		rest := pos - w.written
+		var f fill
+		var ok bool
+		if conceal >= opusUnit {
+			f, ok = concealment(w.toc, int(min(rest, conceal)))
+			conceal -= int64(f.samples)
+		} else {
+			f, ok = silence(w.manifest.Channels == 2, int(min(rest, opusLong)))
+		}
+		if !ok || !w.part.writeAudio(f.packet(), f.samples, true) {
+			return
+		}
+		w.advance(int64(f.samples))
+	}
+}
+
+// advance notes a packet in the file.
+func (w *audioWriter) advance(samples int64) {
+	m := w.manifest
+	m.Frames++
+	m.LastPTS = w.written
+	w.written += samples
+	m.Duration = Seconds(samplesTime(w.written))
+}
+
+func (w *audioWriter) seal(now time.Duration) { w.track.seal(w.part, now) }
+
+func (w *audioWriter) end(now time.Duration) {
+	if w.part != nil {
+		w.finish()
+	}
+}
+
+func (w *audioWriter) finish() {
+	w.part.close()
+	w.part = nil
+}
+
+func samplesTime(n int64) time.Duration { return toDuration(n, opusRate) }

@@ -1,0 +1,88 @@
+package sink
+
+import "time"
+
+// ledger accounts for one track on its stream's clock: from when to when media was due, and every
+// stretch of that for which there is none as it was sent.
+type ledger struct {
+	begun  bool
+	start  time.Duration
+	end    time.Duration // behind the last media, or the last gap
+	totals [len(reasonList)]time.Duration
+	gaps   []*ManifestGap
+}
+
+// reasonList orders the totals.
+var reasonList = [...]Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
+
+func reasonIndex(r Reason) int {
+	for i, have := range reasonList {
+		if have == r {
+			return i
+		}
+	}
+	return 0
+}
+
+const (
+	// gapMerge is how close two gaps of one reason may be and stand in the manifest as one: silence
+	// suppression interrupts itself for a packet of comfort noise, a burst of loss lets some through.
+	gapMerge = 60 * time.Millisecond
+	// gapLimit bounds the gaps listed for a track. Those beyond it lengthen the last one's reason
+	// total, and the last one itself.
+	gapLimit = 20_000
+)
+
+// media accounts for media from start to end.
+func (l *ledger) media(start, end time.Duration) {
+	l.begin(start)
+	l.end = max(l.end, end)
+}
+
+// begin says that media was due from start on, if nothing was before.
+func (l *ledger) begin(start time.Duration) {
+	if !l.begun {
+		l.begun, l.start, l.end = true, start, start
+	}
+}
+
+// gap accounts for a stretch without media, lost being the packets known to be missing in it.
+func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) {
+	if end <= start {
+		return
+	}
+	l.begin(start)
+	l.end = max(l.end, end)
+	i := reasonIndex(r)
+	if n := len(l.gaps); n > 0 {
+		last := l.gaps[n-1]
+		lastEnd := time.Duration(last.Start + last.Duration)
+		if last.Reason == r && start-lastEnd <= gapMerge || n >= gapLimit {
+			if last.Fill != fill {
+				last.Fill = FillSilence
+			}
+			last.Packets += int64(lost)
+			l.totals[i] += end - start
+			if end > lastEnd {
+				last.Duration = Seconds(end) - last.Start
+			}
+			return
+		}
+	}
+	l.totals[i] += end - start
+	l.gaps = append(l.gaps, &ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(end - start), Packets: int64(lost), Fill: fill})
+}
+
+// seconds is what should be there, and what is. Silence the sender chose is in neither.
+func (l *ledger) seconds() (expected, recorded Seconds) {
+	span := l.end - l.start
+	var missing time.Duration
+	for i, total := range l.totals {
+		if reasonList[i] == ReasonMute {
+			span -= total
+		} else {
+			missing += total
+		}
+	}
+	return Seconds(max(span, 0)), Seconds(max(span-missing, 0))
+}

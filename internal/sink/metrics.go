@@ -1,0 +1,182 @@
+package sink
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics shows the ledgers of the recordings that run, summed by channel and kind. It reads them
+// when it is scraped, so it costs nothing per packet and cannot differ from the manifests. A
+// channel's series end with its recording.
+type metrics struct {
+	registerer prometheus.Registerer
+
+	mu         sync.Mutex
+	recordings map[*Recording]struct{}
+}
+
+// dropReason is why a picture or packet that arrived was not written.
+type dropReason int
+
+const (
+	dropIncomplete  dropReason = iota // a packet of the picture is missing
+	dropUndecodable                   // one it depends on is
+	dropDisk                          // no room in the queue, or no file
+	dropOverlap                       // its time is taken, as after a change of connection
+	dropReasons
+)
+
+var dropNames = [dropReasons]string{"incomplete", "undecodable", "disk", "overlap"}
+
+var kinds = [...]string{audio, video}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("recorder_sink_"+name, help, append([]string{"channel", "kind"}, labels...), nil)
+}
+
+var (
+	descFrames     = describe("frames_written_total", "Audio packets and video pictures written as they were sent.")
+	descBytes      = describe("bytes_written_total", "Bytes of media written, without container.")
+	descPackets    = describe("packets_received_total", "RTP packets received or restored, each once.")
+	descPacketLoss = describe("packets_lost_total", "RTP packets given up.")
+	descRecovered  = describe("packets_recovered_total", "RTP packets that were missing and came back.", "by")
+	descDuplicates = describe("packets_duplicate_total", "RTP packets received more than once.")
+	descRefused    = describe("packets_refused_total", "RTP packets not taken.", "reason")
+	descDrops      = describe("frames_dropped_total", "Audio packets and video pictures that arrived and were not written.", "reason")
+	descGaps       = describe("gap_seconds_total", "Seconds for which there is no media as it was sent.", "reason")
+	descNACKs      = describe("nacks_sent_total", "Packets asked for again, repeats included.")
+	descKeyFrames  = describe("key_frame_requests_total", "Key frames asked for.", "type")
+	descComplete   = describe("completeness_ratio", "Seconds recorded of those expected, over all tracks of the recording.")
+)
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{registerer: r, recordings: make(map[*Recording]struct{})}
+	if r == nil {
+		return m, nil
+	}
+	return m, r.Register(m)
+}
+
+func (m *metrics) close() {
+	if m.registerer != nil {
+		m.registerer.Unregister(m)
+	}
+}
+
+func (m *metrics) add(rec *Recording) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.recordings[rec] = struct{}{}
+}
+
+func (m *metrics) remove(rec *Recording) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.recordings, rec)
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descFrames, descBytes, descPackets, descPacketLoss, descRecovered, descDuplicates, descRefused,
+		descDrops, descGaps, descNACKs, descKeyFrames, descComplete,
+	} {
+		ch <- d
+	}
+}
+
+// sums is what the tracks of one kind have in common.
+type sums struct {
+	ledger             Ledger
+	drops              [dropReasons]uint64
+	gaps               [len(reasonList)]float64
+	expected, recorded Seconds
+}
+
+type sumsKey struct{ channel, kind string }
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	all := make(map[sumsKey]*sums)
+	m.mu.Lock()
+	for rec := range m.recordings {
+		for _, kind := range kinds {
+			key := sumsKey{rec.manifest.Channel, kind}
+			if all[key] == nil {
+				all[key] = new(sums)
+			}
+		}
+		rec.sum(all)
+	}
+	m.mu.Unlock()
+	for key, s := range all {
+		s.collect(ch, key)
+	}
+}
+
+// sum adds what the recording's tracks have so far.
+func (rec *Recording) sum(all map[sumsKey]*sums) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, t := range rec.tracks {
+		s := all[sumsKey{rec.manifest.Channel, t.kind}]
+		s.ledger.add(&t.manifest.Ledger)
+		for i, n := range t.drops {
+			s.drops[i] += n
+		}
+		for i, d := range t.ledger.totals {
+			s.gaps[i] += d.Seconds()
+		}
+		expected, recorded := t.ledger.seconds()
+		s.expected += expected
+		s.recorded += recorded
+	}
+}
+
+// add sums the counters that are shown.
+func (l *Ledger) add(o *Ledger) {
+	l.FramesWritten += o.FramesWritten
+	l.BytesWritten += o.BytesWritten
+	l.Received += o.Received
+	l.Lost += o.Lost
+	l.Recovered += o.Recovered
+	l.RED += o.RED
+	l.Duplicate += o.Duplicate
+	l.Late += o.Late
+	l.Malformed += o.Malformed
+	l.Overflow += o.Overflow
+	l.NACKs += o.NACKs
+	l.PLIs += o.PLIs
+	l.FIRs += o.FIRs
+}
+
+func (s *sums) collect(ch chan<- prometheus.Metric, key sumsKey) {
+	show := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, t, v, append([]string{key.channel, key.kind}, labels...)...)
+	}
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		show(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	l := &s.ledger
+	count(descFrames, l.FramesWritten)
+	count(descBytes, l.BytesWritten)
+	count(descPackets, l.Received)
+	count(descPacketLoss, l.Lost)
+	count(descRecovered, l.Recovered, "nack")
+	count(descRecovered, l.RED, "red")
+	count(descDuplicates, l.Duplicate)
+	count(descRefused, l.Late, "late")
+	count(descRefused, l.Malformed, "malformed")
+	count(descRefused, l.Overflow, "overflow")
+	count(descNACKs, l.NACKs)
+	count(descKeyFrames, l.PLIs, "pli")
+	count(descKeyFrames, l.FIRs, "fir")
+	for i, n := range s.drops {
+		count(descDrops, n, dropNames[i])
+	}
+	for i, v := range s.gaps {
+		show(descGaps, prometheus.CounterValue, v, string(reasonList[i]))
+	}
+	show(descComplete, prometheus.GaugeValue, Completeness(s.recorded, s.expected))
+}

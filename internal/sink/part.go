@@ -1,0 +1,280 @@
+package sink
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+	"sync"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// part is one media file being written. The pump lays out bytes into a buffer and never waits; the
+// flusher, a goroutine of the part's own, opens the file, writes, syncs and closes it.
+type part struct {
+	codec container.Codec
+	open  func() (File, error) // by the flusher, which may wait long
+	done  func(partResult)     // by the flusher, last
+
+	// Owned by the pump.
+	audio  *container.Ogg
+	video  container.Video
+	sealed time.Duration // when bytes were last handed over for a sync
+	dirty  bool          // something came since
+
+	mu      sync.Mutex
+	buf     []byte          // laid out, not taken by the flusher
+	flying  int             // bytes the flusher is writing
+	patch   container.Patch // of the header, true of all in buf
+	patched bool
+	sync    bool // the flusher is to sync
+	closing bool
+	err     error // the flusher gave up
+
+	wake chan struct{}
+}
+
+// File is an open media file. [os.File] is one.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Sync() error
+	Truncate(size int64) error
+}
+
+// partResult is what is known of a file once it is closed.
+type partResult struct {
+	size   int64
+	sha256 string // empty when the file could not be finished
+	err    error
+}
+
+const (
+	// partWrite is how much is written at once when a second brings more.
+	partWrite = 64 << 10
+	// partQueue bounds what waits for a disk that has stalled: 16 s of 4 Mbit/s.
+	partQueue = 8 << 20
+)
+
+// startPart begins a file. Exactly one of audio and video is set.
+func startPart(c container.Codec, audio *container.Ogg, video container.Video, open func() (File, error), done func(partResult)) *part {
+	p := &part{codec: c, audio: audio, video: video, open: open, done: done, wake: make(chan struct{}, 1)}
+	if audio != nil {
+		p.buf = audio.AppendHeader(p.buf)
+	} else {
+		p.buf = video.AppendHeader(p.buf)
+	}
+	p.dirty = true
+	go p.flush()
+	return p
+}
+
+// full reports whether n more bytes are more than may wait.
+func (p *part) full(n int) bool { return p.flying+len(p.buf)+n > partQueue }
+
+// hasRoom reports whether a packet or picture of n bytes would be taken now.
+func (p *part) hasRoom(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err == nil && !p.full(n)
+}
+
+// writeAudio appends an Opus packet. It is false when the file takes no more at present, or never.
+// A fill is taken in any case: it is small, and its length bounded by the clock.
+func (p *part) writeAudio(packet []byte, samples int, filling bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil || !filling && p.full(len(packet)) {
+		return false
+	}
+	p.buf = p.audio.AppendPacket(p.buf, packet, samples)
+	p.wrote()
+	return true
+}
+
+// writeVideo appends a frame, with the same result.
+func (p *part) writeVideo(pts int64, key bool, frame []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil || p.full(len(frame)) {
+		return false
+	}
+	p.buf = p.video.AppendFrame(p.buf, pts, key, frame)
+	p.patch, p.patched = p.video.Patch(), true
+	p.wrote()
+	return true
+}
+
+func (p *part) wrote() {
+	p.dirty = true
+	if len(p.buf) >= partWrite && p.flying == 0 {
+		p.poke()
+	}
+}
+
+func (p *part) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// seal hands everything so far to the flusher, to be on the disk soon.
+func (p *part) seal(now time.Duration) {
+	if !p.dirty {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.audio != nil && p.err == nil {
+		p.buf = p.audio.AppendPage(p.buf)
+	}
+	p.sync, p.dirty, p.sealed = true, false, now
+	p.poke()
+}
+
+// failed is the error that ended the file early.
+func (p *part) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// close lets the flusher finish the file. Nothing may be written any more.
+func (p *part) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.audio != nil && p.err == nil {
+		p.buf = p.audio.AppendEOS(p.buf)
+	}
+	p.closing = true
+	p.poke()
+}
+
+// flush is the flusher.
+func (p *part) flush() {
+	w := partFile{part: p}
+	w.hash, w.hashing = sha256.New(), p.audio != nil
+	for range p.wake {
+		if w.step() {
+			break
+		}
+	}
+	p.done(w.result())
+}
+
+// partFile is the flusher's side of a part.
+type partFile struct {
+	part    *part
+	file    File
+	spare   []byte
+	size    int64
+	hash    hash.Hash
+	hashing bool // the hash follows the writes, as no header is patched
+	err     error
+}
+
+// step writes what is there. It is true when the part is closed.
+func (w *partFile) step() (closed bool) {
+	p := w.part
+	p.mu.Lock()
+	buf, patch, patched, sync, closing := p.buf, p.patch, p.patched, p.sync, p.closing
+	p.buf, p.flying, p.sync = w.spare[:0], len(buf), false
+	if w.err != nil {
+		buf = buf[:0]
+	}
+	p.mu.Unlock()
+
+	if w.err == nil {
+		w.err = w.write(buf, patch, patched, sync || closing)
+	}
+	w.spare = buf[:0]
+	if cap(w.spare) > 4*partWrite {
+		w.spare = nil // after a key frame or a stall
+	}
+
+	p.mu.Lock()
+	p.flying, p.err = 0, w.err
+	more := len(p.buf) >= partWrite
+	p.mu.Unlock()
+	if more && !closing {
+		p.poke()
+	}
+	return closing
+}
+
+func (w *partFile) write(buf []byte, patch container.Patch, patched, sync bool) error {
+	if w.file == nil {
+		f, err := w.part.open()
+		if err != nil {
+			return err
+		}
+		w.file = f
+	}
+	if len(buf) > 0 {
+		if _, err := w.file.WriteAt(buf, w.size); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		if w.hashing {
+			w.hash.Write(buf)
+		}
+		w.size += int64(len(buf))
+	}
+	if !sync {
+		return nil
+	}
+	if patched {
+		if err := patch.Apply(w.file); err != nil {
+			return fmt.Errorf("update header: %w", err)
+		}
+	}
+	if err := w.file.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return nil
+}
+
+// result closes the file and says what became of it.
+func (w *partFile) result() partResult {
+	r := partResult{size: w.size, err: w.err}
+	if w.file == nil {
+		return r
+	}
+	if r.err != nil {
+		w.salvage(&r)
+	} else {
+		r.sha256, r.err = w.sum()
+	}
+	if err := w.file.Close(); r.err == nil && err != nil {
+		r.err = fmt.Errorf("close: %w", err)
+	}
+	return r
+}
+
+// sum is the hash of the whole file. Where the header was patched that takes reading it again.
+func (w *partFile) sum() (string, error) {
+	if !w.hashing {
+		w.hash.Reset()
+		if _, err := io.CopyBuffer(w.hash, io.NewSectionReader(w.file, 0, math.MaxInt64), make([]byte, partWrite)); err != nil {
+			return "", fmt.Errorf("read back: %w", err)
+		}
+	}
+	return hex.EncodeToString(w.hash.Sum(nil)), nil
+}
+
+// salvage makes a correct file of what was written before the error.
+func (w *partFile) salvage(r *partResult) {
+	repaired, err := container.Repair(w.part.codec, w.file)
+	if err != nil {
+		return // the error that matters stands already
+	}
+	r.size, w.hashing = repaired.End, false
+	if w.file.Sync() == nil {
+		r.sha256, _ = w.sum()
+	}
+}

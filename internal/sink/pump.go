@@ -1,0 +1,44 @@
+package sink
+
+import "time"
+
+// order is a request to a source's sender, made by the pump and given out when no lock is held.
+type order struct {
+	to      Feedback
+	request keyFrameRequest
+	nack    []uint16 // the source's own, not touched before the next tick
+}
+
+// pump moves packets from the inboxes to the files until the recording is closed.
+func (rec *Recording) pump() {
+	defer close(rec.pumped)
+	tick := time.NewTicker(pumpInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-rec.stop:
+			return
+		case <-tick.C:
+			rec.tick(rec.now())
+		}
+	}
+}
+
+// tick does all there is to do at now.
+func (rec *Recording) tick(now time.Duration) {
+	rec.mu.Lock()
+	rec.orders = rec.orders[:0]
+	for _, s := range rec.streams {
+		s.tick(now)
+	}
+	orders := rec.orders
+	rec.mu.Unlock()
+	for _, o := range orders {
+		if o.request != noRequest {
+			o.to.RequestKeyFrame(o.request == fir)
+		}
+		if len(o.nack) > 0 {
+			o.to.NACK(o.nack)
+		}
+	}
+}

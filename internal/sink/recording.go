@@ -1,0 +1,237 @@
+package sink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// RecordingInfo is what a recording is of.
+type RecordingInfo struct {
+	Channel string
+	Bot     string
+	Start   time.Time // with Go's monotonic reading; default now
+}
+
+// Recording is one stay in one channel. Its methods may be called from any goroutine.
+type Recording struct {
+	root   *Root
+	log    *slog.Logger
+	start  time.Time
+	store  *store
+	stop   chan struct{} // closed by Close
+	pumped chan struct{} // closed by the pump's end
+	saved  chan struct{} // closed by the saver's end
+	save   chan struct{} // asks the saver
+	parts  sync.WaitGroup
+
+	saving sync.Mutex // held while a manifest is made and stored, so that an older never follows a newer
+
+	mu       sync.Mutex // guards all below, and all of Stream, Track and the pump's half of Source
+	manifest *Manifest
+	streams  []*Stream // open
+	orders   []order   // for sources, given out when mu is free
+	dirty    bool      // the manifest does not say all that it should
+	closing  bool
+	tracks   []*Track // of all streams, closed ones too
+}
+
+const (
+	pumpInterval   = 20 * time.Millisecond
+	saveInterval   = time.Second      // between manifests when something happened
+	saveIdle       = 10 * time.Second // and when only counters moved
+	maxStreams     = 1024
+	maxTracks      = 64 // of a stream
+	maxSources     = 8  // of a track
+	maxMetadata    = 64 << 10
+	errorLogPeriod = 10 * time.Second
+)
+
+// NewRecording makes the directory of a new recording and writes its manifest.
+func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
+	if info.Start.IsZero() {
+		info.Start = time.Now()
+	}
+	m := &Manifest{
+		Version: ManifestVersion, ID: newID(), Channel: info.Channel, Bot: info.Bot,
+		State: StateRecording, Started: At(info.Start, info.Start),
+	}
+	st, err := newStore(r.dir, m)
+	if err != nil {
+		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
+	}
+	rec := &Recording{
+		root: r, log: r.options.Logger.With("channel", info.Channel, "recording", m.ID), start: info.Start,
+		store: st,
+		stop:  make(chan struct{}), pumped: make(chan struct{}), saved: make(chan struct{}), save: make(chan struct{}, 1),
+		manifest: m,
+	}
+	if err := rec.writeManifest(); err != nil {
+		st.Close()
+		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
+	}
+	r.metrics.add(rec)
+	go rec.pump()
+	go rec.saver()
+	return rec, nil
+}
+
+// ID is the short random id that ends the directory's name.
+func (rec *Recording) ID() string { return rec.manifest.ID }
+
+// Dir is the recording's directory, relative to the root's.
+func (rec *Recording) Dir() string { return rec.store.Dir() }
+
+// now is the recording's clock: time since its start by a clock that no one sets.
+func (rec *Recording) now() time.Duration { return time.Since(rec.start) }
+
+// instant is a position of the recording's clock on both clocks of the manifest.
+func (rec *Recording) instant(at time.Duration) Instant { return At(rec.start, rec.start.Add(at)) }
+
+// PeerJoined notes a member in the manifest. Metadata is what it says of itself, and may be nil.
+func (rec *Recording) PeerJoined(peerID string, metadata json.RawMessage) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.peer(peerID, metadata).Left = nil
+}
+
+// PeerLeft notes that a member has gone.
+func (rec *Recording) PeerLeft(peerID string) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, p := range rec.manifest.Peers {
+		if p.ID == peerID && p.Left == nil {
+			at := rec.instant(rec.now())
+			p.Left = &at
+			rec.changed()
+		}
+	}
+}
+
+// peer finds or makes a peer's entry.
+func (rec *Recording) peer(id string, metadata json.RawMessage) *ManifestPeer {
+	metadata = boundMetadata(metadata)
+	for _, p := range rec.manifest.Peers {
+		if p.ID == id {
+			if metadata != nil {
+				p.Metadata = metadata
+			}
+			return p
+		}
+	}
+	p := &ManifestPeer{ID: id, Metadata: metadata, Joined: rec.instant(rec.now())}
+	rec.manifest.Peers = append(rec.manifest.Peers, p)
+	rec.changed()
+	return p
+}
+
+// boundMetadata is metadata as the manifest keeps it: valid JSON of bounded size, or nil.
+func boundMetadata(m json.RawMessage) json.RawMessage {
+	if len(m) == 0 || len(m) > maxMetadata || !json.Valid(m) {
+		return nil
+	}
+	return append(json.RawMessage(nil), m...)
+}
+
+// changed says that the manifest is to be written soon. mu is held.
+func (rec *Recording) changed() {
+	rec.dirty = true
+	select {
+	case rec.save <- struct{}{}:
+	default:
+	}
+}
+
+// saver writes the manifest after changes, off the pump.
+func (rec *Recording) saver() {
+	defer close(rec.saved)
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	idle := time.NewTicker(saveIdle)
+	defer idle.Stop()
+	for {
+		select {
+		case <-rec.stop:
+			return
+		case <-idle.C:
+		case <-rec.save:
+			select { // several changes, one manifest
+			case <-rec.stop:
+				return
+			case <-pause.C:
+			}
+		}
+		if err := rec.writeManifest(); err != nil {
+			rec.log.Error("could not write manifest", "err", err)
+		}
+		pause.Reset(saveInterval)
+	}
+}
+
+// writeManifest stores the manifest as it is now.
+func (rec *Recording) writeManifest() error {
+	rec.saving.Lock()
+	defer rec.saving.Unlock()
+	rec.mu.Lock()
+	now := rec.now()
+	rec.manifest.Updated = rec.instant(now)
+	for _, s := range rec.streams {
+		s.account(now)
+	}
+	b, err := rec.manifest.Encode()
+	rec.dirty = false
+	rec.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return rec.store.Save(b)
+}
+
+// Close ends all streams, finishes all files and writes the last manifest. When ctx ends first the
+// files stay as they were last synced, to be repaired like after a crash.
+func (rec *Recording) Close(ctx context.Context) error {
+	rec.mu.Lock()
+	if rec.closing {
+		rec.mu.Unlock()
+		return ErrClosed
+	}
+	rec.closing = true
+	rec.mu.Unlock()
+	close(rec.stop)
+	<-rec.pumped
+	<-rec.saved
+
+	rec.mu.Lock()
+	now := rec.now()
+	for _, s := range rec.streams {
+		s.end(now, "recording closed")
+	}
+	rec.streams = nil
+	rec.mu.Unlock()
+
+	finished := make(chan struct{})
+	go func() {
+		rec.parts.Wait()
+		close(finished)
+	}()
+	var late error
+	select {
+	case <-finished:
+		ended := rec.instant(now)
+		rec.mu.Lock()
+		rec.manifest.State, rec.manifest.Ended = StateComplete, &ended
+		rec.mu.Unlock()
+	case <-ctx.Done():
+		late = fmt.Errorf("finish files: %w", ctx.Err())
+	}
+	err := errors.Join(late, rec.writeManifest(), rec.store.Close())
+	rec.root.metrics.remove(rec)
+	if err != nil {
+		return fmt.Errorf("close recording of channel %q: %w", rec.manifest.Channel, err)
+	}
+	return nil
+}

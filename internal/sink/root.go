@@ -1,0 +1,78 @@
+// Package sink turns the RTP packets of a call into files: Opus in Ogg, VP8, VP9 and AV1 in IVF,
+// H.264 in Matroska, and a manifest that accounts for every second of them.
+//
+// A Recording is one stay in one channel. It holds Streams, which hold Tracks. A Track is fed by
+// Sources, one for each connection it comes over; when a connection is replaced its successor takes
+// over as soon as it delivers, and the files go on.
+//
+//	Source.WriteRTP → inbox → reorder → clock → assembler or Opus → part → disk
+//	 (any goroutine)  └─────────── pump, every 20 ms ───────────┘   └ flusher ┘
+//
+// The goroutine that delivers packets only copies them. One pump for each Recording does everything
+// else that touches no disk, and one flusher for each open file does what does.
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options configures a Root.
+type Options struct {
+	// Dir is where recordings go. It is made if it does not exist.
+	Dir string
+	// Logger takes what is worth a person's attention. Default: slog.Default.
+	Logger *slog.Logger
+	// Registerer takes the recorder_sink_… metrics. Default: none.
+	Registerer prometheus.Registerer
+	// SyncInterval is how much a crash may cost: files are written and synced this often.
+	// Default 1 s.
+	SyncInterval time.Duration
+	// ReorderWindow is how long a missing packet holds back those behind it, and so how long its
+	// retransmission is of use. Default 2 s.
+	ReorderWindow time.Duration
+}
+
+// Root is the directory all recordings live in.
+type Root struct {
+	options Options
+	dir     *os.Root
+	metrics *metrics
+}
+
+// ErrClosed is returned by what was closed before.
+var ErrClosed = errors.New("recording closed")
+
+// Open prepares the recordings directory. It fails when nothing can be created in it.
+func Open(o Options) (*Root, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.SyncInterval <= 0 {
+		o.SyncInterval = time.Second
+	}
+	if o.ReorderWindow <= 0 {
+		o.ReorderWindow = 2 * time.Second
+	}
+	dir, err := openRoot(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("recordings directory %q: %w", o.Dir, err)
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return &Root{options: o, dir: dir, metrics: m}, nil
+}
+
+// Close releases the directory. Recordings are closed first.
+func (r *Root) Close() error {
+	r.metrics.close()
+	return r.dir.Close()
+}

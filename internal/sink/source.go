@@ -1,0 +1,224 @@
+package sink
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// Format is what an RTP payload type stands for.
+type Format struct {
+	MimeType  string // as in the SDP: audio/opus, audio/red, video/VP8, …
+	ClockRate uint32
+	Channels  uint16
+	Fmtp      string
+}
+
+// Feedback asks the sender for something. It is called from the pump with no lock held and must
+// not wait.
+type Feedback interface {
+	// RequestKeyFrame sends a PLI, or a FIR.
+	RequestKeyFrame(fir bool)
+	// NACK asks for packets again. The slice is valid during the call.
+	NACK(seqs []uint16)
+}
+
+// SourceInfo describes one connection's version of a track.
+type SourceInfo struct {
+	Formats   map[uint8]Format // by payload type; RTX and FEC are not listed
+	Feedback  Feedback         // may be nil
+	AudioNACK bool             // audio was negotiated with nack too
+}
+
+// Source is one track as it comes over one connection. Its three methods implement the writer a
+// remote track forwards to; none of them waits.
+type Source struct {
+	track    *Track
+	number   int
+	formats  map[uint8]codecFormat
+	feedback Feedback
+	nacks    bool
+
+	mu       sync.Mutex
+	inbox    []*packet
+	reports  []senderReport
+	overflow uint64 // packets refused
+	broken   uint64 // not RTP
+	closed   bool
+
+	// Owned by the pump.
+	taken      []*packet // the other inbox
+	ssrc       uint32
+	known      bool    // ssrc is
+	candidate  *packet // of another SSRC, or far off in sequence
+	window     reorder
+	nacker     nacker
+	clock      clock
+	keys       keyFrames
+	urged      time.Duration // when a key frame was last asked for as a precaution
+	delivered  bool          // something of it was written
+	superseded bool          // a newer source has taken over
+	over       bool          // closed, and all of it is in the window
+	asm        *assembler
+	codec      container.Codec // asm's
+	wanted     []uint16
+	blocks     []redBlock
+}
+
+type senderReport struct {
+	ntp     uint64
+	rtp     uint32
+	arrival time.Duration
+}
+
+// codecFormat is a Format as the sink sees it.
+type codecFormat struct {
+	codec  container.Codec // empty when the format is not recorded
+	red    bool
+	stereo bool
+	fmtp   string
+}
+
+const (
+	// inboxLimit bounds what arrives between two ticks: 20 ms of 50 Mbit/s and some.
+	inboxLimit   = 2048
+	audioHeld    = 1 << 20 // bytes in the reorder window
+	videoHeld    = 16 << 20
+	maxReports   = 16
+	maxPacket    = 64 << 10
+	urgeAfter    = 400 * time.Millisecond // a hole that old may stay one
+	urgeInterval = time.Second
+)
+
+// NewSource adds a connection that delivers the track. Until it does, its predecessor is written.
+// On a closed stream the source takes packets and drops them.
+func (t *Track) NewSource(info SourceInfo) *Source {
+	rec := t.stream.rec
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	t.counter++
+	src := &Source{track: t, number: t.counter, feedback: info.Feedback, formats: make(map[uint8]codecFormat)}
+	rate, slew, held := int64(opusRate), int64(audioSlew), audioHeld
+	src.nacks = info.AudioNACK
+	if t.kind == video {
+		rate, slew, held = container.VideoClockRate, videoSlew, videoHeld
+		src.nacks = true
+		src.keys.need()
+	}
+	src.nacks = src.nacks && info.Feedback != nil
+	src.clock = newClock(rate, slew)
+	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}
+	for pt, f := range info.Formats {
+		if int64(f.ClockRate) == rate {
+			src.formats[pt] = newCodecFormat(f)
+		}
+	}
+	if t.stream.closed || rec.closing {
+		src.closed = true
+		return src
+	}
+	if len(t.sources) >= maxSources {
+		t.sources[0].Close()
+		t.sources[0].over = true
+	}
+	t.sources = append(t.sources, src)
+	return src
+}
+
+func newCodecFormat(f Format) codecFormat {
+	c := codecFormat{fmtp: f.Fmtp}
+	switch strings.ToLower(f.MimeType) {
+	case "audio/opus":
+		c.codec = container.Opus
+		for _, parameter := range strings.Split(f.Fmtp, ";") {
+			if strings.EqualFold(strings.TrimSpace(parameter), "sprop-stereo=1") {
+				c.stereo = true
+			}
+		}
+	case "audio/red":
+		c.red = true
+	case "video/vp8":
+		c.codec = container.VP8
+	case "video/vp9":
+		c.codec = container.VP9
+	case "video/av1":
+		c.codec = container.AV1
+	case "video/h264":
+		c.codec = container.H264
+	}
+	return c
+}
+
+// WriteRTP takes one RTP packet, which it copies. Arrival carries Go's monotonic reading.
+func (src *Source) WriteRTP(b []byte, arrival time.Time) {
+	if len(b) > maxPacket {
+		return
+	}
+	p := newPacket()
+	p.buf = append(p.buf[:0], b...)
+	p.arrival = arrival.Sub(src.track.stream.rec.start)
+	bad := p.parse() != nil
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	switch {
+	case src.closed:
+	case bad:
+		src.broken++
+	case len(src.inbox) >= inboxLimit:
+		src.overflow++
+	default:
+		src.inbox = append(src.inbox, p)
+		return
+	}
+	p.free()
+}
+
+// WriteSenderReport takes the clocks of an RTCP sender report of the track's SSRC.
+func (src *Source) WriteSenderReport(ntp uint64, rtp uint32, arrival time.Time) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if !src.closed && len(src.reports) < maxReports {
+		src.reports = append(src.reports, senderReport{ntp, rtp, arrival.Sub(src.track.stream.rec.start)})
+	}
+}
+
+// Close says that this connection delivers nothing more. What it delivered is still written.
+func (src *Source) Close() {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	src.closed = true
+}
+
+func (src *Source) isClosed() bool {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	return src.closed
+}
+
+// receive sorts in what came since the last tick.
+func (src *Source) receive(now time.Duration) {
+	src.mu.Lock()
+	src.inbox, src.taken = src.taken[:0], src.inbox
+	src.over = src.over || src.closed
+	l := &src.track.manifest.Ledger
+	l.Overflow += src.overflow
+	l.Malformed += src.broken
+	src.overflow, src.broken = 0, 0
+	for _, r := range src.reports {
+		src.clock.report(r.ntp, r.rtp, r.arrival)
+	}
+	src.reports = src.reports[:0]
+	src.mu.Unlock()
+	src.clock.expire(now)
+
+	for i, p := range src.taken {
+		src.taken[i] = nil
+		if src.superseded {
+			p.free()
+			continue
+		}
+		src.sort(p, now)
+	}
+}

@@ -1,0 +1,195 @@
+package sink
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// StreamInfo names a stream and its sender. All of it may come from a hostile peer.
+type StreamInfo struct {
+	PeerID       string
+	StreamID     string
+	PeerMetadata json.RawMessage
+	Metadata     json.RawMessage
+}
+
+// Stream is what a member shares under one stream id. Its tracks have one clock, which begins with
+// its first packet.
+type Stream struct {
+	rec      *Recording
+	info     StreamInfo
+	manifest *ManifestStream
+	tracks   []*Track
+	closed   bool
+
+	begun  bool
+	origin time.Duration // the stream's 0 on the recording's clock
+	outage Reason        // of the outage that lasts, if any
+}
+
+// Stream returns the open stream of that id, or begins one. The peer may have changed since: a
+// member that reconnects often has another id. Two members that are there at the same time are
+// told apart by what Live says of the first.
+func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.closing {
+		return nil, ErrClosed
+	}
+	rec.peer(info.PeerID, info.PeerMetadata)
+	var claimed bool
+	for _, s := range rec.streams {
+		if s.info.StreamID != info.StreamID {
+			continue
+		}
+		if s.info.PeerID == info.PeerID || !s.live() {
+			return s, nil
+		}
+		claimed = true
+	}
+	if len(rec.streams) >= maxStreams {
+		return nil, fmt.Errorf("stream of peer %q: more than %d streams", info.PeerID, maxStreams)
+	}
+	if claimed {
+		rec.log.Warn("two peers share one stream id, recorded apart", "peer", info.PeerID)
+	}
+	s := &Stream{rec: rec, info: info}
+	s.manifest = &ManifestStream{
+		ID: info.StreamID, PeerID: info.PeerID, Metadata: boundMetadata(info.Metadata), Started: rec.instant(rec.now()),
+		Dir: rec.store.StreamDir(info.PeerID, info.StreamID),
+	}
+	rec.manifest.Streams = append(rec.manifest.Streams, s.manifest)
+	rec.streams = append(rec.streams, s)
+	rec.changed()
+	return s, nil
+}
+
+// ID is the stream id as its sender chose it.
+func (s *Stream) ID() string { return s.info.StreamID }
+
+// live reports whether a connection feeds the stream.
+func (s *Stream) live() bool {
+	for _, t := range s.tracks {
+		for _, src := range t.sources {
+			if !src.isClosed() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Outage says why nothing comes from now on. The next media ends it.
+func (s *Stream) Outage(reason Reason) {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	if s.closed || s.outage != "" {
+		return
+	}
+	s.outage = reason
+	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(s.rec.now())})
+	s.rec.changed()
+}
+
+// Resume says that the stream came back, as the named peer.
+func (s *Stream) Resume(peerID string) {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.info.PeerID = peerID
+	s.outage = ""
+	if n := len(s.manifest.Reconnects); n > 0 && s.manifest.Reconnects[n-1].Resumed == nil {
+		at := s.rec.instant(s.rec.now())
+		s.manifest.Reconnects[n-1].Resumed, s.manifest.Reconnects[n-1].PeerID = &at, peerID
+		s.rec.changed()
+	}
+}
+
+// Close ends the stream: what has arrived is written and its files are finished, which goes on
+// after Close returns. The reason stands in the manifest.
+func (s *Stream) Close(reason string) {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.end(s.rec.now(), reason)
+	for i, open := range s.rec.streams {
+		if open == s {
+			s.rec.streams = append(s.rec.streams[:i], s.rec.streams[i+1:]...)
+			break
+		}
+	}
+	s.rec.changed()
+}
+
+// end does what Close promises; mu is held.
+func (s *Stream) end(now time.Duration, reason string) {
+	s.closed = true
+	for _, t := range s.tracks {
+		t.end(now)
+	}
+	s.account(now)
+	at := s.rec.instant(now)
+	s.manifest.Ended, s.manifest.EndReason = &at, reason
+}
+
+// tick does all there is to do for the stream at now.
+func (s *Stream) tick(now time.Duration) {
+	for _, t := range s.tracks {
+		t.receive(now)
+	}
+	s.follow()
+	for _, t := range s.tracks {
+		t.release(now)
+	}
+}
+
+// begin sets the stream's zero: the first packet of all tracks that are known to have one.
+func (s *Stream) begin() {
+	if s.begun {
+		return
+	}
+	s.begun = true
+	first := time.Duration(1<<63 - 1)
+	for _, t := range s.tracks {
+		for _, src := range t.sources {
+			if pos, ok := src.clock.start(); ok {
+				first = min(first, toDuration(pos, src.clock.rate))
+			}
+		}
+	}
+	s.origin = first
+	s.manifest.Started = s.rec.instant(first)
+	s.rec.changed()
+}
+
+// follow ties the pictures' clocks to the sound's, which is left alone: shifting a picture is
+// invisible, shifting sound is not.
+func (s *Stream) follow() {
+	var leader *clock
+	for _, t := range s.tracks {
+		if t.kind == audio && t.active != nil && t.active.clock.reported {
+			leader = &t.active.clock
+			break
+		}
+	}
+	for _, t := range s.tracks {
+		for _, src := range t.sources {
+			src.clock.leader = nil
+			if leader != &src.clock {
+				src.clock.leader = leader
+			}
+		}
+	}
+}
+
+// account brings the manifest's sums up to date.
+func (s *Stream) account(now time.Duration) {
+	for _, t := range s.tracks {
+		t.account(now)
+	}
+}

@@ -1,0 +1,259 @@
+package sink
+
+import (
+	"encoding/json"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// TrackInfo names a track. Kind is "audio" or "video".
+type TrackInfo struct {
+	ID       string
+	Kind     string
+	Metadata json.RawMessage
+}
+
+// The kinds of track.
+const (
+	audio = "audio"
+	video = "video"
+)
+
+// Track is one track of a stream over all connections it ever comes by, written to one file, or to
+// several when its codec changes.
+type Track struct {
+	stream   *Stream
+	kind     string
+	manifest *ManifestTrack
+	ledger   ledger
+	drops    [dropReasons]uint64
+	writer   writer
+	sources  []*Source // not yet ended, oldest first
+	active   *Source   // the one that is written
+	counter  int       // sources so far
+	files    int       // parts so far
+}
+
+// writer lays out the media of one kind.
+type writer interface {
+	// write takes a packet in sequence, from the active source or one that would be.
+	write(src *Source, p *packet, lost int, now time.Duration)
+	// seal has everything so far on the disk soon.
+	seal(now time.Duration)
+	// end closes the part at hand, the stream being over.
+	end(now time.Duration)
+}
+
+// Track returns the stream's track of that id, or begins one. It is nil when the stream is closed,
+// has too many tracks, or kind is none of the two.
+func (s *Stream) Track(info TrackInfo) *Track {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	for _, t := range s.tracks {
+		if t.manifest.ID == info.ID && t.kind == info.Kind {
+			return t
+		}
+	}
+	if s.closed || len(s.tracks) >= maxTracks || info.Kind != audio && info.Kind != video {
+		return nil
+	}
+	t := &Track{stream: s, kind: info.Kind}
+	t.manifest = &ManifestTrack{ID: info.ID, Kind: info.Kind, Metadata: boundMetadata(info.Metadata), Completeness: 1}
+	if t.kind == audio {
+		t.writer = &audioWriter{track: t}
+	} else {
+		t.writer = &videoWriter{track: t}
+	}
+	s.manifest.Tracks = append(s.manifest.Tracks, t.manifest)
+	s.tracks = append(s.tracks, t)
+	s.rec.tracks = append(s.rec.tracks, t)
+	s.rec.changed()
+	return t
+}
+
+// SetMetadata replaces what the sender says of the track.
+func (t *Track) SetMetadata(metadata json.RawMessage) {
+	t.stream.rec.mu.Lock()
+	defer t.stream.rec.mu.Unlock()
+	t.manifest.Metadata = boundMetadata(metadata)
+	t.stream.rec.changed()
+}
+
+// receive takes in what the sources were given since the last tick.
+func (t *Track) receive(now time.Duration) {
+	for _, src := range t.sources {
+		src.receive(now)
+	}
+}
+
+// release writes what is in sequence.
+func (t *Track) release(now time.Duration) {
+	for _, src := range t.sources {
+		src.release(now, false)
+		src.ask(now)
+	}
+	for i := 0; i < len(t.sources); {
+		if src := t.sources[i]; src.over {
+			src.release(now, true)
+			t.retire(src)
+			continue
+		}
+		i++
+	}
+	t.writer.seal(now)
+}
+
+// retire forgets a source that has ended.
+func (t *Track) retire(src *Source) {
+	for i, have := range t.sources {
+		if have == src {
+			t.sources = append(t.sources[:i], t.sources[i+1:]...)
+			break
+		}
+	}
+	src.window.clear()
+	if t.active == src {
+		t.active = nil
+	}
+}
+
+// takeOver makes src the one that is written, if it is not older than the one that is. What its
+// predecessor holds back comes first.
+func (t *Track) takeOver(src *Source, now time.Duration) bool {
+	if t.active == src {
+		return true
+	}
+	if old := t.active; old != nil {
+		if old.number > src.number {
+			return false
+		}
+		old.release(now, true)
+		old.superseded = true
+	}
+	t.active = src
+	return true
+}
+
+// end writes what is left and closes the file.
+func (t *Track) end(now time.Duration) {
+	for _, src := range t.sources {
+		src.receive(now)
+	}
+	for len(t.sources) > 0 {
+		t.sources[0].Close()
+		t.sources[0].release(now, true)
+		t.retire(t.sources[0])
+	}
+	t.writer.end(now)
+}
+
+// gapReason is why media is missing before a packet of src.
+func (t *Track) gapReason(src *Source, lost int) Reason {
+	switch {
+	case t.stream.outage != "":
+		return t.stream.outage
+	case !src.delivered && src.number > 1:
+		return ReasonReconnect
+	case lost > 0:
+		return ReasonLoss
+	}
+	return ReasonMute
+}
+
+// began notes the position of the track's first packet.
+func (t *Track) began(src *Source, at time.Duration) {
+	if t.manifest.Start != nil {
+		return
+	}
+	at = max(at, 0)
+	t.manifest.Start = &TrackStart{
+		At: t.stream.rec.instant(t.stream.origin + at), Position: Seconds(at),
+		Error: Seconds(src.clock.errorBound()), Source: StartFromArrival,
+	}
+	t.ledger.begin(at)
+	t.stream.rec.changed()
+}
+
+// account brings the manifest's sums up to date.
+func (t *Track) account(now time.Duration) {
+	m := t.manifest
+	m.Expected, m.Recorded = t.ledger.seconds()
+	m.Completeness = Completeness(m.Recorded, m.Expected)
+	m.Gaps = t.ledger.gaps
+	if t.active != nil && m.Start != nil {
+		m.Start.Drift = t.active.clock.drift(now)
+		if t.active.clock.followed {
+			m.Start.Source = StartFromSenderReport
+		}
+	}
+}
+
+// gap notes missing media in the ledger and the metrics.
+func (t *Track) gap(r Reason, start, end time.Duration, lost int, fill string) {
+	t.ledger.gap(r, start, end, lost, fill)
+	t.stream.rec.changed()
+}
+
+// drop counts a packet or picture that arrived and is not written.
+func (t *Track) drop(r dropReason) {
+	t.drops[r]++
+	t.manifest.Ledger.FramesDropped++
+}
+
+// frame counts one that is.
+func (t *Track) frame(size int) {
+	t.manifest.Ledger.FramesWritten++
+	t.manifest.Ledger.BytesWritten += uint64(size)
+}
+
+// owns reports whether src is the one that is written.
+func (t *Track) owns(src *Source) bool { return t.active == src }
+
+// tags describes the track in a file that may be found without its manifest.
+func (t *Track) tags() []container.Tag {
+	m := t.stream.rec.manifest
+	return []container.Tag{
+		{Name: "CHANNEL", Value: m.Channel}, {Name: "PEER", Value: t.stream.info.PeerID},
+		{Name: "STREAM", Value: t.stream.info.StreamID}, {Name: "TRACK", Value: t.manifest.ID},
+		{Name: "DATE", Value: t.stream.manifest.Started.UTC.Format(time.RFC3339Nano)},
+	}
+}
+
+// seal hands what p holds to its flusher once a sync interval has passed.
+func (t *Track) seal(p *part, now time.Duration) {
+	if p != nil && now-p.sealed >= t.stream.rec.root.options.SyncInterval {
+		p.seal(now)
+	}
+}
+
+// newPart enters a file in the manifest and starts it. What the flusher finds out at its end goes
+// there too.
+func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *part {
+	rec := t.stream.rec
+	t.files++
+	m.File = rec.store.PartName(t.stream.manifest, t.kind, t.files, container.Codec(m.Codec).Extension())
+	t.manifest.Parts = append(t.manifest.Parts, m)
+	rec.changed()
+	rec.parts.Add(1)
+	name := m.File
+	open := func() (File, error) {
+		// The manifest names a file before it exists, so that nothing is ever found unexplained.
+		if err := rec.writeManifest(); err != nil {
+			return nil, err
+		}
+		return rec.store.Create(name)
+	}
+	done := func(r partResult) {
+		defer rec.parts.Done()
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.sha256 != ""
+		if r.err != nil {
+			m.Error = r.err.Error()
+			rec.log.Error("could not write media file", "file", name, "err", r.err)
+		}
+		rec.changed()
+	}
+	return startPart(container.Codec(m.Codec), a, v, open, done)
+}

@@ -1,0 +1,232 @@
+package sink
+
+import (
+	"time"
+
+	"recorder/internal/container"
+)
+
+// videoWriter writes a track of pictures. A picture that lacks one before it is not written, and
+// neither is any after it up to the next key picture.
+type videoWriter struct {
+	track    *Track
+	part     *part
+	manifest *ManifestPart
+	width    int
+	height   int
+	last     int64 // PTS of the last picture written, on the stream's clock
+	interval int64 // between the last two
+	any      bool  // one was written
+	gated    bool  // the disk refused one since
+	retry    time.Duration
+	now      time.Duration
+
+	missing bool // pictures are, since from
+	reason  Reason
+	from    int64
+	lost    int   // packets, since then
+	seen    int64 // the last position anything was due
+}
+
+const (
+	maxInterval = container.VideoClockRate / 10 // assumed for a picture when nothing follows it
+	videoMute   = 2 * container.VideoClockRate  // a pause that is worth a line in the manifest
+)
+
+func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration) {
+	w.now = now
+	w.lost += lost
+	if c := src.formats[p.pt].codec; len(p.payload) > 0 && (src.asm == nil || c != src.codec) {
+		src.codec = c
+		src.asm = newAssembler(newPayloadFormat(c),
+			func(pic picture) { w.picture(src, pic) },
+			func(pos int64) { w.dropped(src, pos) })
+	}
+	if len(p.payload) > 0 {
+		w.track.began(src, w.time(w.position(p.pos)))
+	}
+	if src.asm != nil {
+		src.asm.push(p, lost)
+		if src.asm.broken {
+			src.keys.need()
+		}
+	}
+}
+
+// position is a position of the recording's clock on the stream's.
+func (w *videoWriter) position(pos int64) int64 {
+	return pos - toTicks(w.track.stream.origin, container.VideoClockRate)
+}
+
+func (w *videoWriter) time(pos int64) time.Duration { return toDuration(pos, container.VideoClockRate) }
+
+// current reports whether what src delivers is, or would be, written.
+func (w *videoWriter) current(src *Source) bool {
+	return w.track.active == src || w.track.active == nil
+}
+
+// dropped notes a picture that is not whole.
+func (w *videoWriter) dropped(src *Source, pos int64) {
+	w.track.drop(dropIncomplete)
+	if w.current(src) {
+		w.miss(ReasonLoss, w.position(pos))
+	}
+}
+
+// miss begins a gap, or goes on with one for another reason.
+func (w *videoWriter) miss(r Reason, pos int64) {
+	w.seen = max(w.seen, pos)
+	if !w.missing {
+		w.missing, w.reason, w.from = true, r, pos
+		if w.any {
+			w.from = min(pos, w.last+w.interval)
+		}
+		return
+	}
+	if w.reason == ReasonLoss && r == ReasonKeyFrameWait && pos > w.from {
+		w.close(pos)
+		w.missing, w.reason, w.from = true, r, pos
+	}
+}
+
+// close ends the gap at hand, if there is one.
+func (w *videoWriter) close(pos int64) {
+	if w.missing && pos > w.from {
+		w.track.gap(w.reason, w.time(w.from), w.time(pos), w.lost, "")
+	}
+	w.missing, w.lost = false, 0
+}
+
+// picture takes a whole picture.
+func (w *videoWriter) picture(src *Source, pic picture) {
+	pos := max(w.position(pic.pos), 0)
+	if pic.key {
+		src.keys.came()
+	}
+	if !pic.key && (pic.broken || w.gated || !w.track.owns(src)) {
+		w.track.drop(dropUndecodable)
+		if w.current(src) {
+			if w.any && !w.missing && pic.broken {
+				w.miss(ReasonLoss, min(pos, w.last+w.interval))
+			}
+			w.miss(ReasonKeyFrameWait, pos)
+		}
+		return
+	}
+	if !w.track.takeOver(src, w.now) {
+		return
+	}
+	w.explain(src, pic, pos)
+	if !w.ready(src, pic) || !w.put(pic, pos) {
+		w.refuse(src, pos)
+		return
+	}
+	w.close(pos)
+	src.delivered, w.gated = true, false
+}
+
+// explain says why there is a gap before a picture that is written, if there is one.
+func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
+	if !w.any {
+		return
+	}
+	end := w.last + w.interval
+	switch {
+	case !src.delivered && src.number > 1 || w.track.stream.outage != "":
+		if pos-end > w.interval/2 {
+			w.miss(ReasonLoss, end)
+			w.reason = w.track.gapReason(src, 0)
+		}
+	case w.missing:
+	case pic.broken:
+		w.miss(ReasonLoss, end)
+	case pos-end > videoMute:
+		w.miss(ReasonMute, end)
+	}
+}
+
+// refuse notes a picture that the disk did not take.
+func (w *videoWriter) refuse(src *Source, pos int64) {
+	w.miss(ReasonDisk, pos)
+	w.gated = true
+	src.keys.need()
+	w.track.drop(dropDisk)
+}
+
+// ready has a file open that takes pic.
+func (w *videoWriter) ready(src *Source, pic picture) bool {
+	if w.part != nil && w.part.failed() != nil {
+		w.finish()
+		w.retry = w.now + diskRetry
+	}
+	if w.part != nil && w.manifest.Codec != string(src.codec) {
+		w.finish()
+	}
+	if w.part != nil {
+		return true
+	}
+	if !pic.key || w.now < w.retry {
+		return false
+	}
+	encoder, err := container.NewIVF(src.codec, pic.width, pic.height)
+	if err != nil {
+		return false
+	}
+	w.manifest = &ManifestPart{Codec: string(src.codec), ClockRate: container.VideoClockRate, Width: pic.width, Height: pic.height}
+	w.part = w.track.newPart(w.manifest, nil, encoder)
+	w.width, w.height = 0, 0
+	return true
+}
+
+// put writes pic at pos, or right behind the last one if that is later.
+func (w *videoWriter) put(pic picture, pos int64) bool {
+	m := w.manifest
+	pts := pos
+	switch {
+	case m.Frames > 0:
+		pts = max(pts, m.LastPTS+1)
+	case pos > 0:
+		// Players begin a file with its first picture. Held from 0 it keeps all others in their
+		// places.
+		if !w.part.writeVideo(0, true, pic.data) {
+			return false
+		}
+		m.HeldFirst = true
+		m.Frames, m.KeyFrames = 1, 1
+	}
+	if !w.part.writeVideo(pts, pic.key, pic.data) {
+		return false
+	}
+	if w.any && pts > w.last {
+		w.interval = min(pts-w.last, maxInterval)
+	}
+	w.any, w.last, w.seen = true, pts, max(w.seen, pts)
+	m.Frames++
+	if pic.key {
+		m.KeyFrames++
+		if pic.width != w.width || pic.height != w.height {
+			w.width, w.height = pic.width, pic.height
+			w.track.manifest.Resolutions = append(w.track.manifest.Resolutions,
+				&ManifestResolution{File: m.File, PTS: pts, Width: pic.width, Height: pic.height})
+			w.track.stream.rec.changed()
+		}
+	}
+	m.LastPTS, m.Duration = pts, Seconds(w.time(pts))
+	w.track.frame(len(pic.data))
+	w.track.ledger.media(w.time(pts), w.time(pts+w.interval))
+	return true
+}
+
+func (w *videoWriter) seal(now time.Duration) { w.track.seal(w.part, now) }
+
+func (w *videoWriter) end(now time.Duration) {
+	w.close(max(w.seen, w.from))
+	if w.part != nil {
+		w.finish()
+	}
+}
+
+func (w *videoWriter) finish() {
+	w.part.close()
+	w.part = nil
+}

@@ -294,6 +294,14 @@ func (c *Client) setState(s State) {
 	c.state = s
 }
 
+// String names the service and the state; nothing of a client prints its secrets.
+func (c *Client) String() string {
+	return fmt.Sprintf("signalling client of %s (%v)", c.endpoint, c.State())
+}
+
+// GoString is String.
+func (c *Client) GoString() string { return c.String() }
+
 // Events is where the client tells what happens, in order. It has one reader and
 // is closed when Run returns; what is unread when Run's context ends is dropped.
 // A reader that falls far behind slows the connection down.

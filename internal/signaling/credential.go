@@ -32,12 +32,21 @@ type Credential interface {
 	String() string
 }
 
-// fixed is a credential that never changes. It is used by pointer, so that it
-// prints as String says wherever it is embedded.
-type fixed struct{ param, value, name string }
+// secret keeps a string out of fmt's sight: what stands in an unexported field is
+// printed raw, whatever its methods, but of a func only the address is.
+type secret func() string
+
+func conceal(s string) secret { return func() string { return s } }
+
+// fixed is a credential that never changes.
+type fixed struct {
+	param string
+	value secret
+	name  string
+}
 
 func (c *fixed) Authorize(context.Context) (param, value string, err error) {
-	return c.param, c.value, nil
+	return c.param, c.value(), nil
 }
 func (c *fixed) Renewable() bool      { return false }
 func (c *fixed) String() string       { return c.name }
@@ -50,12 +59,12 @@ func PublishableKey(key string) (Credential, error) {
 	if !strings.HasPrefix(key, "pk_") || !printable(key) {
 		return nil, errors.New("publishable key: want pk_live_ followed by printable ASCII")
 	}
-	return &fixed{param: paramKey, value: key, name: "publishable key"}, nil
+	return &fixed{param: paramKey, value: conceal(key), name: "publishable key"}, nil
 }
 
 // StaticToken is one JWT, used until it expires; it cannot be renewed.
 func StaticToken(jwt string) Credential {
-	return &fixed{param: paramToken, value: jwt, name: "static token"}
+	return &fixed{param: paramToken, value: conceal(jwt), name: "static token"}
 }
 
 // checkToken bounds what a token provider answered, without quoting it.

@@ -69,17 +69,26 @@ func (c ErrorCode) quoted() string {
 	return fmt.Sprintf("%.64q", string(c))
 }
 
+// Untrusted is text in the service's words, which may quote what it was sent, the
+// credential included. It prints as its length; string(u) is the text.
+type Untrusted string
+
+func (u Untrusted) String() string               { return fmt.Sprintf("(%d bytes)", len(u)) }
+func (u Untrusted) GoString() string             { return u.String() }
+func (u Untrusted) LogValue() slog.Value         { return slog.StringValue(u.String()) }
+func (u Untrusted) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
 // ServerError is an error frame. As an [Event] it is one that no request was
 // waiting for.
 type ServerError struct {
 	Code      ErrorCode
 	RequestID string // empty when the service speaks of the session
-	Message   string // the service's words, untrusted; not part of Error
+	Message   Untrusted
 }
 
 func (e *ServerError) Error() string { return "server error " + e.Code.quoted() }
 
-// LogValue is the code; the message may quote what was sent.
+// LogValue is the code.
 func (e *ServerError) LogValue() slog.Value { return slog.StringValue(e.Code.quoted()) }
 
 // Fatal reports whether the session cannot go on: the service said by itself
@@ -97,11 +106,10 @@ func (e *ServerError) Fatal() bool {
 
 // RequestError is the service's refusal of one request.
 type RequestError struct {
-	Op     string // subscribe, unsubscribe, publish or send
-	Target string // the channel, or the peer id of a send
-	Code   ErrorCode
-
-	Message string // the service's words, untrusted; not part of Error
+	Op      string // subscribe, unsubscribe, publish or send
+	Target  string // the channel, or the peer id of a send
+	Code    ErrorCode
+	Message Untrusted
 }
 
 func (e *RequestError) Error() string {
@@ -177,8 +185,8 @@ func (c CloseCode) String() string {
 // ours.
 type CloseError struct {
 	Code   CloseCode
-	Reason string // the service's words, untrusted; not part of Error
-	Local  bool   // we closed it
+	Reason Untrusted
+	Local  bool // we closed it
 }
 
 func (e *CloseError) Error() string {

@@ -195,7 +195,7 @@ func readVerdict(err error) verdict {
 	}
 	if ce, ok := errors.AsType[websocket.CloseError](err); ok {
 		code := CloseCode(ce.Code)
-		return verdict{reason: closeReason(code), err: &CloseError{Code: code, Reason: ce.Reason}}
+		return verdict{reason: closeReason(code), err: &CloseError{Code: code, Reason: Untrusted(ce.Reason)}}
 	}
 	return verdict{reason: ReasonNetwork, err: fmt.Errorf("connection lost: %w", err)}
 }

@@ -282,7 +282,8 @@ func (e envelope) serverError() (Frame, error) {
 	}
 	se := &ServerError{Code: ErrorCode(code)}
 	se.RequestID, _ = e.text("requestId")
-	se.Message, _ = e.text("message")
+	message, _ := e.text("message")
+	se.Message = Untrusted(message)
 	return se, nil
 }
 

@@ -43,11 +43,9 @@ type SecretKeyOptions struct {
 	TTL          time.Duration  // default DefaultTokenTTL
 }
 
-// secretKey is used by pointer, so that it prints as String says wherever it is
-// embedded.
 type secretKey struct {
 	id     string
-	secret []byte
+	secret secret
 	claims jwt.MapClaims // without times; never changed
 	ttl    time.Duration
 }
@@ -106,7 +104,7 @@ func NewSecretKey(o SecretKeyOptions) (Credential, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &secretKey{id: o.ID, secret: []byte(o.Secret), claims: claims, ttl: o.TTL}, nil
+	return &secretKey{id: o.ID, secret: conceal(o.Secret), claims: claims, ttl: o.TTL}, nil
 }
 
 func (k *secretKey) Authorize(context.Context) (param, value string, err error) {
@@ -117,7 +115,7 @@ func (k *secretKey) Authorize(context.Context) (param, value string, err error) 
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
 	token.Header["kid"] = k.id
-	signed, err := token.SignedString(k.secret)
+	signed, err := token.SignedString([]byte(k.secret()))
 	if err != nil {
 		return "", "", errors.New("sign token: the claims cannot be written as JSON")
 	}

@@ -11,10 +11,8 @@ import (
 	"net/url"
 )
 
-// tokenURL is used by pointer, so that it prints as String says wherever it is
-// embedded.
 type tokenURL struct {
-	raw  string // may hold a secret in its query or user
+	raw  secret // there may be one in its user, path or query
 	name string
 	http *http.Client
 }
@@ -35,7 +33,7 @@ func TokenURL(rawURL string, client *http.Client) (Credential, error) {
 		return nil, fmt.Errorf("token url: scheme %.16q to %s; want https", u.Scheme, u.Host)
 	}
 	return &tokenURL{
-		raw:  rawURL,
+		raw:  conceal(rawURL),
 		name: "token url " + u.Scheme + "://" + u.Host,
 		http: withoutRedirects(client),
 	}, nil
@@ -47,13 +45,13 @@ func (t *tokenURL) Authorize(ctx context.Context) (param, value string, err erro
 		token, _, err = t.ask(ctx, http.MethodPost)
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("%s: %w", t.name, redact(err, t.raw))
+		return "", "", fmt.Errorf("%s: %w", t.name, redact(err, t.raw()))
 	}
 	return paramToken, token, nil
 }
 
 func (t *tokenURL) ask(ctx context.Context, method string) (token string, status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, t.raw, nil)
+	req, err := http.NewRequestWithContext(ctx, method, t.raw(), nil)
 	if err != nil {
 		return "", 0, err
 	}

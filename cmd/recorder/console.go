@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
 	"time"
 )
 
@@ -51,6 +54,17 @@ func (c *console) Status(now time.Time, text string) {
 	}
 }
 
+// Table prints rows in columns, indented. Colours belong in the last column: they would shift what follows.
+func (c *console) Table(rows [][]string) {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintf(w, "  %s\n", strings.Join(row, "\t"))
+	}
+	_ = w.Flush() // a strings.Builder does not fail
+	c.Printf("%s", text.String())
+}
+
 // Good and Bad return text in green and in red, on a terminal.
 func (c *console) Good(text string) string { return c.paint("32", text) }
 func (c *console) Bad(text string) string  { return c.paint("31", text) }
@@ -60,4 +74,12 @@ func (c *console) paint(code, text string) string {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// plain returns text that came from elsewhere, quoted if it could do something to a terminal.
+func plain(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.QuoteToASCII(text)
+	}
+	return text
 }

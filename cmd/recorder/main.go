@@ -97,6 +97,7 @@ Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is
 		newCheckCommand(),
 		newDevserverCommand(),
 		newHealthcheckCommand(),
+		newVerifyCommand(),
 		newVersionCommand(),
 	)
 	return root

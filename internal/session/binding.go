@@ -1,0 +1,274 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"recorder/internal/remote"
+	"recorder/internal/sink"
+)
+
+const (
+	// flowTimeout is how long after its last packet media counts as flowing.
+	// Chromium sends 50 audio packets a second even when muted.
+	flowTimeout = time.Second
+
+	// claimTimeout is how long a stream id that another live member claims is
+	// contested. A member that returns under a new id has closed its old
+	// connection by then; one that has not is somebody else.
+	claimTimeout = 1500 * time.Millisecond
+	claimSilence = 400 * time.Millisecond // without a packet the old claim is given up
+
+	recordingRetry = 10 * time.Second // after the recording could not be begun
+)
+
+// bindings ties the streams that members send to the files of one recording,
+// by stream id: whatever connection, peer object or peer id brings a known
+// stream back within the reconnect window feeds the files that are open.
+// Owned by Session.Run.
+type bindings struct {
+	root *sink.Root
+	cfg  Config
+	log  *slog.Logger
+
+	joined    bool
+	recording *sink.Recording
+	retry     time.Time // when to try again to begin the recording
+	streams   []*binding
+	waiting   []arrival // tracks that cannot be bound yet
+}
+
+// arrival is a track that a member has begun to send. Nothing of it is read,
+// and so nothing lost, before it is bound.
+type arrival struct {
+	peer     *remote.Peer
+	track    *remote.Track
+	streamID string
+	stream   *remote.Stream // nil for a track that belongs to none
+	since    time.Time
+}
+
+// binding is one stream and its files.
+type binding struct {
+	id    string
+	peer  *remote.Peer // who sends it now, or did last
+	sink  *sink.Stream
+	slots []*slot
+	alive time.Time // when it last was
+	out   bool      // an outage is under way
+}
+
+// slot is one track of the stream over successive connections.
+type slot struct {
+	id   string
+	kind string
+	sink *sink.Track
+	feed *feed // the newest
+}
+
+// join begins the recording: the bot is in the channel.
+func (b *bindings) join(now time.Time) {
+	b.joined = true
+	b.begin(now)
+}
+
+func (b *bindings) begin(now time.Time) {
+	if b.recording != nil || now.Before(b.retry) {
+		return
+	}
+	recording, err := b.root.NewRecording(sink.RecordingInfo{Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now})
+	if err != nil {
+		b.retry = now.Add(recordingRetry)
+		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)
+		return
+	}
+	b.recording = recording
+	b.log.Info("recording began", "dir", recording.Dir())
+}
+
+// add takes in a track that a member sends.
+func (b *bindings) add(peer *remote.Peer, e remote.TrackAdded, now time.Time) {
+	if b.bound(e.Track) {
+		return // it moved to other streams; its file goes on
+	}
+	a := arrival{peer: peer, track: e.Track, streamID: "track " + e.Track.ID(), since: now}
+	if len(e.Streams) > 0 {
+		a.stream, a.streamID = e.Streams[0], e.Streams[0].ID()
+	}
+	if !b.bind(a, now) {
+		b.waiting = append(b.waiting, a)
+	}
+}
+
+func (b *bindings) bound(track *remote.Track) bool {
+	for _, s := range b.streams {
+		for _, slot := range s.slots {
+			if slot.feed.track == track {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// bind connects a track to its file. It reports false when it is too early to
+// say which, or when there is nowhere to record to yet.
+func (b *bindings) bind(a arrival, now time.Time) bool {
+	if b.recording == nil {
+		return false
+	}
+	s := b.find(a, now)
+	if s == nil && b.contested(a, now) {
+		return false
+	}
+	if s == nil {
+		var err error
+		if s, err = b.open(a, now); err != nil {
+			b.log.Error("stream is not recorded", "peer", a.peer.ID(), "err", err)
+			return true
+		}
+	}
+	s.attach(a, now)
+	return true
+}
+
+// find returns the binding that a track belongs to: its sender's own, or one
+// whose sender is no longer there to feed it.
+func (b *bindings) find(a arrival, now time.Time) *binding {
+	for _, s := range b.streams {
+		if s.id == a.streamID && (s.peer == a.peer || !s.claimed(now)) {
+			return s
+		}
+	}
+	return nil
+}
+
+// contested reports whether another member, still live, feeds a stream of the
+// same id, and it is not yet certain that it will go on doing so.
+func (b *bindings) contested(a arrival, now time.Time) bool {
+	return now.Sub(a.since) < claimTimeout && slices.ContainsFunc(b.streams, func(s *binding) bool { return s.id == a.streamID })
+}
+
+func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
+	info := sink.StreamInfo{PeerID: a.peer.ID(), StreamID: a.streamID, PeerMetadata: a.peer.Metadata()}
+	if a.stream != nil {
+		info.Metadata = a.stream.Metadata()
+	}
+	stream, err := b.recording.Stream(info)
+	if err != nil {
+		return nil, err
+	}
+	s := &binding{id: a.streamID, peer: a.peer, sink: stream, alive: now}
+	b.streams = append(b.streams, s)
+	return s, nil
+}
+
+// attach feeds a track to the slot that it continues, or to a new one.
+func (s *binding) attach(a arrival, now time.Time) {
+	if s.peer != a.peer {
+		s.release()
+		s.peer = a.peer
+	}
+	if s.out {
+		s.out = false
+		s.sink.Resume(a.peer.ID())
+	}
+	s.alive = now
+	slot := s.slot(a.track, now)
+	if slot == nil {
+		return // refused: hostile numbers of tracks
+	}
+	slot.feed = newFeed(a.track, slot.sink)
+	a.track.Forward(slot.feed)
+}
+
+// slot finds the track's place: by id; else, as ids change when a stream is
+// taken away and added again, the first of its kind that nothing feeds.
+func (s *binding) slot(track *remote.Track, now time.Time) *slot {
+	kind := track.Kind().String()
+	for _, slot := range s.slots {
+		if slot.kind == kind && slot.id == track.ID() {
+			return slot
+		}
+	}
+	for _, slot := range s.slots {
+		if slot.kind == kind && !slot.feed.open() {
+			return slot
+		}
+	}
+	t := s.sink.Track(sink.TrackInfo{ID: track.ID(), Kind: kind, Metadata: track.Metadata()})
+	if t == nil {
+		return nil
+	}
+	slot := &slot{id: track.ID(), kind: kind, sink: t}
+	s.slots = append(s.slots, slot)
+	return slot
+}
+
+// release ends what the previous sender still feeds.
+func (s *binding) release() {
+	for _, slot := range s.slots {
+		slot.feed.stop()
+	}
+}
+
+// claimed reports whether the stream's sender is there to feed it.
+func (s *binding) claimed(now time.Time) bool { return s.flowed(now, claimSilence) }
+
+func (s *binding) flowed(now time.Time, within time.Duration) bool {
+	return slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.flowed(now, within) })
+}
+
+// sent reports whether the sender still says that it sends the stream, over a
+// connection that is up.
+func (s *binding) sent() bool {
+	return s.peer.State() == remote.StateConnected &&
+		slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
+}
+
+// settle binds what had to wait, notices outages, and closes the files of
+// streams that have not come back within the reconnect window.
+func (b *bindings) settle(now time.Time) {
+	if b.joined {
+		b.begin(now)
+	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
+		return a.peer.State() == remote.StateClosed || b.bind(a, now)
+	})
+	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
+		if s.flowed(now, flowTimeout) || s.sent() {
+			if s.out {
+				s.out = false
+				s.sink.Resume(s.peer.ID())
+			}
+			s.alive = now
+			return false
+		}
+		if !s.out {
+			s.out = true
+			s.sink.Outage(sink.ReasonReconnect)
+		}
+		if now.Sub(s.alive) < b.cfg.ReconnectWindow {
+			return false
+		}
+		b.log.Info("stream ended", "peer", s.peer.ID(), "stream", s.id)
+		s.release()
+		s.sink.Close("not back within the reconnect window")
+		return true
+	})
+}
+
+// flowing reports whether a member's media still arrives.
+func (b *bindings) flowing(peer *remote.Peer, now time.Time) bool {
+	return slices.ContainsFunc(b.streams, func(s *binding) bool { return s.peer == peer && s.flowed(now, flowTimeout) })
+}
+
+// close finalises all files.
+func (b *bindings) close(ctx context.Context) error {
+	if b.recording == nil {
+		return nil
+	}
+	return b.recording.Close(ctx)
+}

@@ -1,0 +1,103 @@
+package session
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"recorder/internal/remote"
+)
+
+var (
+	descSessionState = prometheus.NewDesc("recorder_session_state",
+		"1 for the state the session is in, 0 for the others.", []string{"channel", "state"}, nil)
+	descPeerState = prometheus.NewDesc("recorder_remote_peer_state",
+		"1 for the state the remote peer is in, 0 for the others.", []string{"channel", "peer", "state"}, nil)
+	descRTT = prometheus.NewDesc("recorder_remote_peer_round_trip_time_seconds",
+		"Latest round-trip time of the selected candidate pair.", []string{"channel", "peer"}, nil)
+	descPair = prometheus.NewDesc("recorder_remote_peer_candidate_pair",
+		"1, labelled with the types of the selected ICE candidate pair.", []string{"channel", "peer", "local", "remote"}, nil)
+	descDTLS = prometheus.NewDesc("recorder_remote_peer_dtls_state",
+		"1, labelled with the state of the DTLS transport.", []string{"channel", "peer", "state"}, nil)
+
+	perKind     = []string{"channel", "peer", "kind"}
+	descPackets = prometheus.NewDesc("recorder_remote_peer_rtp_packets_received",
+		"RTP packets received on the current connection, retransmissions left out.", perKind, nil)
+	descBytes = prometheus.NewDesc("recorder_remote_peer_rtp_received_bytes",
+		"Bytes of RTP received on the current connection.", perKind, nil)
+	descRecovered = prometheus.NewDesc("recorder_remote_peer_rtp_packets_retransmitted",
+		"Packets received through RTX on the current connection, duplicates included.", perKind, nil)
+	descLost = prometheus.NewDesc("recorder_remote_peer_rtp_packets_lost",
+		"RTP packets expected minus received on the current connection (RFC 3550, 6.4.1).", perKind, nil)
+	descJitter = prometheus.NewDesc("recorder_remote_peer_jitter_seconds",
+		"Largest interarrival jitter of the peer's tracks (RFC 3550, 6.4.1).", perKind, nil)
+)
+
+// Collect implements prometheus.Collector. Everything is read at scrape time,
+// so no series can outlive its peer or its channel. The totals of a peer are
+// gauges because they begin again with every connection.
+func (s *Set) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	for _, status := range s.Status() {
+		for _, state := range States {
+			gauge(descSessionState, boolean(status.State == state), status.Channel, state.String())
+		}
+		for _, peer := range status.Peers {
+			collectPeer(gauge, status.Channel, peer)
+		}
+	}
+}
+
+func collectPeer(gauge func(*prometheus.Desc, float64, ...string), channel string, peer *remote.Peer) {
+	stats := peer.Stats()
+	id := strings.ToValidUTF8(peer.ID(), "�")
+	for state := remote.StateIdle; state <= remote.StateClosed; state++ {
+		gauge(descPeerState, boolean(stats.State == state), channel, id, state.String())
+	}
+	if stats.RoundTripTime > 0 {
+		gauge(descRTT, stats.RoundTripTime, channel, id)
+	}
+	if stats.LocalCandidate != "" {
+		gauge(descPair, 1, channel, id, stats.LocalCandidate, stats.RemoteCandidate)
+	}
+	if stats.DTLS != "" {
+		gauge(descDTLS, 1, channel, id, stats.DTLS)
+	}
+	kinds := make(map[string]*remote.TrackStats)
+	for _, track := range stats.Tracks {
+		sum := kinds[track.Kind.String()]
+		if sum == nil {
+			sum = &remote.TrackStats{}
+			kinds[track.Kind.String()] = sum
+		}
+		sum.Packets += track.Packets
+		sum.Bytes += track.Bytes
+		sum.Recovered += track.Recovered
+		sum.Lost += track.Lost
+		sum.Jitter = max(sum.Jitter, track.Jitter)
+	}
+	for kind, sum := range kinds {
+		gauge(descPackets, float64(sum.Packets), channel, id, kind)
+		gauge(descBytes, float64(sum.Bytes), channel, id, kind)
+		gauge(descRecovered, float64(sum.Recovered), channel, id, kind)
+		gauge(descLost, float64(sum.Lost), channel, id, kind)
+		gauge(descJitter, sum.Jitter, channel, id, kind)
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (s *Set) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{descSessionState, descPeerState, descRTT, descPair, descDTLS,
+		descPackets, descBytes, descRecovered, descLost, descJitter} {
+		ch <- desc
+	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

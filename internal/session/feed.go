@@ -1,0 +1,76 @@
+package session
+
+import (
+	"sync/atomic"
+	"time"
+
+	"recorder/internal/remote"
+	"recorder/internal/sink"
+)
+
+// feed is one connection's version of a track on its way to a file: it takes
+// what the remote track delivers (remote.RTPWriter) and carries the file's
+// wishes back (sink.Feedback).
+type feed struct {
+	track  *remote.Track
+	source *sink.Source
+	last   atomic.Int64 // Unix ns of the last packet; of the feed's making before the first
+	closed atomic.Bool
+}
+
+func newFeed(track *remote.Track, to *sink.Track) *feed {
+	f := &feed{track: track}
+	f.last.Store(time.Now().UnixNano())
+	formats := make(map[uint8]sink.Format)
+	audioNACK := false
+	for pt, codec := range track.Formats() {
+		formats[pt] = sink.Format{
+			MimeType: codec.MimeType, ClockRate: codec.ClockRate, Channels: codec.Channels, Fmtp: codec.SDPFmtpLine,
+		}
+		for _, fb := range codec.RTCPFeedback {
+			audioNACK = audioNACK || fb.Type == "nack" && fb.Parameter == ""
+		}
+	}
+	f.source = to.NewSource(sink.SourceInfo{Formats: formats, Feedback: f, AudioNACK: audioNACK})
+	return f
+}
+
+// WriteRTP implements remote.RTPWriter.
+func (f *feed) WriteRTP(packet []byte, arrival time.Time) {
+	f.last.Store(arrival.UnixNano())
+	f.source.WriteRTP(packet, arrival)
+}
+
+// WriteSenderReport implements remote.RTPWriter.
+func (f *feed) WriteSenderReport(ntp uint64, rtp uint32, arrival time.Time) {
+	f.source.WriteSenderReport(ntp, rtp, arrival)
+}
+
+// Close implements remote.RTPWriter: the connection delivers no more.
+func (f *feed) Close() {
+	f.closed.Store(true)
+	f.source.Close()
+}
+
+// RequestKeyFrame implements sink.Feedback. A request that cannot be sent now
+// is made again by the sink.
+func (f *feed) RequestKeyFrame(fir bool) { _ = f.track.RequestKeyFrame(fir) }
+
+// NACK implements sink.Feedback.
+func (f *feed) NACK(seqs []uint16) { _ = f.track.NACK(seqs) }
+
+// open reports whether the connection may still deliver.
+func (f *feed) open() bool { return !f.closed.Load() }
+
+// flowed reports whether a packet came within the given time.
+func (f *feed) flowed(now time.Time, within time.Duration) bool {
+	return f.open() && now.UnixNano()-f.last.Load() < int64(within)
+}
+
+// stop ends the feed from our side.
+func (f *feed) stop() {
+	f.track.Forward(nil)
+	if f.open() {
+		f.Close()
+	}
+}

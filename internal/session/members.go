@@ -1,0 +1,195 @@
+package session
+
+import (
+	"errors"
+	"time"
+
+	"recorder/internal/remote"
+	"recorder/internal/signaling"
+)
+
+const (
+	maxMembers = 256 // per channel, the protocol's own bound
+
+	// departureGrace is how long a member that presence says has left is kept
+	// while its media still flows: a restarted member's fresh offer usually
+	// follows within a second.
+	departureGrace = 3 * time.Second
+)
+
+// member is one other member of the channel.
+type member struct {
+	peer     *remote.Peer
+	departed time.Time // when presence said it left; zero while it is present
+	troubled time.Time // since when its connection has been down; zero while it is not
+	hadMedia bool      // it has sent a stream before, so its silence is a fault
+}
+
+// connected is called on the first and on every later welcome.
+func (s *Session) connected(e signaling.Connected) {
+	s.ice = iceServers(s.opts.ICEServers, e.ICEServers)
+	for _, m := range s.members {
+		m.peer.SetICEServers(s.ice)
+	}
+	s.reconcile.await(time.Now())
+	if !e.Resumed {
+		s.subscribe()
+	}
+	s.publish()
+}
+
+// disconnected keeps every connection: media does not need the socket.
+func (s *Session) disconnected(e signaling.Disconnected) {
+	s.log.Warn("signalling connection was lost", "retry_in", e.RetryIn, "err", e.Err)
+	s.reconcile.stop()
+	for _, m := range s.members {
+		m.peer.SignalingLost()
+	}
+	if s.state == StateJoined {
+		s.setState(StateReconnecting)
+	}
+}
+
+// presence applies a frame: departures before arrivals, because a member in
+// both has restarted.
+func (s *Session) presence(p signaling.Presence) {
+	now := time.Now()
+	left := p.Left
+	if p.Snapshot {
+		left = append(left, s.missingFrom(p.Joined)...)
+	}
+	for _, id := range left {
+		if m := s.members[id]; m != nil && m.departed.IsZero() {
+			m.departed = now
+		}
+	}
+	for _, j := range p.Joined {
+		if j.PeerID != s.client.PeerID() {
+			s.join(j)
+		}
+	}
+	s.settleDepartures(now)
+	if p.Snapshot {
+		s.snapshotArrived()
+	}
+	s.publish()
+}
+
+// missingFrom lists the members that a snapshot does not name.
+func (s *Session) missingFrom(snapshot []signaling.Member) []string {
+	named := make(map[string]bool, len(snapshot))
+	for _, j := range snapshot {
+		named[j.PeerID] = true
+	}
+	var missing []string
+	for id := range s.members {
+		if !named[id] {
+			missing = append(missing, id)
+		}
+	}
+	return missing
+}
+
+// join takes in a member that presence names: a newcomer, a survivor of our
+// own outage, or one that left a moment ago.
+func (s *Session) join(j signaling.Member) {
+	if m := s.members[j.PeerID]; m != nil {
+		m.departed = time.Time{}
+		m.peer.SignalingRestored(s.client.PeerID(), j.Metadata)
+		return
+	}
+	if len(s.members) >= maxMembers {
+		s.log.Warn("member was not taken in: the channel is full", "limit", maxMembers)
+		return
+	}
+	peer := remote.NewPeer(remote.Options{
+		ID:             j.PeerID,
+		LocalID:        s.client.PeerID(),
+		Metadata:       j.Metadata,
+		API:            s.opts.API,
+		ICEServers:     s.ice,
+		Signal:         func(payload any) <-chan error { return s.client.SendAsync(j.PeerID, payload) },
+		MaxMessageSize: s.client.MaxMessageSize,
+		Logger:         s.log,
+	})
+	m := &member{peer: peer}
+	s.members[j.PeerID] = m
+	s.listen(m)
+	s.log.Info("peer joined", "peer", j.PeerID)
+	for _, signal := range s.early.take(j.PeerID) {
+		peer.HandleDirect(signal)
+	}
+}
+
+// listen posts the peer's events to Run.
+func (s *Session) listen(m *member) {
+	remote.Subscribe(m.peer, func(e remote.StreamAdded) {
+		s.post(func() {
+			m.hadMedia = true
+			s.log.Info("stream added", "peer", m.peer.ID(), "stream", e.Stream.ID())
+		})
+	})
+	remote.Subscribe(m.peer, func(e remote.TrackAdded) {
+		s.post(func() { s.bindings.add(m.peer, e, time.Now()) })
+	})
+	remote.Subscribe(m.peer, func(e remote.StreamRemoved) {
+		s.post(func() { s.log.Info("stream removed", "peer", m.peer.ID(), "stream", e.Stream.ID()) })
+	})
+	remote.Subscribe(m.peer, func(e remote.StateChange) {
+		s.log.Info("peer changed state", "peer", m.peer.ID(), "from", e.From, "to", e.To)
+	})
+	remote.Subscribe(m.peer, func(e remote.NegotiationError) {
+		s.log.Warn("negotiation failed", "peer", m.peer.ID(), "err", e.Err)
+		var refused *signaling.RequestError
+		if errors.As(e.Err, &refused) && refused.Code == signaling.CodeActionNotPermitted {
+			s.post(func() { s.refuseSend() })
+		}
+	})
+	remote.Subscribe(m.peer, func(e remote.ICECandidateError) {
+		s.log.Debug("candidate was refused", "peer", m.peer.ID(), "err", e.Err)
+	})
+}
+
+// settleDepartures lets go of members that have left: at once when their media
+// has stopped, after departureGrace when it flows on.
+func (s *Session) settleDepartures(now time.Time) {
+	for id, m := range s.members {
+		if m.departed.IsZero() {
+			continue
+		}
+		if now.Sub(m.departed) >= departureGrace || !s.bindings.flowing(m.peer, now) {
+			s.removeMember(id, remote.CauseLeft)
+		}
+	}
+}
+
+func (s *Session) removeMember(id string, cause remote.Cause) {
+	m := s.members[id]
+	delete(s.members, id)
+	m.peer.Close(cause)
+	if s.bindings.recording != nil {
+		s.bindings.recording.PeerLeft(id)
+	}
+	s.log.Info("peer left", "peer", id, "cause", cause)
+	s.publish()
+}
+
+// direct routes what one member sent us alone.
+func (s *Session) direct(d signaling.Direct) {
+	if m := s.members[d.From]; m != nil {
+		m.peer.HandleDirect(d.Data)
+		return
+	}
+	if !s.early.hold(d.From, d.Data, time.Now()) {
+		s.log.Debug("signal from a peer that presence has not named was dropped")
+	}
+}
+
+// refuseSend says once, and clearly, why a call that looks joined has no media.
+func (s *Session) refuseSend() {
+	if s.trouble == nil {
+		s.trouble = errNoSendPermission
+		s.log.Error("no media can come", "err", s.trouble)
+		s.publish()
+	}
+}

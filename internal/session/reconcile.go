@@ -1,0 +1,90 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/signaling"
+)
+
+const (
+	snapshotTimeout  = 10 * time.Second // then the subscription is sent again
+	snapshotAttempts = 3                // subscriptions in all
+)
+
+// ErrReconcileTimeout is why a session dropped its connection and started
+// over: the service sent no presence snapshot.
+var ErrReconcileTimeout = errors.New("no presence snapshot came")
+
+// reconcile waits for the presence snapshot that follows a (re)subscription.
+type reconcile struct {
+	deadline time.Time // zero when nothing is awaited
+	attempt  int
+}
+
+func (r *reconcile) await(now time.Time) { r.deadline, r.attempt = now.Add(snapshotTimeout), 1 }
+func (r *reconcile) stop()               { *r = reconcile{} }
+
+// due reports whether the deadline has passed, and moves it on.
+func (r *reconcile) due(now time.Time) bool {
+	if r.deadline.IsZero() || now.Before(r.deadline) {
+		return false
+	}
+	r.deadline = now.Add(snapshotTimeout)
+	r.attempt++
+	return true
+}
+
+// checkReconcile subscribes again when no snapshot came, and starts the
+// connection over when that does not help either.
+func (s *Session) checkReconcile(now time.Time) {
+	if !s.reconcile.due(now) {
+		return
+	}
+	if s.reconcile.attempt <= snapshotAttempts {
+		s.log.Warn("no presence snapshot came, subscribing again", "attempt", s.reconcile.attempt)
+		s.subscribe()
+		return
+	}
+	s.reconcile.stop()
+	s.log.Error("reconcile failed, starting the connection over", "err", ErrReconcileTimeout)
+	s.client.Reset(ErrReconcileTimeout)
+}
+
+// snapshotArrived ends a reconcile: everyone is known.
+func (s *Session) snapshotArrived() {
+	s.reconcile.stop()
+	s.bindings.join(time.Now())
+	s.setState(StateJoined)
+}
+
+// subscribe asks for the channel without holding up Run. A refusal that the
+// service will not take back ends the session.
+func (s *Session) subscribe() {
+	go func() {
+		err := s.client.Subscribe(context.Background(), s.cfg.Channel)
+		if err == nil {
+			return
+		}
+		s.post(func() {
+			if refused, ok := errors.AsType[*signaling.RequestError](err); ok && !refused.Code.Retriable() {
+				s.failure = fmt.Errorf("join channel %q: %w", s.cfg.Channel, err)
+				return
+			}
+			s.log.Warn("could not subscribe", "err", err)
+		})
+	}()
+}
+
+// iceServers puts the service's servers beside the configured ones.
+func iceServers(configured []webrtc.ICEServer, welcome []signaling.ICEServer) []webrtc.ICEServer {
+	all := append([]webrtc.ICEServer(nil), configured...)
+	for _, s := range welcome {
+		all = append(all, webrtc.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential})
+	}
+	return all
+}

@@ -1,0 +1,70 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"recorder/internal/remote"
+)
+
+const (
+	// mediaPatience is how long a member that has sent media may be without a
+	// connection before leaving and re-entering the channel is the remedy.
+	// ICE restarts have had four chances by then.
+	mediaPatience = 20 * time.Second
+
+	reentryPause    = 30 * time.Second // before the second re-entry; doubles
+	reentryPauseMax = 10 * time.Minute
+)
+
+// reentry is the last resort for a member whose connection is dead and who
+// will never offer a fresh one, because nobody told it that we were gone:
+// leaving and re-entering the channel makes every publisher connect anew. It
+// cuts everyone for a moment, so it backs off.
+type reentry struct {
+	allowed time.Time // not before
+	pause   time.Duration
+	running bool
+}
+
+// checkMedia looks for members whose media died and has not come back.
+func (s *Session) checkMedia(now time.Time) {
+	dead := false
+	for _, m := range s.members {
+		if !m.hadMedia || (m.peer.State() == remote.StateConnected || s.bindings.flowing(m.peer, now)) {
+			m.troubled = time.Time{}
+			continue
+		}
+		if m.troubled.IsZero() {
+			m.troubled = now
+		}
+		dead = dead || now.Sub(m.troubled) >= mediaPatience
+	}
+	switch {
+	case !dead:
+		if !s.reentry.running && now.Sub(s.reentry.allowed) > reentryPauseMax {
+			s.reentry.pause = 0
+		}
+	case s.state == StateJoined && !s.reentry.running && !now.Before(s.reentry.allowed):
+		s.reenter(now)
+	}
+}
+
+func (s *Session) reenter(now time.Time) {
+	s.reentry.pause = min(max(2*s.reentry.pause, reentryPause), reentryPauseMax)
+	s.reentry.allowed = now.Add(s.reentry.pause)
+	s.reentry.running = true
+	s.log.Warn("a member's media is dead, re-entering the channel", "next_not_before", s.reentry.pause)
+	go func() {
+		err := s.client.Unsubscribe(context.Background(), s.cfg.Channel)
+		s.post(func() {
+			s.reentry.running = false
+			if err != nil {
+				s.log.Warn("could not leave the channel to re-enter it", "err", err)
+				return
+			}
+			s.reconcile.await(time.Now())
+			s.subscribe()
+		})
+	}()
+}

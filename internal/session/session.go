@@ -1,0 +1,230 @@
+// Package session keeps one bot in one channel: from join to leave it holds a
+// remote.Peer per member, reconciles them with what presence says, and binds
+// every stream they send to files.
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/remote"
+	"recorder/internal/signaling"
+	"recorder/internal/sink"
+)
+
+// Config is what a session records and how.
+type Config struct {
+	Channel string
+	Bot     string // the bot's name, in the manifest
+
+	// ReconnectWindow is how long a stream that has gone keeps its files open
+	// for its return, 0 to 1 h.
+	ReconnectWindow time.Duration
+}
+
+// Options is what all sessions of a process share.
+type Options struct {
+	Root *sink.Root
+	API  *remote.API
+
+	// Signaling makes the client of a channel: each session has a socket, and
+	// so a peer id, of its own.
+	Signaling func(channel string) (*signaling.Client, error)
+
+	// ICEServers are used beside those that the service's welcome names.
+	ICEServers []webrtc.ICEServer
+
+	// CloseTimeout bounds leaving: closing connections and finalising files.
+	// 0 means 10 s.
+	CloseTimeout time.Duration
+
+	Logger *slog.Logger
+}
+
+// housekeeping is how often deadlines are looked at. It bounds how late any of
+// them is noticed.
+const housekeeping = 100 * time.Millisecond
+
+// Session is one bot in one channel.
+type Session struct {
+	cfg    Config
+	opts   Options
+	log    *slog.Logger
+	client *signaling.Client
+
+	inbox  chan func()            // work that peers' handlers and requests post for Run
+	done   chan struct{}          // closed when Run returns
+	status atomic.Pointer[Status] // published by Run, read by anyone
+
+	// The rest is owned by Run.
+
+	state     State
+	failure   error // ends the session
+	trouble   error // keeps media from coming
+	reconcile reconcile
+	members   map[string]*member
+	early     earlySignals
+	bindings  bindings
+	reentry   reentry
+	ice       []webrtc.ICEServer
+}
+
+// Status is a session's public face at one moment.
+type Status struct {
+	Channel string
+	PeerID  string // ours; empty before the first welcome
+	State   State
+	Err     error // why State is StateFailed, or what keeps media from coming
+	Peers   []*remote.Peer
+}
+
+// New makes a session; Run starts it.
+func New(cfg Config, opts Options) (*Session, error) {
+	client, err := opts.Signaling(cfg.Channel)
+	if err != nil {
+		return nil, fmt.Errorf("channel %q: %w", cfg.Channel, err)
+	}
+	if opts.CloseTimeout == 0 {
+		opts.CloseTimeout = 10 * time.Second
+	}
+	log := opts.Logger.With("channel", cfg.Channel)
+	s := &Session{
+		cfg:     cfg,
+		opts:    opts,
+		log:     log,
+		client:  client,
+		inbox:   make(chan func(), 256),
+		done:    make(chan struct{}),
+		members: make(map[string]*member),
+	}
+	s.bindings = bindings{root: opts.Root, cfg: cfg, log: log}
+	s.publish()
+	return s, nil
+}
+
+// Status returns what the session is doing now.
+func (s *Session) Status() Status { return *s.status.Load() }
+
+// Run joins the channel and records it until ctx ends, which leaves the
+// channel, finalises the files and returns nil, or until the service ends the
+// session for good, which returns why.
+func (s *Session) Run(ctx context.Context) error {
+	defer close(s.done)
+	clientCtx, stopClient := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopClient()
+	clientDone := make(chan error, 1)
+	go func() { clientDone <- s.client.Run(clientCtx) }()
+
+	tick := time.NewTicker(housekeeping)
+	defer tick.Stop()
+	s.setState(StateJoining)
+	events := s.client.Events()
+	for s.failure == nil {
+		select {
+		case <-ctx.Done():
+			s.leave(ctx, stopClient, StateClosed)
+			<-clientDone
+			return nil
+		case event, ok := <-events:
+			if !ok {
+				events = nil // the client has ended; clientDone says why
+				continue
+			}
+			s.handle(event)
+		case work := <-s.inbox:
+			work()
+		case now := <-tick.C:
+			s.housekeep(now)
+		case err := <-clientDone:
+			clientDone <- err
+			s.failure = err
+		}
+	}
+	s.leave(ctx, stopClient, StateFailed)
+	<-clientDone
+	return s.failure
+}
+
+// post hands work to Run. It gives up when the session has ended.
+func (s *Session) post(work func()) {
+	select {
+	case s.inbox <- work:
+	case <-s.done:
+	}
+}
+
+func (s *Session) handle(event signaling.Event) {
+	switch e := event.(type) {
+	case signaling.Connected:
+		s.connected(e)
+	case signaling.Disconnected:
+		s.disconnected(e)
+	case signaling.Presence:
+		if e.Channel == s.cfg.Channel {
+			s.presence(e)
+		}
+	case signaling.Direct:
+		s.direct(e)
+	case *signaling.ServerError:
+		s.log.Warn("service reported an error", "code", e.Code)
+	}
+}
+
+func (s *Session) setState(state State) {
+	if s.state == state {
+		return
+	}
+	s.log.Info("session changed state", "from", s.state, "to", state)
+	s.state = state
+	s.publish()
+}
+
+// publish makes the session's face what it is now.
+func (s *Session) publish() {
+	peers := make([]*remote.Peer, 0, len(s.members))
+	for _, m := range s.members {
+		peers = append(peers, m.peer)
+	}
+	s.status.Store(&Status{
+		Channel: s.cfg.Channel,
+		PeerID:  s.client.PeerID(),
+		State:   s.state,
+		Err:     cmp.Or(s.failure, s.trouble),
+		Peers:   peers,
+	})
+}
+
+// leave closes everything the session holds, within Options.CloseTimeout.
+func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end State) {
+	s.setState(StateLeaving)
+	for id := range s.members {
+		s.removeMember(id, remote.CauseShutdown)
+	}
+	stopClient()
+	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.CloseTimeout)
+	defer cancel()
+	if err := s.bindings.close(closeCtx); err != nil {
+		s.log.Error("could not finalise the recording", "err", err)
+	}
+	s.setState(end)
+}
+
+// housekeep looks at every deadline.
+func (s *Session) housekeep(now time.Time) {
+	s.early.expire(now)
+	s.settleDepartures(now)
+	s.checkReconcile(now)
+	s.bindings.settle(now)
+	s.checkMedia(now)
+}
+
+// errNoSendPermission says in one line what a service without media looks like.
+var errNoSendPermission = errors.New("the credential lacks the send permission: " +
+	"joining works, but no member can connect to the bot and nothing will be recorded")

@@ -1,0 +1,37 @@
+package session
+
+import "fmt"
+
+// State is where a session is in its life.
+//
+//	idle → joining → joined ⇄ reconnecting
+//	          └────────┴──────────┴─→ leaving → closed
+//	          └────────┴──────────┴─→ failed            (until its configuration changes)
+type State int
+
+// The states of a session. The zero value is StateIdle.
+const (
+	StateIdle         State = iota // not started
+	StateJoining                   // connecting, or waiting for the first presence snapshot
+	StateJoined                    // in the channel
+	StateReconnecting              // the signalling connection is down, or being reconciled; media goes on
+	StateLeaving                   // closing connections and files
+	StateClosed                    // left
+	StateFailed                    // ended by the service for good, see Status.Err
+)
+
+// States lists every State in order.
+var States = []State{StateIdle, StateJoining, StateJoined, StateReconnecting, StateLeaving, StateClosed, StateFailed}
+
+var stateNames = [...]string{"idle", "joining", "joined", "reconnecting", "leaving", "closed", "failed"}
+
+// String returns the state's name as metrics, logs and JSON show it.
+func (s State) String() string {
+	if s < 0 || int(s) >= len(stateNames) {
+		return fmt.Sprintf("State(%d)", int(s))
+	}
+	return stateNames[s]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -37,6 +37,7 @@ const (
 	ReasonOverRate     Reason = "over_rate"     // 4011
 	ReasonRefused      Reason = "refused"       // 4001, 4003, 4012, 4020: terminal
 	ReasonClosed       Reason = "closed"        // any other close code
+	ReasonReset        Reason = "reset"         // Client.Reset
 )
 
 // ending is how one connection, or an attempt at one, ended.

@@ -294,6 +294,18 @@ func (c *Client) setState(s State) {
 	c.state = s
 }
 
+// Reset closes the current connection, as one that is of no use, and lets Run
+// connect again as after any drop; Disconnected.Err wraps cause. Without a
+// connection it does nothing.
+func (c *Client) Reset(cause error) {
+	if l := c.link(); l != nil {
+		select {
+		case l.reset <- cause:
+		default: // it is being reset
+		}
+	}
+}
+
 // String names the service and the state; nothing of a client prints its secrets.
 func (c *Client) String() string {
 	return fmt.Sprintf("signalling client of %s (%v)", c.endpoint, c.State())

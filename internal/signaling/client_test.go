@@ -153,7 +153,7 @@ func TestWelcomeIsAwaitedForTenSeconds(t *testing.T) {
 
 func TestUnansweredDialCountsAgainstTheWelcome(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
-		s.conns = nil // nobody ever accepts
+		s.hangs = true
 		began := time.Now()
 		r := start(t, s, nil)
 		d := next[Disconnected](r)
@@ -375,6 +375,33 @@ func TestOtherCloseCodesAreRetried(t *testing.T) {
 	}
 }
 
+func TestResetStartsTheConnectionOver(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		stuck := errors.New("no snapshot came")
+		r := start(t, s, nil)
+		r.Reset(stuck) // nothing to reset yet
+		p := subscribed(r, s)
+		pending := r.SendAsync("bob", 1)
+		p.recv("send")
+		r.Reset(stuck)
+		r.Reset(stuck)
+		d := next[Disconnected](r)
+		if !errors.Is(d.Err, stuck) || !d.Established || d.Terminal {
+			t.Errorf("%+v", d)
+		}
+		between(t, "delay", d.RetryIn, 400*time.Millisecond, 600*time.Millisecond)
+		if err := <-pending; !errors.Is(err, ErrDisconnected) {
+			t.Errorf("request in flight: %v", err)
+		}
+		if got := p.closedBy(); got != CloseNormal {
+			t.Errorf("closed with %v", got)
+		}
+		p = connected(r, s)
+		p.ack(p.recv("subscribe"))
+		silent(r)
+	})
+}
+
 func TestStoppingPerformsTheCloseHandshake(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		r := start(t, s, nil)
@@ -408,7 +435,7 @@ func TestStoppingTakesAtMostASecond(t *testing.T) {
 
 func TestStoppingInterruptsEveryWait(t *testing.T) {
 	cases := map[string]func(s *service, o *Options){
-		"dialling":    func(s *service, _ *Options) { s.conns = nil },
+		"dialling":    func(s *service, _ *Options) { s.hangs = true },
 		"backing off": func(s *service, _ *Options) { s.dialErr = errRefused },
 		"credential": func(_ *service, o *Options) {
 			o.Credential = &provider{block: true}

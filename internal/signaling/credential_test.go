@@ -178,8 +178,10 @@ func TestTokenURLFailuresHoldNoSecret(t *testing.T) {
 		"huge": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"token":%q}`, strings.Repeat(secret, 10000))
 		},
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere.example/", 302) },
-		"cut":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.example/", http.StatusFound)
+		},
+		"cut": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	}
 	for name, answer := range answers {
 		server := httptest.NewServer(answer)

@@ -1,9 +1,11 @@
 package signaling
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -60,3 +62,20 @@ func (h *halfOpen) Write(b []byte) (int, error) {
 }
 
 func (h *halfOpen) SetDeadline(time.Time) error { return nil }
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

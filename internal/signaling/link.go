@@ -41,6 +41,7 @@ type link struct {
 
 	readEnd  chan error // cap 1
 	writeEnd chan error // cap 1
+	reset    chan error // cap 1: see Client.Reset
 
 	// Set by the reader. Pointers, because a time.Time keeps its monotonic clock.
 	welcomedAt atomic.Pointer[time.Time] // nil before
@@ -78,6 +79,7 @@ func dial(ctx context.Context, c *Client, param, value string) (*link, error) {
 		rate:     rate.NewLimiter(messageRate, messageBurst),
 		readEnd:  make(chan error, 1),
 		writeEnd: make(chan error, 1),
+		reset:    make(chan error, 1),
 		awaiting: make(map[string]bool),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -181,6 +183,8 @@ func (l *link) serve(ctx context.Context, welcomeBy time.Time) verdict {
 				l.out.ping()
 			}
 			check.Reset(next)
+		case cause := <-l.reset:
+			return verdict{reason: ReasonReset, close: CloseNormal, err: fmt.Errorf("reset: %w", cause)}
 		case <-ctx.Done():
 			return verdict{reason: ReasonClosed, err: ctx.Err(), close: CloseNormal, flush: true}
 		}

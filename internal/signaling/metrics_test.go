@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -29,7 +30,7 @@ func TestMetricsAreSharedByManyClientsAndPassTheLint(t *testing.T) {
 		b := start(t, s, func(o *Options) { o.Metrics = m })
 		q := connected(b, s)
 		p.send("garbage")
-		p.conn.Write(t.Context(), 2, []byte{1})
+		p.conn.Write(t.Context(), websocket.MessageBinary, []byte{1})
 		p.welcome("again")
 		p.send(`{"type":"error","code":"over_message_quota"}`)
 		q.send(`{"type":"error","code":"made_up_by_a_hostile_service"}`)
@@ -44,7 +45,7 @@ func TestMetricsAreSharedByManyClientsAndPassTheLint(t *testing.T) {
 		next[Disconnected](b)
 		p.cut()
 		next[Disconnected](a)
-		p = connected(a, s)
+		connected(a, s)
 		want := `
 			recorder_signaling_ack_timeouts_total 152
 			recorder_signaling_connections 1

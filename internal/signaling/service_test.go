@@ -30,6 +30,7 @@ type service struct {
 
 	mu      sync.Mutex
 	dialErr error // when set, nobody answers
+	hangs   bool  // dials are never answered
 	status  int   // when set, the handshake is answered with it
 	header  http.Header
 	dials   []time.Time
@@ -91,14 +92,17 @@ func (s *service) client() *http.Client {
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			s.mu.Lock()
 			s.dials = append(s.dials, time.Now())
-			err := s.dialErr
+			err, conns := s.dialErr, s.conns
+			if s.hangs {
+				conns = nil
+			}
 			s.mu.Unlock()
 			if err != nil {
 				return nil, err
 			}
 			ours, theirs := net.Pipe()
 			select {
-			case s.conns <- theirs:
+			case conns <- theirs:
 				return ours, nil
 			case <-s.t.Context().Done(): // net/http keeps dialling for whoever comes next
 				return nil, net.ErrClosed

@@ -283,6 +283,49 @@ func TestOggIsAcceptedByTools(t *testing.T) {
 	}
 }
 
+// A click that libopus encoded half a second in has to come out half a second in.
+func TestPreSkipKeepsSamplesInTheirPlace(t *testing.T) {
+	const at = 24000
+	source := filepath.Join(t.TempDir(), "source.ogg")
+	run(t, "ffmpeg", "-v", "error", "-f", "lavfi", "-i", "aevalsrc='if(eq(n,24000),1,0)':s=48000:d=1",
+		"-c:a", "libopus", "-application", "voip", "-b:a", "128k", "-page_duration", "20000", source)
+	f, err := os.Open(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := oggreader.NewWithOptions(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, _ := NewOgg(OggOptions{Serial: 1, Channels: 1, PreSkip: LibopusPreSkip})
+	b := o.AppendHeader(nil)
+	for {
+		packet, page, err := r.ParseNextPage()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, header := page.HeaderType(packet); !header {
+			b = o.AppendPacket(b, packet, OpusSamples(packet))
+		}
+	}
+	path := writeFile(t, "ours.ogg", o.AppendEOS(b))
+	pcm := run(t, "ffmpeg", "-v", "error", "-i", path, "-f", "s16le", "-ac", "1", "-ar", "48000", "-")
+	loudest, where := 0, 0
+	for i := 0; i+1 < len(pcm); i += 2 {
+		v := int(int16(binary.LittleEndian.Uint16([]byte(pcm[i:]))))
+		if max(v, -v) > loudest {
+			loudest, where = max(v, -v), i/2
+		}
+	}
+	if where != at {
+		t.Errorf("the click is at sample %d, was at %d", where, at)
+	}
+}
+
 func TestOpusSamples(t *testing.T) {
 	for toc, want := range map[string]int{
 		"": 0, "\x00": 480, "\x08": 960, "\x10": 1920, "\x18": 2880, "\x60": 480, "\x68": 960, "\x70": 480,

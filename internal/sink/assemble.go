@@ -5,11 +5,12 @@ import "recorder/internal/container"
 // picture is everything sent for one instant of a video track: a frame, or the frames of all
 // spatial layers. It is whole: no packet of it is missing.
 type picture struct {
-	data          []byte // in the form its file wants; valid until the next packet is pushed
-	pos           int64  // on the recording's clock, in RTP ticks
-	key           bool   // decodable without any before it
-	broken        bool   // something before it is missing, so only a key picture may be written
-	width, height int    // of a key picture
+	data          []byte        // in the form its file wants; valid until the next packet is pushed
+	pos           int64         // on the recording's clock, in RTP ticks
+	key           bool          // decodable without any before it
+	broken        bool          // something before it is missing, so only a key picture may be written
+	width, height int           // of a key picture
+	sets          container.AVC // of a key picture in H.264; valid as long as data
 }
 
 // payloadFormat reads the RTP payloads of one codec. A picture is checked as far as that takes no
@@ -28,6 +29,7 @@ type payloadFormat interface {
 // fragment is what a payload says of its place.
 type fragment struct {
 	begins begins
+	empty  bool  // it contributes nothing
 	id     int32 // picture ID, of idBits: 7, 15, or 0 when there is none
 	idBits uint8
 }
@@ -97,6 +99,12 @@ func (a *assembler) push(p *packet, lost int) {
 	f, ok := a.format.parse(p.payload)
 	if !ok {
 		a.pass(p)
+		return
+	}
+	if f.empty {
+		if p.marker {
+			a.close()
+		}
 		return
 	}
 	if a.open && f.begins == surely {
@@ -176,10 +184,16 @@ func (a *assembler) close() {
 }
 
 // newPayloadFormat returns the reader for a video codec, nil for one that cannot be recorded.
-func newPayloadFormat(c container.Codec) payloadFormat {
+func newPayloadFormat(c container.Codec, fmtp string) payloadFormat {
 	switch c {
 	case container.VP8:
 		return new(vp8)
+	case container.VP9:
+		return new(vp9)
+	case container.AV1:
+		return new(av1)
+	case container.H264:
+		return newH264(fmtp)
 	}
 	return nil
 }

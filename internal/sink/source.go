@@ -111,8 +111,8 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	src.clock = newClock(rate, slew)
 	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}
 	for pt, f := range info.Formats {
-		if int64(f.ClockRate) == rate {
-			src.formats[pt] = newCodecFormat(f)
+		if c := newCodecFormat(f); int64(f.ClockRate) == rate && c.kind() == t.kind {
+			src.formats[pt] = c
 		}
 	}
 	if t.stream.closed || rec.closing {
@@ -125,6 +125,17 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	}
 	t.sources = append(t.sources, src)
 	return src
+}
+
+// kind is the kind of track the format is for.
+func (c codecFormat) kind() string {
+	switch {
+	case c.red || c.codec == container.Opus:
+		return audio
+	case c.codec != "":
+		return video
+	}
+	return ""
 }
 
 func newCodecFormat(f Format) codecFormat {

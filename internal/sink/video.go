@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"time"
 
 	"recorder/internal/container"
@@ -14,10 +15,11 @@ type videoWriter struct {
 	manifest *ManifestPart
 	width    int
 	height   int
-	last     int64 // PTS of the last picture written, on the stream's clock
-	interval int64 // between the last two
-	any      bool  // one was written
-	gated    bool  // the disk refused one since
+	sets     container.AVC // in the header of an H.264 file
+	last     int64         // PTS of the last picture written, on the stream's clock
+	interval int64         // between the last two
+	any      bool          // one was written
+	gated    bool          // the disk refused one since
 	retry    time.Duration
 	now      time.Duration
 
@@ -38,7 +40,7 @@ func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	w.lost += lost
 	if c := src.formats[p.pt].codec; len(p.payload) > 0 && (src.asm == nil || c != src.codec) {
 		src.codec = c
-		src.asm = newAssembler(newPayloadFormat(c),
+		src.asm = newAssembler(newPayloadFormat(c, src.formats[p.pt].fmtp),
 			func(pic picture) { w.picture(src, pic) },
 			func(pos int64) { w.dropped(src, pos) })
 	}
@@ -159,7 +161,7 @@ func (w *videoWriter) ready(src *Source, pic picture) bool {
 		w.finish()
 		w.retry = w.now + diskRetry
 	}
-	if w.part != nil && w.manifest.Codec != string(src.codec) {
+	if w.part != nil && (w.manifest.Codec != string(src.codec) || pic.key && w.otherSets(pic)) {
 		w.finish()
 	}
 	if w.part != nil {
@@ -168,14 +170,27 @@ func (w *videoWriter) ready(src *Source, pic picture) bool {
 	if !pic.key || w.now < w.retry {
 		return false
 	}
-	encoder, err := container.NewIVF(src.codec, pic.width, pic.height)
+	encoder, err := newEncoder(src.codec, pic)
 	if err != nil {
 		return false
 	}
+	w.sets = container.AVC{SPS: bytes.Clone(pic.sets.SPS), PPS: bytes.Clone(pic.sets.PPS)}
 	w.manifest = &ManifestPart{Codec: string(src.codec), ClockRate: container.VideoClockRate, Width: pic.width, Height: pic.height}
 	w.part = w.track.newPart(w.manifest, nil, encoder)
 	w.width, w.height = 0, 0
 	return true
+}
+
+// otherSets reports whether pic is H.264 with other parameter sets than stand in the file's header.
+func (w *videoWriter) otherSets(pic picture) bool {
+	return !bytes.Equal(w.sets.SPS, pic.sets.SPS) || !bytes.Equal(w.sets.PPS, pic.sets.PPS)
+}
+
+func newEncoder(c container.Codec, pic picture) (container.Video, error) {
+	if c == container.H264 {
+		return container.NewMatroska(pic.sets)
+	}
+	return container.NewIVF(c, pic.width, pic.height)
 }
 
 // put writes pic at pos, or right behind the last one if that is later.

@@ -32,10 +32,8 @@ func (v *vp8) parse(b []byte) (f fragment, ok bool) {
 		}
 		b = b[skip:]
 	}
-	if len(b) == 0 {
-		return f, false
-	}
-	if first&0x17 == 0x10 { // S, and partition 0
+	f.empty = len(b) == 0
+	if first&0x17 == 0x10 && !f.empty { // S, and partition 0
 		f.begins = surely
 	}
 	v.body = b

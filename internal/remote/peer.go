@@ -16,6 +16,8 @@ import (
 
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/time/rate"
+
+	"recorder/internal/signaling"
 )
 
 const (
@@ -42,13 +44,6 @@ type Options struct {
 	// MaxMessageSize is the largest payload in bytes, as JSON; nil or 0: no limit.
 	MaxMessageSize func() int
 	Logger         *slog.Logger // nil: slog.Default()
-}
-
-// OversizedError: a payload is larger than the service takes.
-type OversizedError struct{ Size, Cap int } // bytes
-
-func (e *OversizedError) Error() string {
-	return fmt.Sprintf("payload of %d bytes exceeds the limit of %d", e.Size, e.Cap)
 }
 
 // Peer is one remote member (reference: RemotePeer). The session makes it
@@ -174,7 +169,7 @@ func (p *Peer) Done() <-chan struct{} { return p.done }
 // Send sends data, as JSON, to the member through the service and waits for
 // the service's acknowledgement. It returns [ErrClosed] once the peer is
 // closed, for good: the id may belong to another session by then; an
-// [*OversizedError] if data is too large; else what signalling returns.
+// [*signaling.OversizedError] if data is too large; else what signalling returns.
 func (p *Peer) Send(ctx context.Context, data any) error {
 	payload, err := json.Marshal(data)
 	if err != nil {
@@ -182,7 +177,7 @@ func (p *Peer) Send(ctx context.Context, data any) error {
 	}
 	if p.opts.MaxMessageSize != nil {
 		if limit := p.opts.MaxMessageSize(); limit > 0 && len(payload) > limit {
-			return fmt.Errorf("send to %q: %w", p.id, &OversizedError{Size: len(payload), Cap: limit})
+			return fmt.Errorf("send to %q: %w", p.id, &signaling.OversizedError{Size: len(payload), Cap: limit})
 		}
 	}
 	p.mu.Lock()

@@ -1,0 +1,150 @@
+package member
+
+import (
+	"context"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"go.uber.org/goleak"
+
+	"recorder/internal/devserver"
+	"recorder/internal/signaling"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// loopback keeps a test's connections on this machine.
+func loopback(s *webrtc.SettingEngine) {
+	s.SetIncludeLoopbackCandidate(true)
+	s.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+}
+
+// heard counts the packets of other members' tracks, by track id.
+type heard struct {
+	mu      sync.Mutex
+	packets map[string]int
+	enough  chan struct{} // gets a value whenever a packet came
+}
+
+func newHeard() *heard {
+	return &heard{packets: map[string]int{}, enough: make(chan struct{}, 1)}
+}
+
+func (h *heard) listen(_ string, t *webrtc.TrackRemote) {
+	for {
+		if _, _, err := t.ReadRTP(); err != nil {
+			return
+		}
+		h.mu.Lock()
+		h.packets[t.ID()]++
+		h.mu.Unlock()
+		select {
+		case h.enough <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (h *heard) wait(t *testing.T, trackID string, n int) {
+	t.Helper()
+	limit := time.After(8 * time.Second)
+	for {
+		h.mu.Lock()
+		got := h.packets[trackID]
+		h.mu.Unlock()
+		if got >= n {
+			return
+		}
+		select {
+		case <-h.enough:
+		case <-limit:
+			t.Fatalf("%d packets of %s, want %d", got, trackID, n)
+		}
+	}
+}
+
+func service(t *testing.T) (url string) {
+	t.Helper()
+	server := devserver.New(devserver.Options{})
+	web := httptest.NewServer(server)
+	t.Cleanup(func() { server.Close(); web.Close() })
+	return "ws" + strings.TrimPrefix(web.URL, "http")
+}
+
+func join(t *testing.T, o Options) *Member {
+	t.Helper()
+	key, err := signaling.PublishableKey("pk_live_test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Credential, o.Channel, o.Settings = key, "lobby", loopback
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	m, err := Join(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Leave)
+	return m
+}
+
+var camera = []Track{
+	{StreamID: "cam", TrackID: "mic", MimeType: webrtc.MimeTypeOpus, Source: Sound(), Metadata: map[string]any{"role": "camera"}},
+	{StreamID: "cam", TrackID: "lens", MimeType: webrtc.MimeTypeVP8, Source: Picture(), Metadata: map[string]any{"role": "camera"}},
+}
+
+func TestPublishesToWhoeverIsThereAndWhoeverComes(t *testing.T) {
+	url := service(t)
+	early, late := newHeard(), newHeard()
+	join(t, Options{URL: url, OnTrack: early.listen})
+	alice := join(t, Options{URL: url, Tracks: camera})
+	join(t, Options{URL: url, OnTrack: late.listen})
+
+	for _, h := range []*heard{early, late} {
+		h.wait(t, "mic", 20)
+		h.wait(t, "lens", 5)
+	}
+	sent := alice.Sent()
+	if len(sent) != 4 {
+		t.Fatalf("sent: %+v", sent)
+	}
+	for _, s := range sent {
+		if s.Frames == 0 || s.Played == 0 {
+			t.Errorf("sent: %+v", s)
+		}
+	}
+}
+
+func TestBothSidesMayPublishAtOnce(t *testing.T) {
+	url := service(t)
+	a, b := newHeard(), newHeard()
+	first := join(t, Options{URL: url, OnTrack: a.listen, Tracks: camera[:1]})
+	second := join(t, Options{URL: url, OnTrack: b.listen, Tracks: camera[1:]})
+	a.wait(t, "lens", 5)
+	b.wait(t, "mic", 20)
+
+	screen := Track{StreamID: "screen", TrackID: "screen", MimeType: webrtc.MimeTypeVP8, Source: Picture()}
+	first.Publish(screen)
+	screen.TrackID = "other"
+	second.Publish(screen)
+	a.wait(t, "other", 5)
+	b.wait(t, "screen", 5)
+	first.Unpublish("screen")
+	second.Unpublish("cam")
+}
+
+func TestJoinFailsWithAReason(t *testing.T) {
+	key, _ := signaling.PublishableKey("pk_live_test")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := Join(ctx, Options{URL: "ws://127.0.0.1:1", Credential: key, Channel: "lobby"})
+	if err == nil || !strings.Contains(err.Error(), `join channel "lobby"`) {
+		t.Errorf("error: %v", err)
+	}
+}

@@ -17,8 +17,8 @@ const (
 	departureGrace = 3 * time.Second
 )
 
-// member is one other member of the channel.
-type member struct {
+// participant is one other member of the channel.
+type participant struct {
 	peer     *remote.Peer
 	departed time.Time // when presence said it left; zero while it is present
 	troubled time.Time // since when its connection has been down; zero while it is not
@@ -112,7 +112,7 @@ func (s *Session) join(j signaling.Member) {
 		MaxMessageSize: s.client.MaxMessageSize,
 		Logger:         s.log,
 	})
-	m := &member{peer: peer}
+	m := &participant{peer: peer}
 	s.members[j.PeerID] = m
 	s.listen(m)
 	s.log.Info("peer joined", "peer", j.PeerID)
@@ -122,7 +122,7 @@ func (s *Session) join(j signaling.Member) {
 }
 
 // listen posts the peer's events to Run.
-func (s *Session) listen(m *member) {
+func (s *Session) listen(m *participant) {
 	remote.Subscribe(m.peer, func(e remote.StreamAdded) {
 		s.post(func() {
 			m.hadMedia = true
@@ -134,9 +134,6 @@ func (s *Session) listen(m *member) {
 	})
 	remote.Subscribe(m.peer, func(e remote.StreamRemoved) {
 		s.post(func() { s.log.Info("stream removed", "peer", m.peer.ID(), "stream", e.Stream.ID()) })
-	})
-	remote.Subscribe(m.peer, func(e remote.StateChange) {
-		s.log.Info("peer changed state", "peer", m.peer.ID(), "from", e.From, "to", e.To)
 	})
 	remote.Subscribe(m.peer, func(e remote.NegotiationError) {
 		s.log.Warn("negotiation failed", "peer", m.peer.ID(), "err", e.Err)

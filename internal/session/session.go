@@ -69,7 +69,7 @@ type Session struct {
 	failure   error // ends the session
 	trouble   error // keeps media from coming
 	reconcile reconcile
-	members   map[string]*member
+	members   map[string]*participant
 	early     earlySignals
 	bindings  bindings
 	reentry   reentry
@@ -102,7 +102,7 @@ func New(cfg Config, opts Options) (*Session, error) {
 		client:  client,
 		inbox:   make(chan func(), 256),
 		done:    make(chan struct{}),
-		members: make(map[string]*member),
+		members: make(map[string]*participant),
 	}
 	s.bindings = bindings{root: opts.Root, cfg: cfg, log: log}
 	s.publish()

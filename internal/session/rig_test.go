@@ -1,0 +1,220 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/logging"
+	"github.com/pion/transport/v5/vnet"
+	"github.com/pion/webrtc/v4"
+	"go.uber.org/goleak"
+
+	"recorder/internal/devserver"
+	"recorder/internal/member"
+	"recorder/internal/remote"
+	"recorder/internal/signaling"
+	"recorder/internal/sink"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	channel  = "room-42"
+	keyID    = "sk_id_test"
+	secret   = "sk_secret_test"
+	aWindow  = 10 * time.Second // the reconnect window of tests
+	settling = 2 * time.Second  // joining, negotiating, and a first key frame
+)
+
+// rig is a bot in a channel, everything around it real but the network, which
+// is in memory, and time, which passes only when everyone waits.
+type rig struct {
+	t      *testing.T
+	dir    string
+	server *devserver.Server
+	http   *http.Client
+	router *vnet.Router
+	hosts  int
+	api    *remote.API
+	root   *sink.Root
+	set    *Set
+	log    *slog.Logger
+	stops  []func()
+}
+
+// inRig runs a test in a bubble of its own.
+func inRig(t *testing.T, options devserver.Options, test func(r *rig)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, dir, options)
+		defer r.close()
+		test(r)
+	})
+}
+
+func newRig(t *testing.T, dir string, options devserver.Options) *rig {
+	options.Secrets = map[string]string{keyID: secret}
+	options.Limits.Connects = -1
+	r := &rig{t: t, dir: dir, server: devserver.New(options), log: slog.New(slog.DiscardHandler)}
+	if testing.Verbose() {
+		r.log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	listener := &pipeListener{conns: make(chan net.Conn)}
+	web := &http.Server{Handler: r.server}
+	go web.Serve(listener)
+	r.http = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: listener.dial}}
+	r.defers(func() { r.server.Close(); web.Close() })
+
+	router, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: "10.0.0.0/24", LoggerFactory: logging.NewDefaultLoggerFactory()})
+	r.must(err)
+	r.router = router
+	r.defers(func() { router.Stop() })
+
+	api, err := remote.NewAPI(remote.APIOptions{Logger: r.log, Settings: r.host()})
+	r.must(err)
+	r.api = api
+	r.must(router.Start())
+
+	root, err := sink.Open(sink.Options{Dir: dir, Logger: r.log})
+	r.must(err)
+	r.root = root
+	r.defers(func() { root.Close() })
+	return r
+}
+
+// start runs the bot, with a token whose peer id is "recorder" or, without
+// one, with a key.
+func (r *rig) start(token bool) {
+	r.set = NewSet(Options{
+		Root: r.root, API: r.api, Logger: r.log,
+		Signaling: func(string) (*signaling.Client, error) {
+			credential := r.key()
+			if token {
+				credential = r.token("recorder")
+			}
+			return signaling.NewClient(signaling.Options{URL: "ws://127.0.0.1", Credential: credential, HTTPClient: r.http, Logger: r.log})
+		},
+	})
+	r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow}}))
+}
+
+func (r *rig) key() signaling.Credential {
+	c, err := signaling.PublishableKey("pk_live_test")
+	r.must(err)
+	return c
+}
+
+func (r *rig) token(id string) signaling.Credential {
+	c, err := signaling.NewSecretKey(signaling.SecretKeyOptions{
+		ID: keyID, Secret: secret, PeerID: id, Channels: []string{"*"}, TTL: time.Hour,
+		Permissions:  []string{"publish", "subscribe", "presence", "send"},
+		PeerMetadata: map[string]any{"name": id},
+	})
+	r.must(err)
+	return c
+}
+
+// join has a member join that plays a camera stream of picture and sound.
+func (r *rig) join(credential signaling.Credential, stream string) *member.Member {
+	m, err := member.Join(context.Background(), member.Options{
+		URL: "ws://127.0.0.1", Credential: credential, Channel: channel, HTTPClient: r.http, Settings: r.host(),
+		Tracks: camera(stream),
+	})
+	r.must(err)
+	return m
+}
+
+func camera(stream string) []member.Track {
+	role := map[string]any{"role": "camera"}
+	return []member.Track{
+		{StreamID: stream, TrackID: stream + "-audio", MimeType: webrtc.MimeTypeOpus, Source: member.Sound(), Metadata: role},
+		{StreamID: stream, TrackID: stream + "-video", MimeType: webrtc.MimeTypeVP8, Source: member.Picture(), Metadata: role},
+	}
+}
+
+// host adds a host to the network and puts a SettingEngine on it.
+func (r *rig) host() func(*webrtc.SettingEngine) {
+	r.hosts++
+	n, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: []string{fmt.Sprintf("10.0.0.%d", r.hosts)}})
+	r.must(err)
+	r.must(r.router.AddNet(n))
+	return func(s *webrtc.SettingEngine) {
+		s.SetNet(n)
+		s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	}
+}
+
+// finish leaves the channel and returns the recording's manifest.
+func (r *rig) finish() sink.Manifest {
+	r.set.Close()
+	r.set = nil
+	found, _ := filepath.Glob(filepath.Join(r.dir, "*", "*", sink.ManifestName))
+	if len(found) != 1 {
+		r.t.Fatalf("want one recording, have %v", found)
+	}
+	data, err := os.ReadFile(found[0])
+	r.must(err)
+	var m sink.Manifest
+	r.must(json.Unmarshal(data, &m))
+	return m
+}
+
+func (r *rig) defers(stop func()) { r.stops = append(r.stops, stop) }
+
+func (r *rig) close() {
+	if r.set != nil {
+		r.set.Close()
+	}
+	r.api.Close()
+	for i := len(r.stops) - 1; i >= 0; i-- {
+		r.stops[i]()
+	}
+}
+
+func (r *rig) must(err error) {
+	if err != nil {
+		r.t.Helper()
+		r.t.Fatal(err)
+	}
+}
+
+// pipeListener is a listener whose connections are in memory.
+type pipeListener struct {
+	conns chan net.Conn
+	once  sync.Once
+}
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case l.conns <- there:
+		return here, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	if conn, ok := <-l.conns; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.conns) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }

@@ -9,7 +9,7 @@
 // Whatever prefix of a file survives a crash, Repair makes a correct file of its whole units
 // (pages, frames, blocks), and Resume goes on behind them.
 //
-// Scanners trust nothing they read: memory stays below 200 KiB whatever a file claims.
+// Scanners trust nothing they read: memory stays below 512 KiB whatever a file claims.
 package container
 
 import (

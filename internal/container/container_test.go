@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -176,6 +177,37 @@ func TestAReadErrorIsNotATornTail(t *testing.T) {
 			if _, err := Scan(s.codec, failingReader{bytes.NewReader(s.bytes[:n])}); err != os.ErrPermission {
 				t.Fatalf("%s at %d: %v", s.name, n, err)
 			}
+		}
+	}
+}
+
+func TestSizesAreNotBelieved(t *testing.T) {
+	ivf, _ := NewIVF(VP8, 2, 2)
+	ogg, _ := NewOgg(OggOptions{Channels: 1})
+	ogg.flags = flagBOS
+	tags := ogg.appendPage(ogg.AppendPacket(nil, append([]byte("OpusHead\x01\x01"), make([]byte, 9)...), 0), 0)
+	tags = ogg.appendPage(ogg.AppendPacket(tags, append([]byte("OpusTags"), make([]byte, 4<<20)...), 0), 0)
+	mkv, _ := NewMatroska(testAVC)
+	for _, test := range []struct {
+		codec Codec
+		b     []byte
+		torn  int64
+	}{
+		{VP8, append(ivf.AppendHeader(nil), 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 1), 13},
+		{Opus, tags, 0},
+		{H264, append(mkv.AppendHeader(nil), 0xa3, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 1, 2, 3, 4), 13},
+		{H264, append(mkv.AppendHeader(nil), 0x63, 0xa2, 0x1f, 0xff, 0xff, 0xfe), 6},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		info, err := Scan(test.codec, bytes.NewReader(test.b))
+		runtime.ReadMemStats(&after)
+		if err != nil || info.TornBytes != test.torn {
+			t.Errorf("%s: %+v %v", test.codec, info, err)
+		}
+		allocated := after.TotalAlloc - before.TotalAlloc
+		if allocated > 512<<10 {
+			t.Errorf("%s: %d bytes allocated", test.codec, allocated)
 		}
 	}
 }

@@ -190,22 +190,6 @@ func TestScanIVFSeesWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestAFrameSizeIsNotBelieved(t *testing.T) {
-	v, _ := NewIVF(VP8, 2, 2)
-	b := v.AppendHeader(nil)
-	b = append(b, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 1)
-	allocated := testing.Benchmark(func(tb *testing.B) {
-		for tb.Loop() {
-			if info, err := ScanIVF(bytes.NewReader(b)); err != nil || info.TornBytes != 13 {
-				t.Error(info, err)
-			}
-		}
-	}).AllocedBytesPerOp()
-	if allocated > 200<<10 {
-		t.Errorf("%d bytes allocated for a file of %d", allocated, len(b))
-	}
-}
-
 func TestKeyFrame(t *testing.T) {
 	for _, test := range []struct {
 		codec Codec

@@ -50,7 +50,7 @@ type PartReport struct {
 // recording. What it finds is in the Report; the error is for a directory that cannot be read.
 //
 // A recording in StateRecording may be growing: its open files may end in the middle of a frame
-// and their counts may lag. It changes nothing; see Repair for recordings that a crash left so.
+// and their counts may lag. Verify changes nothing.
 func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

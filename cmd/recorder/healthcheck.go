@@ -68,6 +68,7 @@ func healthcheck(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
+	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

@@ -185,5 +185,4 @@ func TestHealthcheckFollowsTheConfiguredAddress(t *testing.T) {
 	if code, _, _ := try(t, t.Context(), "healthcheck", "-c", file); code != exitFailed {
 		t.Errorf("exit code %d for one that answers 404", code)
 	}
-	http.DefaultClient.CloseIdleConnections()
 }

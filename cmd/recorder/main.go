@@ -95,8 +95,10 @@ Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is
 	}
 	root.AddCommand(
 		newCheckCommand(),
+		newDemoCommand(),
 		newDevserverCommand(),
 		newHealthcheckCommand(),
+		newRunCommand(),
 		newVerifyCommand(),
 		newVersionCommand(),
 	)

@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/logging"
+	"github.com/pion/webrtc/v4"
+	"github.com/spf13/cobra"
+
+	"recorder/internal/devserver"
+	"recorder/internal/member"
+	"recorder/internal/session"
+	"recorder/internal/signaling"
+)
+
+// appearance is when a member of the demo is in the channel, counted from when the bot is.
+type appearance struct {
+	name        string
+	come, leave time.Duration
+}
+
+// program is what happens in the demo: in order of leaving, and with a moment when everyone is there.
+var program = []appearance{
+	{"alice", 0, 8 * time.Second},
+	{"bob", 3 * time.Second, 11 * time.Second},
+}
+
+func newDemoCommand() *cobra.Command {
+	var dir string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "See it work: no account, network, configuration or tools needed",
+		Long: `demo runs a server, the bot and two members with camera and microphone in this process. The members
+come, send real VP8 and Opus over WebRTC, and leave; the bot records them. It takes about 15 s, then
+prints the files, compares them with what was sent and says how to play them.
+
+Everything happens on 127.0.0.1.
+
+Exit codes: 0 every file holds what was sent, 1 one does not or something failed, 2 usage.`,
+		Example: `  recorder demo
+  recorder demo --dir ./recordings-demo`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			level := slog.LevelWarn
+			if verbose {
+				level = slog.LevelDebug
+			}
+			d := demo{
+				dir:     dir,
+				program: program,
+				out:     newConsole(cmd.OutOrStdout()),
+				log:     newLogger(cmd.ErrOrStderr(), LogConfig{Level: level, Format: "text"}),
+			}
+			return d.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the `directory` to record to (default: a new one for temporary files)")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "log what happens inside")
+	return cmd
+}
+
+const (
+	demoChannel = "demo"
+	// demoLinger is how long a member stays after it stopped sending, so that what is under way arrives.
+	demoLinger = 500 * time.Millisecond
+	// demoPatience is how long joining may take.
+	demoPatience = 10 * time.Second
+)
+
+// demo is one run of the demo.
+type demo struct {
+	dir     string
+	program []appearance
+	out     *console
+	log     *slog.Logger
+
+	secret string // of the server's only key
+	server string // ws://host:port
+	app    *App
+	bot    string // its peer id
+
+	mu      sync.Mutex
+	present []*member.Member
+	sent    []delivery
+}
+
+// delivery is what one member sent to the bot on one track.
+type delivery struct {
+	member string
+	member.Sent
+}
+
+func (d *demo) run(ctx context.Context) error {
+	if d.dir == "" {
+		dir, err := os.MkdirTemp("", "recorder-demo-")
+		if err != nil {
+			return err
+		}
+		d.dir = dir
+	}
+	stopServer, err := d.startServer()
+	if err != nil {
+		return err
+	}
+	defer stopServer()
+
+	d.app, err = NewApp(AppOptions{Config: d.config(), Logger: d.log, Settings: loopbackOnly})
+	if err != nil {
+		return err
+	}
+	metrics, err := d.play(ctx)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), demoPatience)
+	defer cancel()
+	if err := errors.Join(err, d.app.Stop(stopping)); err != nil {
+		return err
+	}
+	return d.review(metrics)
+}
+
+// startServer starts the server that everyone meets on.
+func (d *demo) startServer() (stop func(), err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	d.server = "ws://" + listener.Addr().String()
+	d.secret = "sk_secret_" + rand.Text()
+	server := devserver.New(devserver.Options{Secrets: map[string]string{"sk_id_demo": d.secret}, Logger: d.log})
+	web := newHTTPServer(server)
+	go func() { _ = web.Serve(listener) }() // ends with the server being closed
+	return func() {
+		server.Close()
+		_ = web.Close()
+	}, nil
+}
+
+// config is what a user would write to config.yaml.
+func (d *demo) config() Config {
+	cfg := defaultConfig()
+	cfg.Signaling = SignalingConfig{URL: d.server, SecretKey: SecretKeyConfig{ID: "sk_id_demo", Secret: d.secret}}
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.Recordings.Dir = d.dir
+	cfg.Channels = []ChannelConfig{{Name: demoChannel, ReconnectWindow: defaultReconnectWindow}}
+	return cfg
+}
+
+// loopbackOnly keeps media on this machine, and works where there is no network at all.
+func loopbackOnly(s *webrtc.SettingEngine) {
+	s.SetIncludeLoopbackCandidate(true)
+	s.SetIPFilter(net.IP.IsLoopback)
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+}
+
+// play runs the program and returns what the metrics said while everyone was there.
+func (d *demo) play(ctx context.Context) (metrics []string, err error) {
+	if err := d.app.Start(); err != nil {
+		return nil, err
+	}
+	if d.bot, err = d.awaitBot(ctx); err != nil {
+		return nil, err
+	}
+	d.out.Printf("a server on %s, the bot %s in channel %q,\n", d.server, d.bot, demoChannel)
+	d.out.Printf("its metrics on http://%s/metrics; members come and go for %v\n\n", d.app.Addr(), d.program[len(d.program)-1].leave)
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	start := time.Now()
+	var members sync.WaitGroup
+	for _, a := range d.program {
+		members.Go(func() {
+			if err := d.appear(ctx, a, start); err != nil {
+				cancel(fmt.Errorf("member %s: %w", a.name, err))
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		members.Wait()
+	}()
+
+	everyone := time.NewTimer(d.program[0].leave - demoLinger)
+	defer everyone.Stop()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			d.out.Status(now, d.status(now.Sub(start)))
+		case <-everyone.C:
+			if metrics, err = scrape(ctx, d.app.Addr()); err != nil {
+				cancel(err)
+			}
+		case <-done:
+			return metrics, context.Cause(ctx)
+		}
+	}
+}
+
+// awaitBot waits until the bot is in the channel and returns its peer id.
+func (d *demo) awaitBot(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, demoPatience, errors.New("the bot did not join in time"))
+	defer cancel()
+	for {
+		for _, s := range d.app.set.Status() {
+			if s.State == session.StateJoined {
+				return s.PeerID, nil
+			}
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// appear plays one member's part.
+func (d *demo) appear(ctx context.Context, a appearance, start time.Time) error {
+	if err := sleepUntil(ctx, start.Add(a.come)); err != nil {
+		return err
+	}
+	credential, err := signaling.NewSecretKey(signaling.SecretKeyOptions{
+		ID: "sk_id_demo", Secret: d.secret, PeerID: a.name, Channels: []string{demoChannel},
+		PeerMetadata: map[string]any{"name": a.name},
+	})
+	if err != nil {
+		return err
+	}
+	camera := map[string]any{"role": "camera"}
+	stream := a.name + "-camera"
+	joining, cancel := context.WithTimeout(ctx, demoPatience)
+	m, err := member.Join(joining, member.Options{
+		URL:        d.server,
+		Credential: credential,
+		Channel:    demoChannel,
+		Tracks: []member.Track{
+			{StreamID: stream, TrackID: a.name + "-picture", MimeType: webrtc.MimeTypeVP8, Source: member.Picture(), Metadata: camera},
+			{StreamID: stream, TrackID: a.name + "-sound", MimeType: webrtc.MimeTypeOpus, Source: member.Sound(), Metadata: camera},
+		},
+		Settings: func(s *webrtc.SettingEngine) {
+			loopbackOnly(s)
+			s.LoggerFactory = &logging.DefaultLoggerFactory{Writer: io.Discard} // the members' trouble is not the bot's
+		},
+		Logger: d.log.With("member", a.name),
+	})
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer m.Leave()
+	d.mu.Lock()
+	d.present = append(d.present, m)
+	d.mu.Unlock()
+
+	err = sleepUntil(ctx, start.Add(a.leave-demoLinger))
+	m.Unpublish(stream)
+	err = errors.Join(err, sleepUntil(ctx, start.Add(a.leave)))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.present = slices.DeleteFunc(d.present, func(other *member.Member) bool { return other == m })
+	for _, s := range m.Sent() {
+		if s.Peer == d.bot {
+			d.sent = append(d.sent, delivery{a.name, s})
+		}
+	}
+	return err
+}
+
+func sleepUntil(ctx context.Context, t time.Time) error {
+	select {
+	case <-time.After(time.Until(t)):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// status is how things stand, in a line.
+func (d *demo) status(elapsed time.Duration) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var names []string
+	frames := 0
+	for _, m := range d.present {
+		names = append(names, m.ID())
+		for _, s := range m.Sent() {
+			if s.Peer == d.bot {
+				frames += s.Frames
+			}
+		}
+	}
+	for _, s := range d.sent {
+		frames += s.Frames
+	}
+	return fmt.Sprintf("%4.1f s  here: %-10s  sent: %4d frames and packets  on disk: %4d kB",
+		elapsed.Seconds(), strings.Join(names, ", "), frames, bytesBelow(d.dir)/1000)
+}
+
+// bytesBelow is the size of all files below dir.
+func bytesBelow(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			if info, err := e.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return nil // what vanishes meanwhile does not count
+	})
+	return n
+}

@@ -68,7 +68,7 @@ func (w *world) join() *publisher {
 	})
 	m.done.Go(m.read)
 	w.mu.Lock()
-	w.member = m
+	w.member, w.all = m, append(w.all, m)
 	w.mu.Unlock()
 	return m
 }
@@ -213,7 +213,7 @@ func (m *publisher) offerEdited(restart bool, edit func(string) string) {
 	m.out(descriptionSignal{"rtc-description", sdpEnvelope{"offer", offer.SDP}})
 }
 
-// vanish takes the publisher off the network without a word.
+// close ends the publisher; DTLS tells the other side.
 func (m *publisher) close() {
 	m.mu.Lock()
 	select {

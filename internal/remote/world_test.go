@@ -31,6 +31,7 @@ type world struct {
 
 	mu     sync.Mutex
 	member *publisher // receives what the peer signals
+	all    []*publisher
 	sent   []string   // kinds of signals the peer sent
 	lose   func(kind string) bool
 }
@@ -139,8 +140,8 @@ func (w *world) newNet() *vnet.Net {
 func (w *world) close() {
 	w.peer.Close(CauseShutdown)
 	<-w.peer.Done()
-	if w.member != nil {
-		w.member.close()
+	for _, m := range w.all {
+		m.close()
 	}
 	must(w.t, w.router.Stop())
 	must(w.t, w.api.Close())

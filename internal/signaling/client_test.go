@@ -574,7 +574,7 @@ func TestCredentialFailureIsRetried(t *testing.T) {
 		broken := errors.New("mint is closed")
 		r := start(t, s, func(o *Options) {
 			o.Credential = &provider{token: func(n int) (string, error) {
-				if n < 3 {
+				if n != 3 {
 					return "", broken
 				}
 				return "ok", nil
@@ -586,8 +586,37 @@ func TestCredentialFailureIsRetried(t *testing.T) {
 		if !errors.Is(d.Err, broken) {
 			t.Errorf("error %v", d.Err)
 		}
-		connected(r, s)
+		connected(r, s).cut()
+		next[Disconnected](r)
+		if ce, ok := errors.AsType[*CredentialError](next[Disconnected](r).Err); !ok || ce.Consecutive != 1 {
+			t.Errorf("after a success: %v", ce)
+		}
 	})
+}
+
+func TestConnectionThatCannotBeWrittenIsGivenUp(t *testing.T) {
+	for name, closes := range map[string]bool{"silently": false, "with a close code": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s *service) {
+				r := start(t, s, func(o *Options) { o.HTTPClient = unwritable(s) })
+				p := connected(r, s)
+				began := time.Now()
+				result := r.SendAsync("bob", 1)
+				synctest.Wait()
+				if closes {
+					p.close(CloseOverMessageRate)
+				}
+				d := next[Disconnected](r)
+				between(t, "took", time.Since(began), 0, time.Second)
+				if ce, ok := errors.AsType[*CloseError](d.Err); ok != closes || ok && ce.Code != CloseOverMessageRate {
+					t.Errorf("error %v", d.Err)
+				}
+				if err := <-result; !errors.Is(err, ErrDisconnected) {
+					t.Errorf("request: %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestNewClientRefusesBadOptions(t *testing.T) {

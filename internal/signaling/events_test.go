@@ -85,6 +85,39 @@ func TestReaderThatFallsBehindSlowsTheServiceDown(t *testing.T) {
 	}
 }
 
+func TestReaderThatCatchesUpMissesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		r := start(t, s, nil)
+		p := connected(r, s)
+		const n = maxQueuedEvents + 500
+		go func() {
+			for i := range n {
+				p.send(`{"type":"direct","from":"bob","data":%d}`, i)
+			}
+		}()
+		synctest.Wait() // the queue is full
+		for i := range n {
+			if d := next[Direct](r); string(d.Data) != fmt.Sprint(i) {
+				t.Fatalf("direct %s at %d", d.Data, i)
+			}
+		}
+	})
+}
+
+func TestFramesBeforeTheWelcomeAreDropped(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		r := start(t, s, nil)
+		p := s.accept()
+		p.send(`{"type":"direct","from":"bob","data":1}`)
+		p.send(`{"type":"presence","channel":"lobby","joined":[],"left":[]}`)
+		p.send(`{"type":"error","code":"invalid_token"}`) // why there will be none
+		next[*ServerError](r)
+		p.welcome("me")
+		next[Connected](r)
+		silent(r)
+	})
+}
+
 // The rest of the tests run in fake time over pipes; this one on real sockets.
 func TestClientWorksOverTCP(t *testing.T) {
 	s := &service{t: t, peers: make(chan *peer, 1), header: http.Header{}}

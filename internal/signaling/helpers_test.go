@@ -3,11 +3,11 @@ package signaling
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // provider is a renewable credential.
@@ -32,18 +32,24 @@ func (p *provider) Authorize(ctx context.Context) (param, value string, err erro
 func (p *provider) Renewable() bool { return true }
 func (p *provider) String() string  { return "test provider" }
 
-// blackholed is a client whose connections swallow every write once the welcome
-// has arrived, as a network does that lost the other side.
-func blackholed(s *service) *http.Client {
+// blackholed is a client whose connections swallow every write after the
+// handshake, as a network does that lost the other side.
+func blackholed(s *service) *http.Client { return deaf(s, nil) }
+
+// unwritable is a client whose writes fail after the handshake, while what the
+// service sends still arrives.
+func unwritable(s *service) *http.Client { return deaf(s, errors.New("broken pipe")) }
+
+func deaf(s *service, err error) *http.Client {
 	c := s.client()
 	transport := c.Transport.(*http.Transport)
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
+		conn, dialErr := dial(ctx, network, addr)
+		if dialErr != nil {
+			return nil, dialErr
 		}
-		return &halfOpen{Conn: conn}, nil
+		return &halfOpen{Conn: conn, err: err}, nil
 	}
 	return c
 }
@@ -51,17 +57,19 @@ func blackholed(s *service) *http.Client {
 // halfOpen passes the handshake on, then nothing.
 type halfOpen struct {
 	net.Conn
+	err        error
 	handshaken atomic.Bool
 }
 
 func (h *halfOpen) Write(b []byte) (int, error) {
 	if h.handshaken.Swap(true) {
+		if h.err != nil {
+			return 0, h.err
+		}
 		return len(b), nil
 	}
 	return h.Conn.Write(b)
 }
-
-func (h *halfOpen) SetDeadline(time.Time) error { return nil }
 
 type lockedBuffer struct {
 	mu sync.Mutex

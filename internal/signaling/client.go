@@ -340,21 +340,3 @@ func (c *Client) MaxMessageSize() int {
 	defer c.mu.Unlock()
 	return c.maxMessageSize
 }
-
-// occasional allows one log line every 10 s and counts what it held back.
-type occasional struct {
-	mu   sync.Mutex
-	last time.Time
-	held int
-}
-
-func (o *occasional) allow(now time.Time) (held int, ok bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.last.IsZero() && now.Sub(o.last) < 10*time.Second {
-		o.held++
-		return 0, false
-	}
-	held, o.held, o.last = o.held, 0, now
-	return held, true
-}

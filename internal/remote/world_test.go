@@ -32,7 +32,7 @@ type world struct {
 	mu     sync.Mutex
 	member *publisher // receives what the peer signals
 	all    []*publisher
-	sent   []string   // kinds of signals the peer sent
+	sent   []string // kinds of signals the peer sent
 	lose   func(kind string) bool
 }
 
@@ -44,8 +44,8 @@ func run(t *testing.T, localID, remoteID string, f func(t *testing.T, w *world))
 		w := newWorld(t)
 		w.peer = w.newPeer(localID, remoteID)
 		w.seen = record(w.peer)
+		defer w.close() // even when f gives up
 		f(t, w)
-		w.close()
 	})
 }
 
@@ -150,9 +150,10 @@ func (w *world) close() {
 
 // recorder keeps the events of a peer.
 type recorder struct {
-	mu     sync.Mutex
-	events []Event
-	states []State
+	mu      sync.Mutex
+	events  []Event
+	states  []State
+	checked int
 }
 
 func record(p *Peer) *recorder {

@@ -13,7 +13,8 @@ const (
 
 	// departureGrace is how long a member that presence says has left is kept
 	// while its media still flows: a restarted member's fresh offer usually
-	// follows within a second.
+	// follows within a second. Then the service is asked once more, as a leave
+	// may be stale, and has as long to answer.
 	departureGrace = 3 * time.Second
 )
 
@@ -21,6 +22,7 @@ const (
 type participant struct {
 	peer     *remote.Peer
 	departed time.Time // when presence said it left; zero while it is present
+	asked    bool      // the service was asked whether it really did
 	troubled time.Time // since when its connection has been down; zero while it is not
 	hadMedia bool      // it has sent a stream before, so its silence is a fault
 }
@@ -94,7 +96,7 @@ func (s *Session) missingFrom(snapshot []signaling.Member) []string {
 // own outage, or one that left a moment ago.
 func (s *Session) join(j signaling.Member) {
 	if m := s.members[j.PeerID]; m != nil {
-		m.departed = time.Time{}
+		m.departed, m.asked = time.Time{}, false
 		m.peer.SignalingRestored(s.client.PeerID(), j.Metadata)
 		return
 	}
@@ -148,14 +150,19 @@ func (s *Session) listen(m *participant) {
 }
 
 // settleDepartures lets go of members that have left: at once when their media
-// has stopped, after departureGrace when it flows on.
+// has stopped, and when it flows on, once the service has had time to correct
+// itself.
 func (s *Session) settleDepartures(now time.Time) {
 	for id, m := range s.members {
 		if m.departed.IsZero() {
 			continue
 		}
-		if now.Sub(m.departed) >= departureGrace || !s.bindings.flowing(m.peer, now) {
+		switch gone := now.Sub(m.departed); {
+		case !s.bindings.flowing(m.peer, now) || gone >= 2*departureGrace:
 			s.removeMember(id, remote.CauseLeft)
+		case gone >= departureGrace && !m.asked && s.state == StateJoined:
+			m.asked = true
+			s.subscribe()
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"recorder/internal/devserver"
+	"recorder/internal/e2e"
 	"recorder/internal/member"
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
@@ -61,6 +63,25 @@ func inRig(t *testing.T, options devserver.Options, test func(r *rig)) {
 		defer r.close()
 		test(r)
 	})
+	checkFiles(t, dir)
+}
+
+// checkFiles holds every file against its manifest, and has ffmpeg, where
+// there is one, decode it.
+func checkFiles(t *testing.T, dir string) {
+	report, err := sink.Verify(dir, nil)
+	if err != nil || !report.OK {
+		t.Errorf("verify: %v %+v", err, report)
+	}
+	if _, err := exec.LookPath("ffmpeg"); err != nil && os.Getenv("RECORDER_E2E") != "required" {
+		return // the e2e package says what is missing
+	}
+	for _, pattern := range []string{"*.ogg", "*.ivf"} {
+		files, _ := filepath.Glob(filepath.Join(dir, "*", "*", "*", "*", pattern))
+		for _, file := range files {
+			e2e.DecodesCleanly(t, file)
+		}
+	}
 }
 
 func newRig(t *testing.T, dir string, options devserver.Options) *rig {

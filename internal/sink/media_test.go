@@ -1,0 +1,352 @@
+package sink
+
+import (
+	"bytes"
+	"container/heap"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/bits"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/rtp"
+	"github.com/pion/rtp/codecs"
+	"github.com/pion/webrtc/v4/pkg/media/oggreader"
+
+	"recorder/internal/clip"
+)
+
+// tool is the path of a program that checks our files. Without it the test is skipped, or fails
+// where RECORDER_E2E says that it has to run.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("RECORDER_E2E") == "required" {
+		t.Fatalf("%s is required and not installed", name)
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+// media is a clip and how it travels.
+type media struct {
+	name     string
+	kind     string
+	format   Format
+	frames   [][]byte // as sent
+	want     [][]byte // as they have to stand in the file
+	every    time.Duration
+	payloads func() rtp.Payloader
+}
+
+func load(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func ivfFrames(t testing.TB, file []byte) (frames [][]byte, pts []int64) {
+	t.Helper()
+	if len(file) < 32 {
+		t.Fatalf("IVF file of %d bytes", len(file))
+	}
+	for b := file[32:]; len(b) > 0; {
+		n := int(binary.LittleEndian.Uint32(b))
+		frames, pts = append(frames, b[12:12+n]), append(pts, int64(binary.LittleEndian.Uint64(b[4:])))
+		b = b[12+n:]
+	}
+	return frames, pts
+}
+
+func oggPackets(t testing.TB, file []byte) (packets [][]byte) {
+	t.Helper()
+	r, err := oggreader.NewWithOptions(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		packet, page, err := r.ParseNextPage()
+		if errors.Is(err, io.EOF) {
+			return packets
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind, ok := page.HeaderType(packet); !ok || kind == "" {
+			packets = append(packets, packet)
+		}
+	}
+}
+
+// accessUnits splits an H.264 byte stream at its delimiters, which pion does not send.
+func accessUnits(file []byte) (sent, want [][]byte) {
+	for unit := range bytes.SplitSeq(file, []byte{0, 0, 0, 1, 9}) {
+		if len(unit) == 0 {
+			continue
+		}
+		unit = unit[1:] // what kinds of slices there are
+		sent = append(sent, unit)
+		var avc []byte
+		for nal := range bytes.SplitSeq(bytes.ReplaceAll(unit, []byte{0, 0, 0, 1}, []byte{0, 0, 1}), []byte{0, 0, 1}) {
+			if len(nal) > 0 {
+				avc = append(binary.BigEndian.AppendUint32(avc, uint32(len(nal))), nal...)
+			}
+		}
+		want = append(want, avc)
+	}
+	return sent, want
+}
+
+func vp8Media() media {
+	m := media{name: "VP8", kind: video, format: Format{MimeType: "video/VP8", ClockRate: 90000}, every: time.Second / clip.FrameRate,
+		payloads: func() rtp.Payloader { return &codecs.VP8Payloader{EnablePictureID: true} }}
+	for _, s := range clip.VP8() {
+		m.frames = append(m.frames, s.Data)
+	}
+	m.want = m.frames
+	return m
+}
+
+func videoMedia(t testing.TB) []media {
+	h264, avc := accessUnits(load(t, "h264.h264"))
+	vp9, _ := ivfFrames(t, load(t, "vp9.ivf"))
+	av1, _ := ivfFrames(t, load(t, "av1.ivf"))
+	return []media{
+		vp8Media(),
+		{name: "VP9", kind: video, format: Format{MimeType: "video/VP9", ClockRate: 90000}, frames: vp9, want: vp9, every: time.Second / 15,
+			payloads: func() rtp.Payloader { return &codecs.VP9Payloader{} }},
+		{name: "VP9flexible", kind: video, format: Format{MimeType: "video/VP9", ClockRate: 90000}, frames: vp9, want: vp9, every: time.Second / 15,
+			payloads: func() rtp.Payloader { return &codecs.VP9Payloader{FlexibleMode: true} }},
+		{name: "AV1", kind: video, format: Format{MimeType: "video/AV1", ClockRate: 90000}, frames: av1, want: av1, every: time.Second / 15,
+			payloads: func() rtp.Payloader { return &codecs.AV1Payloader{} }},
+		{name: "H264", kind: video, format: Format{MimeType: "video/H264", ClockRate: 90000}, frames: h264, want: avc, every: time.Second / 15,
+			payloads: func() rtp.Payloader { return &codecs.H264Payloader{} }},
+	}
+}
+
+func opusMedia() media {
+	m := media{name: "Opus", kind: audio, format: Format{MimeType: "audio/opus", ClockRate: 48000, Channels: 2}, every: clip.PacketDuration,
+		payloads: func() rtp.Payloader { return &codecs.OpusPayloader{} }}
+	for _, s := range clip.Opus() {
+		m.frames = append(m.frames, s.Data)
+	}
+	m.want = m.frames
+	return m
+}
+
+func voiceMedia(t testing.TB) media {
+	m := opusMedia()
+	m.name = "voice"
+	m.frames = oggPackets(t, load(t, "voice.ogg"))
+	m.want = m.frames
+	return m
+}
+
+// weather is what a link does to packets.
+type weather struct {
+	name      string
+	loss      float64
+	burst     int           // packets lost in a row, on average; 0 means 1
+	reorder   time.Duration // each packet is late by up to this
+	duplicate float64
+	answered  bool // retransmissions are sent, through the same weather
+}
+
+// link carries packets to a source in virtual time: the same seed, the same fate for each packet.
+type link struct {
+	weather
+	to     *Source
+	random *rand.Rand
+	losing bool
+
+	mu    sync.Mutex
+	queue deliveries
+	count int
+	sent  map[uint16][]byte
+	wake  chan struct{}
+	stop  chan struct{}
+	asked int // sequence numbers in NACKs
+	lost  int // first transmissions
+	keys  int // key frames asked for
+}
+
+type delivery struct {
+	at     time.Time
+	number int
+	packet []byte
+}
+
+type deliveries []delivery
+
+func (d deliveries) Len() int { return len(d) }
+func (d deliveries) Less(i, j int) bool {
+	return d[i].at.Before(d[j].at) || d[i].at.Equal(d[j].at) && d[i].number < d[j].number
+}
+func (d deliveries) Swap(i, j int) { d[i], d[j] = d[j], d[i] }
+func (d *deliveries) Push(x any)   { *d = append(*d, x.(delivery)) }
+func (d *deliveries) Pop() any {
+	last := len(*d) - 1
+	x := (*d)[last]
+	*d = (*d)[:last]
+	return x
+}
+
+const linkDelay = 25 * time.Millisecond
+
+func newLink(w weather, seed uint64) *link {
+	return &link{weather: w, random: rand.New(rand.NewPCG(seed, 1)), sent: make(map[uint16][]byte), wake: make(chan struct{}, 1), stop: make(chan struct{})}
+}
+
+// run delivers until stop is closed.
+func (l *link) run() {
+	for {
+		var timer <-chan time.Time
+		l.mu.Lock()
+		if len(l.queue) > 0 {
+			d := l.queue[0]
+			if wait := time.Until(d.at); wait > 0 {
+				timer = time.After(wait)
+			} else {
+				heap.Pop(&l.queue)
+				l.mu.Unlock()
+				l.to.WriteRTP(d.packet, time.Now())
+				continue
+			}
+		}
+		l.mu.Unlock()
+		select {
+		case <-timer:
+		case <-l.wake:
+		case <-l.stop:
+			return
+		}
+	}
+}
+
+func (l *link) send(p *rtp.Packet) {
+	b, err := p.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent[p.SequenceNumber] = b
+	if !l.transmit(b) {
+		l.lost++
+	}
+}
+
+// transmit reports whether the packet will arrive.
+func (l *link) transmit(b []byte) bool {
+	if l.losing {
+		l.losing = l.burst > 1 && l.random.Float64() > 1/float64(l.burst)
+	} else {
+		l.losing = l.random.Float64() < l.loss/float64(max(l.burst, 1))
+	}
+	if l.losing {
+		return false
+	}
+	copies := 1
+	if l.random.Float64() < l.duplicate {
+		copies = 2
+	}
+	for range copies {
+		delay := linkDelay
+		if l.reorder > 0 {
+			delay += time.Duration(l.random.Int64N(int64(l.reorder)))
+		}
+		l.count++
+		heap.Push(&l.queue, delivery{time.Now().Add(delay), l.count, b})
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (l *link) RequestKeyFrame(bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keys++
+}
+
+func (l *link) NACK(seqs []uint16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, seq := range seqs {
+		l.asked++
+		if b := l.sent[seq]; b != nil && l.answered {
+			l.transmit(b)
+		}
+	}
+}
+
+// play sends the clip over the link at its own pace, the given number of times.
+func (m media) play(l *link, rounds int) {
+	rate := time.Duration(m.format.ClockRate)
+	sequencer := rtp.NewFixedSequencer(uint16(65536 - 100)) // wraps soon
+	packetizer := rtp.NewPacketizer(400, 96, 7, m.payloads(), sequencer, m.format.ClockRate)
+	start, n := time.Now(), 0
+	for range rounds {
+		for _, frame := range m.frames {
+			at := m.every * time.Duration(n)
+			n++
+			next := m.every * time.Duration(n)
+			for _, p := range packetizer.Packetize(frame, uint32(next*rate/time.Second-at*rate/time.Second)) {
+				l.send(p)
+			}
+			time.Sleep(time.Until(start.Add(next)))
+		}
+	}
+}
+
+// matroskaFrames reads the SimpleBlocks of one of our files, which have no lacing.
+func matroskaFrames(t testing.TB, file []byte) (frames [][]byte, pts []int64) {
+	t.Helper()
+	var cluster int64
+	var walk func(b []byte)
+	walk = func(b []byte) {
+		for len(b) > 0 {
+			id := vintLength(b[0])
+			name := b[:id]
+			b = b[id:]
+			n := vintLength(b[0])
+			size := int64(b[0]) &^ (1 << (8 - n))
+			unknown := size == 1<<(8-n)-1
+			for _, c := range b[1:n] {
+				size = size<<8 | int64(c)
+				unknown = unknown && c == 0xff
+			}
+			b = b[n:]
+			switch {
+			case unknown: // Segment, Cluster: their content follows
+				continue
+			case bytes.Equal(name, []byte{0xe7}):
+				cluster = 0
+				for _, c := range b[:size] {
+					cluster = cluster<<8 | int64(c)
+				}
+			case bytes.Equal(name, []byte{0xa3}):
+				at := cluster + int64(int16(binary.BigEndian.Uint16(b[1:])))
+				frames, pts = append(frames, b[4:size]), append(pts, (18*at+10)/20)
+			}
+			b = b[size:]
+		}
+	}
+	walk(file)
+	return frames, pts
+}
+
+func vintLength(b byte) int { return bits.LeadingZeros8(b) + 1 }

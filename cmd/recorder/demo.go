@@ -27,16 +27,17 @@ import (
 	"recorder/internal/signaling"
 )
 
-// appearance is when a member of the demo is in the channel, counted from when the bot is.
+// appearance is what one member of the demo does.
 type appearance struct {
-	name        string
-	come, leave time.Duration
+	name string
+	come time.Duration // into the channel, counted from when the bot is there
+	play time.Duration // then it leaves
 }
 
-// program is what happens in the demo: in order of leaving, and with a moment when everyone is there.
+// program is what happens in the demo, in order of leaving. Just before the first one leaves everyone is there.
 var program = []appearance{
 	{"alice", 0, 8 * time.Second},
-	{"bob", 3 * time.Second, 11 * time.Second},
+	{"bob", 3 * time.Second, 8 * time.Second},
 }
 
 func newDemoCommand() *cobra.Command {
@@ -76,9 +77,9 @@ Exit codes: 0 every file holds what was sent, 1 one does not or something failed
 
 const (
 	demoChannel = "demo"
-	// demoLinger is how long a member stays after it stopped sending, so that what is under way arrives.
+	// demoLinger is how long a member stays after its last frame, so that what is under way arrives.
 	demoLinger = 500 * time.Millisecond
-	// demoPatience is how long joining may take.
+	// demoPatience is how long joining, or leaving, may take.
 	demoPatience = 10 * time.Second
 )
 
@@ -176,7 +177,7 @@ func (d *demo) play(ctx context.Context) (metrics []string, err error) {
 		return nil, err
 	}
 	d.out.Printf("a server on %s, the bot %s in channel %q,\n", d.server, d.bot, demoChannel)
-	d.out.Printf("its metrics on http://%s/metrics; members come and go for %v\n\n", d.app.Addr(), d.program[len(d.program)-1].leave)
+	d.out.Printf("its metrics on http://%s/metrics; members come and go\n\n", d.app.Addr())
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -195,7 +196,7 @@ func (d *demo) play(ctx context.Context) (metrics []string, err error) {
 		members.Wait()
 	}()
 
-	everyone := time.NewTimer(d.program[0].leave - demoLinger)
+	everyone := time.NewTimer(d.program[0].come + d.program[0].play - demoLinger)
 	defer everyone.Stop()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -223,10 +224,8 @@ func (d *demo) awaitBot(ctx context.Context) (string, error) {
 				return s.PeerID, nil
 			}
 		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
+		if err := sleepUntil(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
+			return "", err
 		}
 	}
 }
@@ -251,8 +250,8 @@ func (d *demo) appear(ctx context.Context, a appearance, start time.Time) error 
 		Credential: credential,
 		Channel:    demoChannel,
 		Tracks: []member.Track{
-			{StreamID: stream, TrackID: a.name + "-picture", MimeType: webrtc.MimeTypeVP8, Source: member.Picture(), Metadata: camera},
-			{StreamID: stream, TrackID: a.name + "-sound", MimeType: webrtc.MimeTypeOpus, Source: member.Sound(), Metadata: camera},
+			{StreamID: stream, TrackID: a.name + "-picture", MimeType: webrtc.MimeTypeVP8, Source: first(a.play, member.Picture()), Metadata: camera},
+			{StreamID: stream, TrackID: a.name + "-sound", MimeType: webrtc.MimeTypeOpus, Source: first(a.play, member.Sound()), Metadata: camera},
 		},
 		Settings: func(s *webrtc.SettingEngine) {
 			loopbackOnly(s)
@@ -269,18 +268,50 @@ func (d *demo) appear(ctx context.Context, a appearance, start time.Time) error 
 	d.present = append(d.present, m)
 	d.mu.Unlock()
 
-	err = sleepUntil(ctx, start.Add(a.leave-demoLinger))
-	m.Unpublish(stream)
-	err = errors.Join(err, sleepUntil(ctx, start.Add(a.leave)))
+	if err := d.awaitPlayed(ctx, m, a.play); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.present = slices.DeleteFunc(d.present, func(other *member.Member) bool { return other == m })
-	for _, s := range m.Sent() {
-		if s.Peer == d.bot {
-			d.sent = append(d.sent, delivery{a.name, s})
+	for _, s := range d.sentBy(m) {
+		d.sent = append(d.sent, delivery{a.name, s})
+	}
+	return nil
+}
+
+// first is the beginning of a source.
+func first(length time.Duration, source member.Source) member.Source {
+	return func(yield func([]byte, time.Duration) bool) {
+		played := time.Duration(0)
+		for frame, d := range source {
+			if played >= length || !yield(frame, d) {
+				return
+			}
+			played += d
 		}
 	}
-	return err
+}
+
+// awaitPlayed returns when m has sent the bot everything, and a moment has passed for it to arrive.
+func (d *demo) awaitPlayed(ctx context.Context, m *member.Member, length time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, length+demoPatience, errors.New("it could not send its media in time"))
+	defer cancel()
+	playing := func(s member.Sent) bool { return s.Played < length }
+	for {
+		sent := d.sentBy(m)
+		if len(sent) > 0 && !slices.ContainsFunc(sent, playing) {
+			return sleepUntil(ctx, time.Now().Add(demoLinger))
+		}
+		if err := sleepUntil(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+// sentBy is what m has sent to the bot, by track.
+func (d *demo) sentBy(m *member.Member) []member.Sent {
+	return slices.DeleteFunc(m.Sent(), func(s member.Sent) bool { return s.Peer != d.bot })
 }
 
 func sleepUntil(ctx context.Context, t time.Time) error {
@@ -300,10 +331,8 @@ func (d *demo) status(elapsed time.Duration) string {
 	frames := 0
 	for _, m := range d.present {
 		names = append(names, m.ID())
-		for _, s := range m.Sent() {
-			if s.Peer == d.bot {
-				frames += s.Frames
-			}
+		for _, s := range d.sentBy(m) {
+			frames += s.Frames
 		}
 	}
 	for _, s := range d.sent {

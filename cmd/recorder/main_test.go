@@ -1,19 +1,34 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
 
+// stuckEnv makes the test binary a process that does not stop when it is asked to.
+const stuckEnv = "TEST_STUCK_PROCESS"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(stuckEnv) != "" {
+		ctx := untilSignal()
+		fmt.Println("started")
+		<-ctx.Done()
+		fmt.Println("stopping")
+		time.Sleep(time.Hour)
+	}
 	// What the developer's shell says must not decide what a test sees.
 	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {
 		os.Unsetenv(envName(key))
@@ -106,6 +121,37 @@ func TestDevserverStopsWhenAsked(t *testing.T) {
 	code, stdout, stderr := try(t, ctx, "devserver", "--listen", "127.0.0.1:0")
 	if code != exitOK || !strings.Contains(stdout, "ws://127.0.0.1:") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+func TestSecondSignalEndsTheProcessAtOnce(t *testing.T) {
+	for _, first := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), stuckEnv+"=1")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for _, step := range []struct {
+			said string
+			sent os.Signal
+		}{{"started", first}, {"stopping", os.Interrupt}} {
+			if !lines.Scan() || lines.Text() != step.said {
+				t.Fatalf("it said %q instead of %q", lines.Text(), step.said)
+			}
+			if err := cmd.Process.Signal(step.sent); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
+			t.Errorf("%v then %v: ended with %v", first, os.Interrupt, err)
+		}
 	}
 }
 

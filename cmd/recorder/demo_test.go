@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"recorder/internal/member"
+	"recorder/internal/sink"
+)
+
+func TestDemoRecordsWhatItsMembersSentAndSaysSo(t *testing.T) {
+	var out bytes.Buffer
+	d := demo{
+		dir:     t.TempDir(),
+		program: []appearance{{"alice", 0, 1500 * time.Millisecond}, {"bob", 300 * time.Millisecond, 1600 * time.Millisecond}},
+		out:     newConsole(&out),
+		log:     slog.New(slog.DiscardHandler),
+	}
+	if err := d.run(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	text := out.String()
+	if n := strings.Count(text, "as sent\n"); n != 4 {
+		t.Errorf("%d files as sent, want 4", n)
+	}
+	for _, want := range []string{
+		"alice/alice-camera/video-1.ivf",
+		"bob/bob-camera/audio-1.ogg",
+		`recorder_remote_peer_state{channel="demo",peer="bob",state="connected"} 1`,
+		`recorder_sink_frames_written_total{channel="demo",kind="video"}`,
+		"ffmpeg -i ",
+		"ffplay ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if strings.Contains(text, d.secret) || strings.Contains(text, "\x1b") || strings.Contains(text, "\r") {
+		t.Error("it holds a credential or control characters")
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+func TestInterruptedDemoFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	d := demo{dir: t.TempDir(), program: program, out: newConsole(&bytes.Buffer{}), log: slog.New(slog.DiscardHandler)}
+	if err := d.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDemoNoticesWhatIsNotAsSent(t *testing.T) {
+	sent := delivery{"alice", member.Sent{TrackID: "picture", Frames: 30, Played: 2 * time.Second}}
+	good := func() *sink.ManifestTrack {
+		return &sink.ManifestTrack{
+			Start:  &sink.TrackStart{Position: sink.Seconds(time.Second)},
+			Parts:  []*sink.ManifestPart{{File: "video-1.ivf", Duration: sink.Seconds(3 * time.Second)}},
+			Ledger: sink.Ledger{FramesWritten: 30},
+		}
+	}
+	if _, faults := compare(good(), sent); len(faults) > 0 {
+		t.Errorf("a good one: %v", faults)
+	}
+	for _, tt := range []struct {
+		name   string
+		breaks func(*sink.ManifestTrack) *sink.ManifestTrack
+		want   string
+	}{
+		{"no track", func(*sink.ManifestTrack) *sink.ManifestTrack { return nil }, "alice's picture was not recorded"},
+		{"no file", func(t *sink.ManifestTrack) *sink.ManifestTrack { t.Parts = nil; return t }, "alice's picture was not recorded"},
+		{"a frame too few", func(t *sink.ManifestTrack) *sink.ManifestTrack { t.Ledger.FramesWritten--; return t },
+			"alice's picture: 29 frames recorded of 30 sent"},
+		{"too long", func(t *sink.ManifestTrack) *sink.ManifestTrack {
+			t.Parts[0].Duration += sink.Seconds(time.Second)
+			return t
+		}, "alice's picture: 3.00 s recorded of 2.00 s sent"},
+		{"two files", func(t *sink.ManifestTrack) *sink.ManifestTrack {
+			t.Parts = append(t.Parts, &sink.ManifestPart{})
+			return t
+		}, "alice's picture: in 2 files instead of one"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, faults := compare(tt.breaks(good()), sent); len(faults) != 1 || faults[0] != tt.want {
+				t.Errorf("got %q, want %q", faults, tt.want)
+			}
+		})
+	}
+}

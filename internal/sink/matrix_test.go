@@ -135,6 +135,7 @@ var weathers = []weather{
 	{name: "bursts 5%", loss: 0.05, burst: 8, answered: true},
 	{name: "reorder", reorder: 30 * time.Millisecond, duplicate: 0.1},
 	{name: "loss 1%, unanswered", loss: 0.01},
+	{name: "loss 5%, unanswered", loss: 0.05},
 	{name: "loss 10%, unanswered", loss: 0.10},
 	{name: "bursts 5%, unanswered", loss: 0.05, burst: 8},
 }
@@ -146,6 +147,7 @@ func TestVideoSurvivesTheNetwork(t *testing.T) {
 	for _, m := range videoMedia(t) {
 		for _, w := range weathers {
 			t.Run(m.name+"/"+w.name, func(t *testing.T) {
+				t.Parallel()
 				var l *link
 				r := record(t, m, Options{}, func(s *Stream, track *Track) {
 					l = newLink(w, 42)

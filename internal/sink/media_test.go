@@ -19,6 +19,7 @@ import (
 	"github.com/pion/webrtc/v4/pkg/media/oggreader"
 
 	"recorder/internal/clip"
+	ogg "recorder/internal/container"
 )
 
 // tool is the path of a program that checks our files. Without it the test is skipped, or fails
@@ -169,6 +170,7 @@ type link struct {
 	to     *Source
 	random *rand.Rand
 	losing bool
+	calm   bool // nothing is lost now
 
 	mu    sync.Mutex
 	queue deliveries
@@ -249,8 +251,10 @@ func (l *link) send(p *rtp.Packet) {
 
 // transmit reports whether the packet will arrive.
 func (l *link) transmit(b []byte) bool {
-	if l.losing {
-		l.losing = l.burst > 1 && l.random.Float64() > 1/float64(l.burst)
+	if l.calm {
+		l.losing = false
+	} else if l.losing && l.burst > 1 {
+		l.losing = l.random.Float64() > 1/float64(l.burst)
 	} else {
 		l.losing = l.random.Float64() < l.loss/float64(max(l.burst, 1))
 	}
@@ -274,6 +278,12 @@ func (l *link) transmit(b []byte) bool {
 	default:
 	}
 	return true
+}
+
+func (l *link) setCalm(calm bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calm = calm
 }
 
 func (l *link) RequestKeyFrame(bool) {
@@ -301,6 +311,8 @@ func (m media) play(l *link, rounds int) {
 	start, n := time.Now(), 0
 	for range rounds {
 		for _, frame := range m.frames {
+			// Of what is lost before the first packet that arrives, or after the last, no one can know.
+			l.setCalm(n == 0 || n == rounds*len(m.frames)-1)
 			at := m.every * time.Duration(n)
 			n++
 			next := m.every * time.Duration(n)
@@ -350,3 +362,26 @@ func matroskaFrames(t testing.TB, file []byte) (frames [][]byte, pts []int64) {
 }
 
 func vintLength(b byte) int { return bits.LeadingZeros8(b) + 1 }
+
+// oggAll reads all packets of one of our Ogg files but the headers, by lacing.
+func oggAll(t testing.TB, b []byte) (packets [][]byte) {
+	t.Helper()
+	var packet []byte
+	for len(b) > 0 {
+		if len(b) < 27 || string(b[:4]) != "OggS" {
+			t.Fatal("no Ogg page where one has to be")
+		}
+		lacing := b[27 : 27+int(b[26])]
+		b = b[27+len(lacing):]
+		for _, n := range lacing {
+			packet = append(packet, b[:n]...)
+			b = b[n:]
+			if n < 255 {
+				packets, packet = append(packets, packet), nil
+			}
+		}
+	}
+	return packets[2:]
+}
+
+func opusSamples(packet []byte) int { return ogg.OpusSamples(packet) }

@@ -143,13 +143,14 @@ func TestAppJoinsEveryChannelUnderAPeerIDOfItsOwn(t *testing.T) {
 
 func TestPeerIDIsStableInAProcessAndDiffersBetweenThem(t *testing.T) {
 	one, other := newProcessSalt(), newProcessSalt()
-	if one.peerID("bot", "a") != one.peerID("bot", "a") {
-		t.Error("not stable")
+	id := one.peerID("bot", "a")
+	if again := one.peerID("bot", "a"); again != id {
+		t.Errorf("first %s, then %s", id, again)
 	}
-	if one.peerID("bot", "a") == one.peerID("bot", "b") {
+	if id == one.peerID("bot", "b") {
 		t.Error("the same in two channels")
 	}
-	if one.peerID("bot", "a") == other.peerID("bot", "a") {
+	if id == other.peerID("bot", "a") {
 		t.Error("the same in two processes")
 	}
 }

@@ -125,6 +125,7 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	metrics, err := d.play(ctx)
+	d.out.Printf("") // in the place of the last status
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), demoPatience)
 	defer cancel()
 	if err := errors.Join(err, d.app.Stop(stopping)); err != nil {

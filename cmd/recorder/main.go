@@ -27,12 +27,12 @@ func main() {
 
 // untilSignal returns a context that the first SIGINT or SIGTERM ends. A second one ends the process, at once.
 func untilSignal() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2) // so that neither is lost, however close they are
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		<-signals
-		cancel()
+		cancel(errors.New("interrupted"))
 		<-signals
 		os.Exit(exitFailed)
 	}()

@@ -20,7 +20,7 @@ type audioWriter struct {
 	from     *Source
 	lost     int  // packets since the last one written
 	refused  bool // by the disk, since then
-	retry    time.Duration
+	retry    retry
 }
 
 const (
@@ -30,8 +30,6 @@ const (
 	// suppresses silence goes on longer.
 	concealLoss = opusRate / 10
 	concealMute = opusRate
-
-	diskRetry = 5 * time.Second // between attempts to begin a file after one failed
 )
 
 func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration) {
@@ -70,7 +68,7 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	w.advance(samples)
 	w.expected, w.toc, w.samples, w.from = p.rtp+uint32(samples), p.payload[0], samples, src
 	w.lost, w.refused = 0, false
-	src.delivered = true
+	src.delivered, w.track.outage = true, ""
 	w.track.frame(len(p.payload))
 	w.track.ledger.media(samplesTime(pos), samplesTime(w.written))
 }
@@ -88,13 +86,13 @@ func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
 	}
 	if w.part != nil && w.part.failed() != nil {
 		w.finish()
-		w.retry = now + diskRetry
+		w.retry.failed(now)
 	}
 	if w.part != nil && channels > w.manifest.Channels {
 		w.finish() // a player would mix the second channel into the first
 	}
 	if w.part == nil {
-		return now >= w.retry && w.begin(channels)
+		return w.retry.due(now) && w.begin(channels)
 	}
 	return w.part.hasRoom(len(p.payload))
 }
@@ -186,10 +184,16 @@ func (w *audioWriter) advance(samples int64) {
 
 func (w *audioWriter) seal(now time.Duration) { w.track.seal(w.part, now) }
 
-func (w *audioWriter) end(now time.Duration) {
-	if w.part != nil {
-		w.finish()
+func (w *audioWriter) end(now time.Duration, alive bool) {
+	if w.part == nil {
+		return
 	}
+	until := toTicks(now-w.track.stream.origin, opusRate)
+	if alive && until-w.written > opusRate*int64(endSilence)/int64(time.Second) {
+		w.track.gap(ReasonMute, samplesTime(w.written), samplesTime(until), 0, FillSilence)
+		w.fill(until, concealMute)
+	}
+	w.finish()
 }
 
 func (w *audioWriter) finish() {

@@ -155,6 +155,7 @@ func TestVideoSurvivesTheNetwork(t *testing.T) {
 					go l.run()
 					m.play(l, rounds)
 					time.Sleep(3 * time.Second)
+					l.to.Close()
 					close(l.stop)
 				})
 				decode(t, r.file)

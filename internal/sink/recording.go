@@ -35,9 +35,11 @@ type Recording struct {
 	manifest *Manifest
 	streams  []*Stream // open
 	orders   []order   // for sources, given out when mu is free
-	dirty    bool      // the manifest does not say all that it should
+	version  uint64    // of the manifest, rises with each change
+	stored   uint64    // the version that was stored last
 	closing  bool
-	tracks   []*Track // of all streams, closed ones too
+	scolded  time.Duration // when trouble was last logged
+	tracks   []*Track      // of all streams, closed ones too
 }
 
 const (
@@ -70,7 +72,7 @@ func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
 		stop:  make(chan struct{}), pumped: make(chan struct{}), saved: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	if err := rec.writeManifest(); err != nil {
+	if err := rec.writeManifest(0); err != nil {
 		st.Close()
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
@@ -139,7 +141,7 @@ func boundMetadata(m json.RawMessage) json.RawMessage {
 
 // changed says that the manifest is to be written soon. mu is held.
 func (rec *Recording) changed() {
-	rec.dirty = true
+	rec.version++
 	select {
 	case rec.save <- struct{}{}:
 	default:
@@ -165,30 +167,50 @@ func (rec *Recording) saver() {
 			case <-pause.C:
 			}
 		}
-		if err := rec.writeManifest(); err != nil {
-			rec.log.Error("could not write manifest", "err", err)
+		if err := rec.writeManifest(0); err != nil {
+			rec.mu.Lock()
+			rec.complain("could not write manifest", "err", err)
+			rec.mu.Unlock()
 		}
 		pause.Reset(saveInterval)
 	}
 }
 
-// writeManifest stores the manifest as it is now.
-func (rec *Recording) writeManifest() error {
+// writeManifest stores the manifest as it is now, unless one of at least the version wanted is
+// stored already; 0 always stores.
+func (rec *Recording) writeManifest(want uint64) error {
 	rec.saving.Lock()
 	defer rec.saving.Unlock()
 	rec.mu.Lock()
 	now := rec.now()
+	if want > 0 && rec.stored >= want {
+		rec.mu.Unlock()
+		return nil
+	}
+	version := rec.version
 	rec.manifest.Updated = rec.instant(now)
 	for _, s := range rec.streams {
 		s.account(now)
 	}
 	b, err := rec.manifest.Encode()
-	rec.dirty = false
 	rec.mu.Unlock()
-	if err != nil {
-		return err
+	if err == nil {
+		err = rec.store.Save(b)
 	}
-	return rec.store.Save(b)
+	if err == nil {
+		rec.mu.Lock()
+		rec.stored = version
+		rec.mu.Unlock()
+	}
+	return err
+}
+
+// complain logs trouble, unless it did a moment ago. mu is held.
+func (rec *Recording) complain(message string, args ...any) {
+	if now := rec.now(); rec.scolded == 0 || now-rec.scolded >= errorLogPeriod {
+		rec.scolded = now
+		rec.log.Error(message, args...)
+	}
 }
 
 // Close ends all streams, finishes all files and writes the last manifest. When ctx ends first the
@@ -228,7 +250,7 @@ func (rec *Recording) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		late = fmt.Errorf("finish files: %w", ctx.Err())
 	}
-	err := errors.Join(late, rec.writeManifest(), rec.store.Close())
+	err := errors.Join(late, rec.writeManifest(0), rec.store.Close())
 	rec.root.metrics.remove(rec)
 	if err != nil {
 		return fmt.Errorf("close recording of channel %q: %w", rec.manifest.Channel, err)

@@ -23,14 +23,17 @@ type Stream struct {
 	tracks   []*Track
 	closed   bool
 
+	files map[string]int // parts so far, by kind
+
 	begun  bool
 	origin time.Duration // the stream's 0 on the recording's clock
-	outage Reason        // of the outage that lasts, if any
+	out    bool          // between Outage and Resume
 }
 
 // Stream returns the open stream of that id, or begins one. The peer may have changed since: a
-// member that reconnects often has another id. Two members that are there at the same time are
-// told apart by what Live says of the first.
+// member that reconnects often has another id. While the first peer's stream is fed, another
+// peer's of the same id is another stream. A caller that knows better keeps the Stream it has and
+// calls Resume.
 func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -54,7 +57,7 @@ func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 	if claimed {
 		rec.log.Warn("two peers share one stream id, recorded apart", "peer", info.PeerID)
 	}
-	s := &Stream{rec: rec, info: info}
+	s := &Stream{rec: rec, info: info, files: make(map[string]int)}
 	s.manifest = &ManifestStream{
 		ID: info.StreamID, PeerID: info.PeerID, Metadata: boundMetadata(info.Metadata), Started: rec.instant(rec.now()),
 		Dir: rec.store.StreamDir(info.PeerID, info.StreamID),
@@ -80,14 +83,18 @@ func (s *Stream) live() bool {
 	return false
 }
 
-// Outage says why nothing comes from now on. The next media ends it.
+// Outage says that nothing comes from now on, and why: ReasonReconnect or ReasonRestart. For each
+// track the next media ends it.
 func (s *Stream) Outage(reason Reason) {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
-	if s.closed || s.outage != "" {
+	if s.closed || s.out {
 		return
 	}
-	s.outage = reason
+	s.out = true
+	for _, t := range s.tracks {
+		t.outage = reason
+	}
 	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(s.rec.now())})
 	s.rec.changed()
 }
@@ -100,7 +107,7 @@ func (s *Stream) Resume(peerID string) {
 		return
 	}
 	s.info.PeerID = peerID
-	s.outage = ""
+	s.out = false
 	if n := len(s.manifest.Reconnects); n > 0 && s.manifest.Reconnects[n-1].Resumed == nil {
 		at := s.rec.instant(s.rec.now())
 		s.manifest.Reconnects[n-1].Resumed, s.manifest.Reconnects[n-1].PeerID = &at, peerID

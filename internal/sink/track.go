@@ -32,7 +32,7 @@ type Track struct {
 	sources  []*Source // not yet ended, oldest first
 	active   *Source   // the one that is written
 	counter  int       // sources so far
-	files    int       // parts so far
+	outage   Reason    // why nothing comes, until something does
 }
 
 // writer lays out the media of one kind.
@@ -42,10 +42,13 @@ type writer interface {
 	// seal has everything so far on the disk soon.
 	seal(now time.Duration)
 	// end closes the part at hand, the stream being over.
-	end(now time.Duration)
+	// end closes the part at hand, the stream being over. A track that was alive until now was
+	// silent since its last packet.
+	end(now time.Duration, alive bool)
 }
 
-// Track returns the stream's track of that id, or begins one. It is nil when the stream is closed,
+// Track returns the stream's track of that id, or begins one. When the stream had lost all its
+// sources, a track of another id goes on with one of the same kind. The result is nil when the stream is closed,
 // has too many tracks, or kind is none of the two.
 func (s *Stream) Track(info TrackInfo) *Track {
 	s.rec.mu.Lock()
@@ -54,6 +57,9 @@ func (s *Stream) Track(info TrackInfo) *Track {
 		if t.manifest.ID == info.ID && t.kind == info.Kind {
 			return t
 		}
+	}
+	if t := s.orphan(info.Kind); t != nil {
+		return t
 	}
 	if s.closed || len(s.tracks) >= maxTracks || info.Kind != audio && info.Kind != video {
 		return nil
@@ -70,6 +76,20 @@ func (s *Stream) Track(info TrackInfo) *Track {
 	s.rec.tracks = append(s.rec.tracks, t)
 	s.rec.changed()
 	return t
+}
+
+// orphan is a track of that kind that lost its source, if the whole stream did: a browser that adds
+// a stream again names its tracks anew.
+func (s *Stream) orphan(kind string) *Track {
+	if s.live() {
+		return nil
+	}
+	for _, t := range s.tracks {
+		if t.kind == kind && t.counter > 0 {
+			return t
+		}
+	}
+	return nil
 }
 
 // SetMetadata replaces what the sender says of the track.
@@ -140,19 +160,24 @@ func (t *Track) end(now time.Duration) {
 	for _, src := range t.sources {
 		src.receive(now)
 	}
+	alive := t.outage == ""
+	for _, src := range t.sources {
+		alive = alive && !src.over
+	}
+	alive = alive && len(t.sources) > 0
 	for len(t.sources) > 0 {
 		t.sources[0].Close()
 		t.sources[0].release(now, true)
 		t.retire(t.sources[0])
 	}
-	t.writer.end(now)
+	t.writer.end(now, alive)
 }
 
 // gapReason is why media is missing before a packet of src.
 func (t *Track) gapReason(src *Source, lost int) Reason {
 	switch {
-	case t.stream.outage != "":
-		return t.stream.outage
+	case t.outage != "":
+		return t.outage
 	case !src.delivered && src.number > 1:
 		return ReasonReconnect
 	case lost > 0:
@@ -231,15 +256,15 @@ func (t *Track) seal(p *part, now time.Duration) {
 // there too.
 func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *part {
 	rec := t.stream.rec
-	t.files++
-	m.File = rec.store.PartName(t.stream.manifest, t.kind, t.files, container.Codec(m.Codec).Extension())
+	t.stream.files[t.kind]++
+	m.File = rec.store.PartName(t.stream.manifest, t.kind, t.stream.files[t.kind], container.Codec(m.Codec).Extension())
 	t.manifest.Parts = append(t.manifest.Parts, m)
 	rec.changed()
 	rec.parts.Add(1)
-	name := m.File
+	name, version := m.File, rec.version
 	open := func() (File, error) {
 		// The manifest names a file before it exists, so that nothing is ever found unexplained.
-		if err := rec.writeManifest(); err != nil {
+		if err := rec.writeManifest(version); err != nil {
 			return nil, err
 		}
 		return rec.store.Create(name)
@@ -251,9 +276,29 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.sha256 != ""
 		if r.err != nil {
 			m.Error = r.err.Error()
-			rec.log.Error("could not write media file", "file", name, "err", r.err)
+			rec.complain("could not write media file", "file", name, "err", r.err)
 		}
 		rec.changed()
 	}
 	return startPart(container.Codec(m.Codec), a, v, open, done)
+}
+
+// endSilence is how long before the end the last packet is when its sender was silent.
+const endSilence = 500 * time.Millisecond
+
+// retry spaces out the attempts to begin a file after one failed.
+type retry struct {
+	next, pause time.Duration
+}
+
+const (
+	retryFirst = 5 * time.Second
+	retryLast  = time.Minute
+)
+
+func (r *retry) due(now time.Duration) bool { return now >= r.next }
+
+func (r *retry) failed(now time.Duration) {
+	r.pause = min(max(2*r.pause, retryFirst), retryLast)
+	r.next = now + r.pause
 }

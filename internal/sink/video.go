@@ -20,7 +20,7 @@ type videoWriter struct {
 	interval int64         // between the last two
 	any      bool          // one was written
 	gated    bool          // the disk refused one since
-	retry    time.Duration
+	retry    retry
 	now      time.Duration
 
 	missing bool // pictures are, since from
@@ -124,7 +124,7 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 		return
 	}
 	w.close(pos)
-	src.delivered, w.gated = true, false
+	src.delivered, w.gated, w.track.outage = true, false, ""
 }
 
 // explain says why there is a gap before a picture that is written, if there is one.
@@ -134,13 +134,13 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 	}
 	end := w.last + w.interval
 	switch {
-	case !src.delivered && src.number > 1 || w.track.stream.outage != "":
+	case !src.delivered && src.number > 1 || w.track.outage != "":
 		if pos-end > w.interval/2 {
 			w.miss(ReasonLoss, end)
 			w.reason = w.track.gapReason(src, 0)
 		}
 	case w.missing:
-	case pic.broken:
+	case pic.broken && pos-end > w.interval/2:
 		w.miss(ReasonLoss, end)
 	case pos-end > videoMute:
 		w.miss(ReasonMute, end)
@@ -159,7 +159,7 @@ func (w *videoWriter) refuse(src *Source, pos int64) {
 func (w *videoWriter) ready(src *Source, pic picture) bool {
 	if w.part != nil && w.part.failed() != nil {
 		w.finish()
-		w.retry = w.now + diskRetry
+		w.retry.failed(w.now)
 	}
 	if w.part != nil && (w.manifest.Codec != string(src.codec) || pic.key && w.otherSets(pic)) {
 		w.finish()
@@ -167,7 +167,7 @@ func (w *videoWriter) ready(src *Source, pic picture) bool {
 	if w.part != nil {
 		return true
 	}
-	if !pic.key || w.now < w.retry {
+	if !pic.key || !w.retry.due(w.now) {
 		return false
 	}
 	encoder, err := newEncoder(src.codec, pic)
@@ -234,8 +234,15 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 
 func (w *videoWriter) seal(now time.Duration) { w.track.seal(w.part, now) }
 
-func (w *videoWriter) end(now time.Duration) {
-	w.close(max(w.seen, w.from))
+func (w *videoWriter) end(now time.Duration, alive bool) {
+	until := w.seen
+	if alive && now-w.track.stream.origin-w.time(until) > endSilence {
+		until = toTicks(now-w.track.stream.origin, container.VideoClockRate)
+		if w.any {
+			w.miss(ReasonMute, w.last+w.interval)
+		}
+	}
+	w.close(until)
 	if w.part != nil {
 		w.finish()
 	}

@@ -269,7 +269,7 @@ func (p *Peer) dropCandidate(reason string) {
 // candidateUfrag returns the user name fragment a candidate is for, from its
 // field or from its text, "" if it names none.
 func candidateUfrag(c webrtc.ICECandidateInit) string {
-	if c.UsernameFragment != nil {
+	if c.UsernameFragment != nil && *c.UsernameFragment != "" {
 		return *c.UsernameFragment
 	}
 	_, rest, _ := strings.Cut(c.Candidate, " ufrag ")

@@ -93,6 +93,7 @@ type hub struct {
 	subs    []*subscription
 	queue   []queuedEvent
 	held    bool // nothing is handed out until release
+	shy     bool // nor until someone subscribed
 	running bool
 	closed  bool
 }
@@ -118,6 +119,8 @@ func (h *hub) subscribe(call func(Event)) (cancel func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subs = append(h.subs, sub)
+	h.shy = false
+	h.start()
 	return func() {
 		sub.cancelled.Store(true)
 		h.mu.Lock()
@@ -164,7 +167,7 @@ func (h *hub) add(e queuedEvent) {
 }
 
 func (h *hub) start() {
-	if !h.running && !h.held && len(h.queue) > 0 {
+	if !h.running && !h.held && !h.shy && len(h.queue) > 0 {
 		h.running = true
 		go h.run()
 	}
@@ -193,7 +196,7 @@ func (h *hub) close() {
 	}
 	h.closed, h.held = true, false
 	h.room.Broadcast()
-	if h.start(); !h.running {
+	if h.start(); !h.running && len(h.queue) == 0 {
 		close(h.drained)
 	}
 }

@@ -52,6 +52,7 @@ func TestASlowHandlerDoesNotStallEmission(t *testing.T) {
 			t.Error("emission waited for a handler")
 		}
 		time.Sleep(11 * time.Hour)
+		synctest.Wait()
 		if n != 10 {
 			t.Errorf("%d events were handled", n)
 		}

@@ -152,8 +152,8 @@ func (p *Peer) replaceLink(broken *link, cause Cause) bool {
 	if broken.closed() || len(broken.tracks) == 0 {
 		p.retire(broken)
 	}
-	p.refresh()
-	if broken.remote != nil {
+	if broken.remote != nil { // else nobody ever had it
+		p.refresh()
 		p.emit(ConnectionReset{cause})
 	}
 	for _, d := range kept {

@@ -199,10 +199,10 @@ func (p *Peer) Send(ctx context.Context, data any) error {
 
 // CreateDataChannel opens a data channel to the member and negotiates
 // whatever that takes; on an idle peer it starts the connection. Sends are
-// queued until the channel is open. The channel dies with the connection:
-// open another one when the peer is connected again. It fails with
-// [ErrClosed] on a closed peer, and on arguments the W3C API refuses; what
-// fails later is an event of the channel.
+// queued until the channel is open, and events until the first Subscribe.
+// The channel dies with the connection: open another one when the peer is
+// connected again. It fails with [ErrClosed] on a closed peer, and on
+// arguments the W3C API refuses; what fails later is an event of the channel.
 func (p *Peer) CreateDataChannel(label string, init *webrtc.DataChannelInit) (*DataChannel, error) {
 	if len(label) > maxChannelLabel {
 		return nil, fmt.Errorf("create data channel: label of %d bytes", len(label))
@@ -211,6 +211,7 @@ func (p *Peer) CreateDataChannel(label string, init *webrtc.DataChannelInit) (*D
 		return nil, fmt.Errorf("create data channel: %w", webrtc.ErrRetransmitsOrPacketLifeTime)
 	}
 	d := newDataChannel(label, init, p.newHub())
+	d.hub.shy = true // what happens at once is not to be missed
 	if !p.in.put(func() { p.openChannel(d) }) {
 		return nil, fmt.Errorf("create data channel: %w", ErrClosed)
 	}

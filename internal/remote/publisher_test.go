@@ -20,14 +20,22 @@ type publisher struct {
 	in  chan []byte // signals of the recorder's peer, in order
 	out func(any)   // signals to it
 
+	local chan candidateSignal
+
+	negotiating sync.Mutex // held while a description is made or applied
+
 	mu      sync.Mutex
 	senders map[string]*webrtc.RTPSender // by track id
 	stop    map[string]chan struct{}
 	held    []webrtc.ICECandidateInit
 	errs    []error
 	onData  func(*webrtc.DataChannel)
-	done    sync.WaitGroup
-	closing chan struct{}
+	polite  bool // gives way when offers cross, on a negotiated connection
+
+	collisions int
+	again      bool // an offer was taken back
+	done       sync.WaitGroup
+	closing    chan struct{}
 }
 
 // join puts a publisher on the network and in the place of the one before,
@@ -36,12 +44,15 @@ func (w *world) join() *publisher {
 	s := webrtc.SettingEngine{}
 	s.SetNet(w.newNet())
 	s.SetICETimeouts(5*time.Second, 10*time.Second, 2*time.Second)
+	// Closing at the same instant as the other side makes pion's SCTP wait
+	// for a timer with a mutex held, which stops a bubble's clock.
+	s.DisableCloseByDTLS(true)
 	s.LoggerFactory = pionLogs{testLogger(w.t).With("who", "publisher")}
 	api := webrtc.NewAPI(webrtc.WithSettingEngine(s))
 	pc, err := api.NewPeerConnection(webrtc.Configuration{})
 	must(w.t, err)
 	m := &publisher{
-		t: w.t, w: w, pc: pc, in: make(chan []byte, 1000), closing: make(chan struct{}),
+		t: w.t, w: w, pc: pc, in: make(chan []byte, 1000), local: make(chan candidateSignal, 1000), closing: make(chan struct{}),
 		senders: map[string]*webrtc.RTPSender{}, stop: map[string]chan struct{}{},
 	}
 	m.out = func(payload any) {
@@ -56,7 +67,7 @@ func (w *world) join() *publisher {
 			ufrag := attribute(pc.LocalDescription().SDP, "ice-ufrag")
 			sig.Candidate = &wireCandidate{Candidate: init.Candidate, SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex, UsernameFragment: &ufrag}
 		}
-		m.out(sig)
+		m.local <- sig
 	})
 	pc.OnDataChannel(func(d *webrtc.DataChannel) {
 		m.mu.Lock()
@@ -67,10 +78,26 @@ func (w *world) join() *publisher {
 		}
 	})
 	m.done.Go(m.read)
+	m.done.Go(m.trickle)
 	w.mu.Lock()
 	w.member, w.all = m, append(w.all, m)
 	w.mu.Unlock()
 	return m
+}
+
+// trickle sends candidates after the description they belong to; pion finds
+// the first ones while that is still being applied.
+func (m *publisher) trickle() {
+	for {
+		select {
+		case sig := <-m.local:
+			m.negotiating.Lock()
+			m.out(sig)
+			m.negotiating.Unlock()
+		case <-m.closing:
+			return
+		}
+	}
 }
 
 func (m *publisher) read() {
@@ -89,6 +116,8 @@ func (m *publisher) read() {
 }
 
 func (m *publisher) handle(b []byte) error {
+	m.negotiating.Lock()
+	defer m.negotiating.Unlock()
 	s, ok, err := parseSignal(b)
 	if !ok || err != nil {
 		return err
@@ -107,7 +136,16 @@ func (m *publisher) handle(b []byte) error {
 		err = m.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: s.description.SDP})
 	case s.description != nil:
 		if m.pc.SignalingState() != webrtc.SignalingStateStable {
-			return nil // impolite
+			m.collisions++
+			if !m.polite {
+				return nil
+			}
+			// As a browser rolls back; pion has to be led around.
+			old := m.pc.CurrentRemoteDescription()
+			if err := m.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: old.SDP}); err != nil {
+				return err
+			}
+			m.again = true
 		}
 		if err := m.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: s.description.SDP}); err != nil {
 			return err
@@ -120,6 +158,10 @@ func (m *publisher) handle(b []byte) error {
 			return err
 		}
 		m.out(descriptionSignal{"rtc-description", sdpEnvelope{"answer", answer.SDP}})
+		if m.again {
+			m.again = false
+			m.makeOffer(false, nil)
+		}
 	}
 	for _, c := range m.held {
 		_ = m.pc.AddICECandidate(c)
@@ -204,6 +246,12 @@ func (m *publisher) offer(restart bool) { m.offerEdited(restart, nil) }
 
 // offerEdited sends an offer after edit has changed its text.
 func (m *publisher) offerEdited(restart bool, edit func(string) string) {
+	m.negotiating.Lock()
+	defer m.negotiating.Unlock()
+	m.makeOffer(restart, edit)
+}
+
+func (m *publisher) makeOffer(restart bool, edit func(string) string) {
 	offer, err := m.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
 	must(m.t, err)
 	must(m.t, m.pc.SetLocalDescription(offer))

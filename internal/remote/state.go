@@ -69,7 +69,7 @@ func (s State) next(c condition, signalling bool) State {
 		return StateClosed
 	case s == StateIdle && (c == dormant || !signalling):
 		return StateIdle
-	case !signalling, c == broken, c == dormant:
+	case !signalling, c == broken:
 		return StateReconnecting
 	case c == up:
 		return StateConnected

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -71,7 +72,10 @@ func (r *recorder) expect(t *testing.T, want ...string) {
 }
 
 // settle lets the two sides talk until nothing is on its way.
-func settle() { time.Sleep(2 * time.Second) }
+func settle() {
+	time.Sleep(2 * time.Second)
+	synctest.Wait()
+}
 
 const (
 	cameraAudio  = `track audio-1[stream-1]{"role":"camera"}`

@@ -32,7 +32,8 @@ type world struct {
 	mu     sync.Mutex
 	member *publisher // receives what the peer signals
 	all    []*publisher
-	sent   []string // kinds of signals the peer sent
+	sent   []sent // signals the peer sent
+	cut    bool   // no packet passes
 	lose   func(kind string) bool
 }
 
@@ -55,6 +56,11 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	w := &world{t: t, router: router, reg: prometheus.NewRegistry()}
 	w.net = w.newNet()
+	router.AddChunkFilter(func(vnet.Chunk) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return !w.cut
+	})
 	must(t, router.Start())
 	w.api, err = NewAPI(APIOptions{
 		Logger: testLogger(t), Registerer: w.reg,
@@ -84,7 +90,7 @@ func (w *world) newPeer(localID, remoteID string) *Peer {
 func (w *world) deliver(b []byte) {
 	kind := kindOf(b)
 	w.mu.Lock()
-	w.sent = append(w.sent, kind)
+	w.sent = append(w.sent, sent{kind, time.Now(), b})
 	member, lose := w.member, w.lose
 	w.mu.Unlock()
 	if member != nil && (lose == nil || !lose(kind)) {
@@ -112,15 +118,30 @@ func kindOf(b []byte) string {
 	return "data"
 }
 
-func (w *world) count(kind string) (n int) {
+// sent is a signal of the peer.
+type sent struct {
+	kind string
+	at   time.Time
+	data []byte
+}
+
+// signals returns the signals of a kind that the peer sent.
+func (w *world) signals(kind string) (all []sent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, k := range w.sent {
-		if k == kind {
-			n++
+	for _, s := range w.sent {
+		if s.kind == kind {
+			all = append(all, s)
 		}
 	}
-	return n
+	return all
+}
+
+// setCut pulls the cable, or plugs it in again.
+func (w *world) setCut(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
 }
 
 func (w *world) losing(f func(kind string) bool) {
@@ -141,6 +162,7 @@ func (w *world) close() {
 	w.peer.Close(CauseShutdown)
 	<-w.peer.Done()
 	for _, m := range w.all {
+		time.Sleep(time.Second)
 		m.close()
 	}
 	must(w.t, w.router.Stop())

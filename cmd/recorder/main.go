@@ -1,5 +1,5 @@
 // Command recorder joins channels of Metered Realtime Messaging without a browser and writes what their members send to
-// files: Opus to Ogg, VP8, VP9 and AV1 to IVF.
+// files: Opus to Ogg, VP8, VP9 and AV1 to IVF, H.264 to Matroska.
 package main
 
 import (
@@ -94,7 +94,7 @@ func newRootCommand() *cobra.Command {
 		Use:   "recorder",
 		Short: "Records channels of Metered Realtime Messaging",
 		Long: `recorder joins channels of Metered Realtime Messaging without a browser and writes
-what their members send to files: Opus to Ogg, VP8, VP9 and AV1 to IVF.
+what their members send to files: Opus to Ogg, VP8, VP9 and AV1 to IVF, H.264 to Matroska.
 
 Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is wrong.`,
 		Example: `  recorder demo                        see it work: no account, network or configuration needed

@@ -62,7 +62,7 @@ func (c *conn) open() error {
 	})
 	trickle := &trickle{send: c.send}
 	c.trickle = trickle
-	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) { trickle.candidate(pc, candidate) })
+	pc.OnICECandidate(trickle.candidate)
 	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
 		if c.m.opts.OnTrack != nil {
 			c.m.opts.OnTrack(c.peer, t)
@@ -76,51 +76,55 @@ func (c *conn) send(s message) { c.m.client.SendAsync(c.peer, s) }
 // describe sends a description, and the candidates after it.
 func (c *conn) describe(d webrtc.SessionDescription) {
 	c.send(message{Type: "rtc-description", Description: &d})
-	c.trickle.start()
+	c.trickle.start(d.SDP)
 }
 
 // trickle sends the candidates of one connection. pion calls it from within
 // SetLocalDescription, before the description is sent and while the member's
-// mutex is held.
+// mutex is held. It takes the user name fragment from the description, because
+// asking the connection from within pion's callback can block a close.
 type trickle struct {
 	send func(message)
 
-	mu      sync.Mutex
-	started bool
-	held    []message
+	mu    sync.Mutex
+	ufrag *string // of the description sent last; nil before the first
+	held  []*webrtc.ICECandidate
 }
 
-func (t *trickle) start() {
+// start sends what was held back for the description.
+func (t *trickle) start(sdp string) {
+	_, rest, _ := strings.Cut(sdp, "a=ice-ufrag:")
+	ufrag, _, _ := strings.Cut(rest, "\r\n")
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.started = true
-	for _, s := range t.held {
-		t.send(s)
+	t.ufrag = &ufrag
+	for _, candidate := range t.held {
+		t.tell(candidate)
 	}
 	t.held = nil
 }
 
 // candidate tells the peer of a candidate; nil is the end.
-func (t *trickle) candidate(pc *webrtc.PeerConnection, candidate *webrtc.ICECandidate) {
+func (t *trickle) candidate(candidate *webrtc.ICECandidate) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ufrag == nil {
+		t.held = append(t.held, candidate)
+		return
+	}
+	t.tell(candidate)
+}
+
+func (t *trickle) tell(candidate *webrtc.ICECandidate) {
 	s := message{Type: "rtc-ice", Candidate: json.RawMessage("null")}
 	if candidate != nil {
 		init := candidate.ToJSON()
-		if d := pc.LocalDescription(); d != nil {
-			_, rest, _ := strings.Cut(d.SDP, "a=ice-ufrag:")
-			ufrag, _, _ := strings.Cut(rest, "\r\n")
-			init.UsernameFragment = &ufrag
-		}
+		init.UsernameFragment = t.ufrag
 		if b, err := json.Marshal(init); err == nil {
 			s.Candidate = b
 		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.started {
-		t.send(s)
-	} else {
-		t.held = append(t.held, s)
-	}
+	t.send(s)
 }
 
 // publish adds a track and its metadata; negotiate has to follow.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 )
@@ -32,6 +33,7 @@ type publisher struct {
 	onData  func(*webrtc.DataChannel)
 	polite  bool // gives way when offers cross, on a negotiated connection
 
+	feedback   map[string][]rtcp.Packet // by track id
 	collisions int
 	again      bool // an offer was taken back
 	done       sync.WaitGroup
@@ -53,7 +55,7 @@ func (w *world) join() *publisher {
 	must(w.t, err)
 	m := &publisher{
 		t: w.t, w: w, pc: pc, in: make(chan []byte, 1000), local: make(chan candidateSignal, 1000), closing: make(chan struct{}),
-		senders: map[string]*webrtc.RTPSender{}, stop: map[string]chan struct{}{},
+		senders: map[string]*webrtc.RTPSender{}, stop: map[string]chan struct{}{}, feedback: map[string][]rtcp.Packet{},
 	}
 	m.out = func(payload any) {
 		b, err := json.Marshal(payload)
@@ -200,16 +202,21 @@ func (m *publisher) add(streamID, trackID, mimeType string) {
 	m.mu.Lock()
 	m.senders[trackID], m.stop[trackID] = tr.Sender(), stop
 	m.mu.Unlock()
-	m.done.Go(func() { m.drain(tr.Sender()) })
+	m.done.Go(func() { m.drain(trackID, tr.Sender()) })
 	m.done.Go(func() { play(track, codec.ClockRate/50, stop) })
 }
 
-// drain reads RTCP, without which pion's interceptors do not run.
-func (m *publisher) drain(s *webrtc.RTPSender) {
+// drain keeps the RTCP of a track; unless it is read, pion's interceptors do
+// not run.
+func (m *publisher) drain(trackID string, s *webrtc.RTPSender) {
 	for {
-		if _, _, err := s.ReadRTCP(); err != nil {
+		packets, _, err := s.ReadRTCP()
+		if err != nil {
 			return
 		}
+		m.mu.Lock()
+		m.feedback[trackID] = append(m.feedback[trackID], packets...)
+		m.mu.Unlock()
 	}
 }
 

@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"container/heap"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -385,3 +386,5 @@ func oggAll(t testing.TB, b []byte) (packets [][]byte) {
 }
 
 func opusSamples(packet []byte) int { return ogg.OpusSamples(packet) }
+
+func encode64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -1,0 +1,358 @@
+package sink
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+
+	"recorder/internal/container"
+)
+
+// got is what an assembler made of some packets.
+type got struct {
+	pictures []string // data, with ! before a key picture and ? before a broken one
+	drops    int
+}
+
+func assemble(f payloadFormat, packets []*packet, lost map[int]int) (g got) {
+	a := newAssembler(f, func(p picture) {
+		text := fmt.Sprintf("%x", p.data)
+		if p.broken {
+			text = "?" + text
+		}
+		if p.key {
+			text = "!" + text
+		}
+		g.pictures = append(g.pictures, text)
+	}, func(int64) { g.drops++ })
+	for i, p := range packets {
+		a.push(p, lost[i])
+	}
+	return g
+}
+
+// wire is a packet of a picture; a time that ends in ! has the marker.
+func wire(rtp uint32, marker bool, payload ...byte) *packet {
+	return &packet{rtp: rtp, marker: marker, payload: payload}
+}
+
+// A key frame of 16×16 and a frame that follows it, as short as a decoder's header parser takes.
+var (
+	vp8Key   = []byte{0x10, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x10, 0x00, 0x10, 0x00}
+	vp8Delta = []byte{0x11, 0x00, 0x00}
+)
+
+func vp8Payload(descriptor []byte, frame ...byte) []byte {
+	return append(slices.Clone(descriptor), frame...)
+}
+
+func TestVP8PicturesAreWhole(t *testing.T) {
+	const (
+		m     = true
+		start = 0x10
+	)
+	key, delta := fmt.Sprintf("!%x", vp8Key), fmt.Sprintf("%x", vp8Delta)
+	first := func(rtp uint32, marker bool, frame []byte) *packet {
+		return wire(rtp, marker, vp8Payload([]byte{start}, frame...)...)
+	}
+	withID := func(rtp uint32, id byte, frame []byte) *packet {
+		return wire(rtp, m, vp8Payload([]byte{start | 0x80, 0x80, id}, frame...)...)
+	}
+	rest := func(rtp uint32, marker bool, frame []byte) *packet {
+		return wire(rtp, marker, vp8Payload([]byte{0}, frame...)...)
+	}
+	tests := []struct {
+		name    string
+		packets []*packet
+		lost    map[int]int
+		want    []string
+		drops   int
+	}{
+		{"two pictures", []*packet{first(0, m, vp8Key), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"fragments", []*packet{first(0, false, vp8Key[:4]), rest(0, m, vp8Key[4:]), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"second partition starts a fragment", []*packet{first(0, false, vp8Key), wire(0, m, 0x11, 0xaa)}, nil, []string{"!?" + key[1:] + "aa"}, 0},
+		{"no markers at all", []*packet{first(0, false, vp8Key), first(1, false, vp8Delta), first(2, false, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"no markers, one time for all", []*packet{first(0, false, vp8Key), first(0, false, vp8Delta)}, nil, []string{"!?" + key[1:]}, 0},
+		{"the packet with the marker is lost",
+			[]*packet{first(0, false, vp8Key[:4]), first(1, m, vp8Delta)}, map[int]int{1: 1}, []string{"?" + delta}, 1},
+		{"a middle is lost",
+			[]*packet{first(0, false, vp8Key[:4]), rest(0, m, vp8Key[7:])}, map[int]int{1: 1}, nil, 1},
+		{"a start is lost",
+			[]*packet{first(0, m, vp8Key), rest(1, m, vp8Delta), first(2, m, vp8Delta)}, map[int]int{1: 1}, []string{"!?" + key[1:], "?" + delta}, 1},
+		{"packets between pictures are lost",
+			[]*packet{first(0, m, vp8Key), first(2, m, vp8Delta)}, map[int]int{1: 1}, []string{"!?" + key[1:], "?" + delta}, 0},
+		{"what is lost was padding, as picture IDs prove",
+			[]*packet{withID(0, 127, vp8Key), withID(1, 0, vp8Delta)}, map[int]int{1: 3}, []string{"!?" + key[1:], delta}, 0},
+		{"a picture is missing, as picture IDs prove",
+			[]*packet{withID(0, 5, vp8Key), withID(2, 7, vp8Delta)}, nil, []string{"!?" + key[1:], "?" + delta}, 0},
+		{"picture IDs that stand still mean nothing",
+			[]*packet{withID(0, 5, vp8Key), withID(2, 5, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"padding between fragments",
+			[]*packet{first(0, false, vp8Key[:4]), wire(0, false), rest(0, m, vp8Key[4:])}, nil, []string{"!?" + key[1:]}, 0},
+		{"a descriptor and nothing else",
+			[]*packet{first(0, m, vp8Key), wire(1, false, start), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"a malformed descriptor",
+			[]*packet{first(0, m, vp8Key), wire(1, m, 0x90, 0x80), first(2, m, vp8Delta)}, nil, []string{"!?" + key[1:], "?" + delta}, 1},
+		{"a key frame without its start code",
+			[]*packet{first(0, m, []byte{0x10, 0, 0, 1, 2, 3, 16, 0, 16, 0}), first(1, m, vp8Delta)}, nil, []string{"?" + delta}, 1},
+		{"a first partition larger than the frame",
+			[]*packet{first(0, m, []byte{0x11, 0xff, 0})}, nil, nil, 1},
+		{"joined in the middle",
+			[]*packet{rest(0, false, vp8Delta), rest(0, m, vp8Delta), first(1, m, vp8Key)}, nil, []string{"!?" + key[1:]}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := assemble(new(vp8), tt.packets, tt.lost)
+			if !slices.Equal(g.pictures, tt.want) || g.drops != tt.drops {
+				t.Errorf("pictures %v, %d dropped\nwant     %v, %d", g.pictures, g.drops, tt.want, tt.drops)
+			}
+		})
+	}
+}
+
+// vp9Key16 is the uncompressed header of a key frame of 16×16 in profile 0.
+var vp9Key16 = []byte{0x82, 0x49, 0x83, 0x42, 0x20, 0x00, 0xf0, 0x00, 0xf0, 0xaa}
+
+func TestVP9LayersMakeOneSuperframe(t *testing.T) {
+	// Two spatial layers, 15 bit picture ID, non-flexible mode, sizes in the scalability structure.
+	structure := []byte{0x30, 0, 16, 0, 16, 0, 32, 0, 32}
+	base := append(append([]byte{0x80 | 0x20 | 0x08 | 0x04 | 0x02, 0x81, 0x02, 0x00, 0x00}, structure...), vp9Key16...)
+	top1 := []byte{0x80 | 0x20 | 0x08, 0x81, 0x02, 0x03, 0x00, 0x86, 0x01}
+	top2 := []byte{0x80 | 0x20 | 0x04, 0x81, 0x02, 0x03, 0x00, 0x02}
+	var pictures []picture
+	a := newAssembler(new(vp9), func(p picture) { p.data = bytes.Clone(p.data); pictures = append(pictures, p) }, func(int64) {})
+	a.push(wire(0, false, base...), 0)
+	a.push(wire(0, false, top1...), 0)
+	a.push(wire(0, true, top2...), 0)
+	if len(pictures) != 1 {
+		t.Fatalf("%d pictures", len(pictures))
+	}
+	p := pictures[0]
+	want := slices.Concat(vp9Key16, []byte{0x86, 0x01, 0x02}, []byte{0xd9, 10, 0, 0, 0, 3, 0, 0, 0, 0xd9})
+	if !bytes.Equal(p.data, want) || !p.key || p.width != 32 || p.height != 32 {
+		t.Errorf("%x, key %v, %d×%d", p.data, p.key, p.width, p.height)
+	}
+	// Without the end of its base layer a picture is not whole.
+	g := assemble(new(vp9), []*packet{wire(0, false, 0x28, 0, 0, 0x86), wire(0, true, 0x2c, 0x02, 0, 0x86)}, nil)
+	if len(g.pictures) != 0 || g.drops != 1 {
+		t.Errorf("%v, %d dropped", g.pictures, g.drops)
+	}
+}
+
+func TestVP9DescriptorsAreRead(t *testing.T) {
+	tests := []struct {
+		name    string
+		payload []byte
+		begins  begins
+		id      int32
+		body    int
+		ok      bool
+	}{
+		{"shortest", []byte{0x0c, 1}, surely, 0, 1, true},
+		{"picture ID of 7 bits", []byte{0x8c, 0x12, 1}, surely, 0x12, 1, true},
+		{"picture ID of 15 bits", []byte{0x8c, 0x92, 0x34, 1}, surely, 0x1234, 1, true},
+		{"flexible, three references", []byte{0xdc, 0x01, 0x03, 0x05, 0x06, 1}, surely, 1, 1, true},
+		{"flexible, four references", []byte{0xdc, 0x01, 0x03, 0x05, 0x07, 0x08, 1}, never, 1, 0, false},
+		{"upper layer", []byte{0xac, 0x01, 0x02, 0x00, 1}, never, 1, 1, true},
+		{"structure with a picture group", []byte{0x8e, 0x01, 0x18, 1, 0, 0, 240, 2, 0x14, 1, 0x28, 1, 2, 9, 9}, surely, 1, 2, true},
+		{"structure cut short", []byte{0x8e, 0x01, 0x18, 1, 0, 0}, never, 1, 0, false},
+		{"nothing behind the descriptor", []byte{0x8c, 0x12}, never, 0x12, 0, true},
+		{"picture ID cut short", []byte{0x8c, 0x92}, never, 0, 0, false},
+	}
+	for _, tt := range tests {
+		v := new(vp9)
+		f, ok := v.parse(tt.payload)
+		if ok != tt.ok || ok && (f.begins != tt.begins || f.id != tt.id || len(v.body) != tt.body) {
+			t.Errorf("%s: %+v, %v, body %x", tt.name, f, ok, v.body)
+		}
+	}
+}
+
+func TestVP9KeyFrameSizes(t *testing.T) {
+	tests := []struct {
+		name          string
+		header        []byte
+		key, ok       bool
+		width, height int
+	}{
+		{"key frame of 640×360", []byte{0x82, 0x49, 0x83, 0x42, 0x20, 0x27, 0xf0, 0x16, 0x70, 0}, true, true, 640, 360},
+		{"delta", []byte{0x86, 0x00}, false, true, 0, 0},
+		{"shows an earlier frame", []byte{0x88}, false, true, 0, 0},
+		{"wrong sync code", []byte{0x82, 0x49, 0x83, 0x43, 0x20, 0x27, 0xf0, 0x16, 0x70, 0}, false, false, 0, 0},
+		{"cut short", []byte{0x82, 0x49, 0x83}, false, false, 0, 0},
+		{"no frame marker", []byte{0x42, 0x49}, false, false, 0, 0},
+	}
+	for _, tt := range tests {
+		key, w, h, ok := vp9Header(tt.header)
+		if ok != tt.ok || ok && (key != tt.key || w != tt.width || h != tt.height) {
+			t.Errorf("%s: key %v, %d×%d, %v", tt.name, key, w, h, ok)
+		}
+	}
+}
+
+// av1SequenceOBU is the sequence header of libaom for 240×136, realtime, as on the wire.
+func av1SequenceOBU(t testing.TB) []byte {
+	frames, _ := ivfFrames(t, load(t, "av1.ivf"))
+	unit := frames[0] // temporal delimiter, sequence header, frame
+	return append([]byte{0x08}, unit[4:4+unit[3]]...)
+}
+
+func TestAV1UnitsAreInLowOverheadFormat(t *testing.T) {
+	sequence := av1SequenceOBU(t)
+	keyFrame, delta := []byte{0x30, 0x10, 0xaa, 0xbb}, []byte{0x30, 0x20, 0xcc}
+	sized := func(obu []byte) []byte { return append([]byte{obu[0] | 2, byte(len(obu) - 1)}, obu[1:]...) }
+	element := func(obu []byte) []byte { return append([]byte{byte(len(obu))}, obu...) }
+	key := fmt.Sprintf("!?1200%x%x", sized(sequence), sized(keyFrame))
+	plain := fmt.Sprintf("1200%x", sized(delta))
+	const m = true
+	tests := []struct {
+		name    string
+		packets []*packet
+		lost    map[int]int
+		want    []string
+		drops   int
+	}{
+		{"counted elements", []*packet{
+			wire(0, m, slices.Concat([]byte{0x28}, element(sequence), keyFrame)...), wire(1, m, append([]byte{0x10}, delta...)...)},
+			nil, []string{key, plain}, 0},
+		{"elements with lengths", []*packet{wire(0, m, slices.Concat([]byte{0x08}, element(sequence), element(keyFrame))...)}, nil, []string{key}, 0},
+		{"OBUs with a size already, and a temporal delimiter",
+			[]*packet{wire(0, m, slices.Concat([]byte{0x38}, element([]byte{0x12, 0}), element(sized(sequence)), sized(keyFrame))...)}, nil, []string{key}, 0},
+		{"an OBU over three packets", []*packet{
+			wire(0, false, slices.Concat([]byte{0x68}, element(sequence), keyFrame[:2])...),
+			wire(0, false, append([]byte{0xd0}, keyFrame[2])...), wire(0, m, append([]byte{0x90}, keyFrame[3])...)},
+			nil, []string{key}, 0},
+		{"the middle of an OBU is lost", []*packet{
+			wire(0, false, slices.Concat([]byte{0x68}, element(sequence), keyFrame[:2])...),
+			wire(0, m, append([]byte{0x90}, keyFrame[3])...)},
+			map[int]int{1: 1}, nil, 1},
+		{"goes on with an OBU that had ended", []*packet{
+			wire(0, false, slices.Concat([]byte{0x28}, element(sequence), keyFrame)...), wire(0, m, 0x90, 1)},
+			nil, nil, 1},
+		{"its start is lost, and nothing says where it is", []*packet{
+			wire(0, m, slices.Concat([]byte{0x28}, element(sequence), keyFrame)...), wire(1, m, append([]byte{0x10}, delta...)...)},
+			map[int]int{1: 1}, []string{key}, 1},
+		{"a length beyond the packet", []*packet{wire(0, m, 0x08, 0xff, 0x7f, 1)}, nil, nil, 1},
+		{"no frame in it", []*packet{wire(0, m, append([]byte{0x18}, sequence...)...)}, nil, nil, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := assemble(new(av1), tt.packets, tt.lost)
+			if !slices.Equal(g.pictures, tt.want) || g.drops != tt.drops {
+				t.Errorf("pictures %v, %d dropped\nwant     %v, %d", g.pictures, g.drops, tt.want, tt.drops)
+			}
+		})
+	}
+	s, ok := parseAV1Sequence(sequence[1:])
+	if !ok || s.width != 240 || s.height != 136 {
+		t.Errorf("sequence header: %+v, %v", s, ok)
+	}
+}
+
+func h264Sets(t testing.TB) (sps, pps []byte) {
+	_, units := accessUnits(load(t, "h264.h264"))
+	b := units[0]
+	sps = b[4 : 4+b[3]]
+	b = b[4+len(sps):]
+	return sps, b[4 : 4+b[3]]
+}
+
+func TestH264AccessUnitsAreWhole(t *testing.T) {
+	sps, pps := h264Sets(t)
+	idr, slice := []byte{0x65, 0x88, 1, 2, 3}, []byte{0x41, 0x9a, 4}
+	second := []byte{0x41, 0x1a, 5} // a slice that is not the first of its picture
+	nal := func(units ...[]byte) string {
+		var b []byte
+		for _, u := range units {
+			b = append(append(b, 0, 0, 0, byte(len(u))), u...)
+		}
+		return fmt.Sprintf("%x", b)
+	}
+	stap := func(units ...[]byte) []byte {
+		b := []byte{0x78}
+		for _, u := range units {
+			b = append(append(b, 0, byte(len(u))), u...)
+		}
+		return b
+	}
+	const m = true
+	key := "!?" + nal(sps, pps, idr)
+	start := wire(0, m, stap(sps, pps, idr)...)
+	tests := []struct {
+		name    string
+		packets []*packet
+		lost    map[int]int
+		want    []string
+		drops   int
+	}{
+		{"aggregated", []*packet{start, wire(1, m, slice...)}, nil, []string{key, nal(slice)}, 0},
+		{"single units", []*packet{wire(0, false, sps...), wire(0, false, pps...), wire(0, m, idr...)}, nil, []string{key}, 0},
+		{"fragmented", []*packet{wire(0, false, stap(sps, pps)...),
+			wire(0, false, 0x7c, 0x85, 0x88, 1), wire(0, false, 0x7c, 0x05, 2), wire(0, m, 0x7c, 0x45, 3)}, nil, []string{key}, 0},
+		{"two slices", []*packet{start, wire(1, false, slice...), wire(1, m, second...)}, nil, []string{key, nal(slice, second)}, 0},
+		{"second slice lost, with the marker", []*packet{start, wire(1, false, slice...), wire(2, m, slice...)},
+			map[int]int{2: 1}, []string{key}, 2},
+		{"first slice lost", []*packet{start, wire(1, m, second...)}, map[int]int{1: 1}, []string{key}, 1},
+		{"parameter sets lost", []*packet{wire(0, m, idr...)}, map[int]int{0: 1}, nil, 1},
+		{"a fragment lost", []*packet{start, wire(1, false, 0x7c, 0x81, 0x9a), wire(1, m, 0x7c, 0x41, 4)},
+			map[int]int{2: 1}, []string{key}, 1},
+		{"the end of a fragmented unit missing", []*packet{start, wire(1, false, 0x7c, 0x81, 0x9a), wire(1, m, second...)}, nil, []string{key}, 1},
+		{"an aggregated length beyond the packet", []*packet{start, wire(1, m, 0x78, 0, 9, 0x41, 0x9a)}, nil, []string{key}, 1},
+		{"interleaved mode", []*packet{start, wire(1, m, 0x79, 0, 0, 0, 2, 0x41, 0x9a)}, nil, []string{key}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := assemble(newH264(""), tt.packets, tt.lost)
+			if !slices.Equal(g.pictures, tt.want) || g.drops != tt.drops {
+				t.Errorf("pictures %v, %d dropped\nwant     %v, %d", g.pictures, g.drops, tt.want, tt.drops)
+			}
+		})
+	}
+	// Parameter sets may come by the SDP alone.
+	h := newH264("packetization-mode=1;sprop-parameter-sets=" + encode64(sps) + "," + encode64(pps))
+	if g := assemble(h, []*packet{wire(0, m, 0x06, 1), wire(1, m, idr...)}, nil); !slices.Equal(g.pictures, []string{"!?" + nal(idr)}) {
+		t.Errorf("sets from the SDP: %v", g.pictures)
+	}
+}
+
+// No payload makes a parser panic, and what comes out is bounded by what went in.
+func FuzzPayloads(f *testing.F) {
+	sps, pps := h264Sets(f)
+	for codec, payload := range [][]byte{
+		append([]byte{0x10}, vp8Key...), append([]byte{0x0c}, vp9Key16...),
+		append(append([]byte{0x18}, av1SequenceOBU(f)...), 0x30, 0x10), append(append(append([]byte{0x78, 0, byte(len(sps))}, sps...), 0, byte(len(pps))), pps...),
+	} {
+		f.Add(byte(codec), payload, []byte{1, 200})
+	}
+	f.Fuzz(func(t *testing.T, codec byte, b, cuts []byte) {
+		formats := []container.Codec{container.VP8, container.VP9, container.AV1, container.H264}
+		format := newPayloadFormat(formats[int(codec)%len(formats)], "")
+		out, in := 0, len(b)
+		a := newAssembler(format, func(p picture) {
+			out += len(p.data)
+			if p.key && (p.width <= 0 || p.height <= 0) {
+				t.Fatalf("key picture of %d×%d", p.width, p.height)
+			}
+		}, func(int64) {})
+		rtp := uint32(0)
+		for i, c := range cuts {
+			n := min(int(c&0x3f), len(b))
+			lost := 0
+			if c&0xc0 == 0xc0 {
+				lost = 1
+			}
+			a.push(wire(rtp, c&0x40 != 0, b[:n]...), lost)
+			if c&0x40 != 0 {
+				rtp++
+			}
+			b = b[n:]
+			if i > 1000 {
+				break
+			}
+		}
+		if out > 8*in+100 {
+			t.Fatalf("%d bytes made of %d", out, in)
+		}
+	})
+}

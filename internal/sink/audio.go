@@ -26,6 +26,8 @@ type audioWriter struct {
 const (
 	// Drift is made up for in steps too short to hear: 10 ms of concealment, or a packet left out.
 	audioBehind = opusRate / 100
+	// More than that is no drift: the sender's clock stood still.
+	audioJump = opusRate / 20
 	// After that much concealment, a decoder is given silence. The comfort noise of a sender that
 	// suppresses silence goes on longer.
 	concealLoss = opusRate / 10
@@ -119,7 +121,7 @@ func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
 	case w.manifest.Frames == 0:
 		w.fill(pos, 0)
 		return gap > -samples/2
-	case w.from == src && w.lost == 0 && !w.refused && p.rtp == w.expected:
+	case w.from == src && w.lost == 0 && !w.refused && p.rtp == w.expected && gap < audioJump:
 		if gap >= audioBehind {
 			w.fill(w.written+audioBehind, audioBehind)
 		}

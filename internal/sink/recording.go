@@ -23,10 +23,11 @@ type Recording struct {
 	log    *slog.Logger
 	start  time.Time
 	store  *store
-	stop   chan struct{} // closed by Close
-	pumped chan struct{} // closed by the pump's end
-	saved  chan struct{} // closed by the saver's end
-	save   chan struct{} // asks the saver
+	create func(name string) (File, error) // makes a media file
+	stop   chan struct{}                   // closed by Close
+	pumped chan struct{}                   // closed by the pump's end
+	saved  chan struct{}                   // closed by the saver's end
+	save   chan struct{}                   // asks the saver
 	parts  sync.WaitGroup
 
 	saving sync.Mutex // held while a manifest is made and stored, so that an older never follows a newer
@@ -55,6 +56,17 @@ const (
 
 // NewRecording makes the directory of a new recording and writes its manifest.
 func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
+	rec, err := r.newRecording(info)
+	if err != nil {
+		return nil, err
+	}
+	go rec.pump()
+	go rec.saver()
+	return rec, nil
+}
+
+// newRecording is NewRecording without the pump and the saver.
+func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Start.IsZero() {
 		info.Start = time.Now()
 	}
@@ -68,8 +80,8 @@ func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
 	}
 	rec := &Recording{
 		root: r, log: r.options.Logger.With("channel", info.Channel, "recording", m.ID), start: info.Start,
-		store: st,
-		stop:  make(chan struct{}), pumped: make(chan struct{}), saved: make(chan struct{}), save: make(chan struct{}, 1),
+		store: st, create: st.Create,
+		stop: make(chan struct{}), pumped: make(chan struct{}), saved: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
 	if err := rec.writeManifest(0); err != nil {
@@ -77,8 +89,6 @@ func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
 	r.metrics.add(rec)
-	go rec.pump()
-	go rec.saver()
 	return rec, nil
 }
 
@@ -226,9 +236,12 @@ func (rec *Recording) Close(ctx context.Context) error {
 	close(rec.stop)
 	<-rec.pumped
 	<-rec.saved
+	return rec.finish(ctx, rec.now())
+}
 
+// finish does what Close promises, the pump and the saver being gone.
+func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 	rec.mu.Lock()
-	now := rec.now()
 	for _, s := range rec.streams {
 		s.end(now, "recording closed")
 	}

@@ -99,6 +99,7 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	t.counter++
+	t.orphan = false
 	src := &Source{track: t, number: t.counter, feedback: info.Feedback, formats: make(map[uint8]codecFormat)}
 	rate, slew, held := int64(opusRate), int64(audioSlew), audioHeld
 	src.nacks = info.AudioNACK

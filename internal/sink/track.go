@@ -33,6 +33,8 @@ type Track struct {
 	active   *Source   // the one that is written
 	counter  int       // sources so far
 	outage   Reason    // why nothing comes, until something does
+	orphan   bool      // all sources of the stream ended, and none of this track came since
+	alias    string    // the id it came back under
 }
 
 // writer lays out the media of one kind.
@@ -54,11 +56,12 @@ func (s *Stream) Track(info TrackInfo) *Track {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
 	for _, t := range s.tracks {
-		if t.manifest.ID == info.ID && t.kind == info.Kind {
+		if (t.manifest.ID == info.ID || t.alias == info.ID) && t.kind == info.Kind {
 			return t
 		}
 	}
 	if t := s.orphan(info.Kind); t != nil {
+		t.orphan, t.alias = false, info.ID
 		return t
 	}
 	if s.closed || len(s.tracks) >= maxTracks || info.Kind != audio && info.Kind != video {
@@ -78,14 +81,16 @@ func (s *Stream) Track(info TrackInfo) *Track {
 	return t
 }
 
-// orphan is a track of that kind that lost its source, if the whole stream did: a browser that adds
-// a stream again names its tracks anew.
+// orphan is a track of that kind that lost its sources when the whole stream did: a browser that
+// adds a stream again names its tracks anew.
 func (s *Stream) orphan(kind string) *Track {
-	if s.live() {
-		return nil
+	if !s.live() {
+		for _, t := range s.tracks {
+			t.orphan = t.counter > 0
+		}
 	}
 	for _, t := range s.tracks {
-		if t.kind == kind && t.counter > 0 {
+		if t.kind == kind && t.orphan {
 			return t
 		}
 	}
@@ -267,7 +272,7 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		if err := rec.writeManifest(version); err != nil {
 			return nil, err
 		}
-		return rec.store.Create(name)
+		return rec.create(name)
 	}
 	done := func(r partResult) {
 		defer rec.parts.Done()

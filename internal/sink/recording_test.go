@@ -1,0 +1,456 @@
+package sink
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// wantGaps compares the gaps of a track, to 25 ms.
+func (r recorded) wantGaps(t *testing.T, want ...ManifestGap) {
+	t.Helper()
+	if len(r.track.Gaps) != len(want) {
+		t.Fatalf("%s gaps %s, want %d", r.track.Kind, r.gaps(), len(want))
+	}
+	for i, g := range r.track.Gaps {
+		w := want[i]
+		if g.Reason != w.Reason || !near(g.Start.Duration(), w.Start.Duration(), 25*ms) || !near(g.Duration.Duration(), w.Duration.Duration(), 25*ms) {
+			t.Errorf("%s gaps %s, want %s %v+%v at %d", r.track.Kind, r.gaps(), w.Reason, w.Start.Duration(), w.Duration.Duration(), i)
+		}
+	}
+}
+
+// step sends 40 ms of sound and picture. Either may be nil.
+func (c *call) step(a, v *leg, key bool) {
+	if v != nil {
+		v.put(vp8Payload([]byte{0x10}, testPicture(key)...))
+		v.rtp += 3600
+	}
+	for range 2 {
+		if a != nil {
+			a.put(tone(a.seq))
+			a.rtp += 960
+		}
+		c.wait(20 * ms)
+	}
+}
+
+func gapOf(r Reason, start, duration time.Duration) ManifestGap {
+	return ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(duration)}
+}
+
+// A muted microphone or camera that sends nothing for 10 s leaves 10 s, in the file and the
+// manifest; the gap costs no completeness.
+func TestMuteKeepsItsLength(t *testing.T) {
+	for name, stalled := range map[string]bool{"clocks go on": false, "clocks stand still": true} {
+		t.Run(name, func(t *testing.T) {
+			r := inCall(t, Options{}, func(c *call) {
+				a := c.audio()
+				a.speak(100)
+				c.wait(10 * time.Second)
+				if !stalled {
+					a.rtp += 480_000
+				}
+				a.speak(100)
+				c.wait(2 * time.Second)
+				a.Close()
+			})
+			length, packets := r.audioFile(t)
+			if !near(length, 14*time.Second, 20*ms) {
+				t.Errorf("file lasts %v, want 14 s", length)
+			}
+			r.wantGaps(t, gapOf(ReasonMute, 2*time.Second, 10*time.Second))
+			if r.track.Completeness != 1 || r.track.Gaps[0].Fill != FillSilence {
+				t.Errorf("completeness %v, fill %q", r.track.Completeness, r.track.Gaps[0].Fill)
+			}
+			if !slices.ContainsFunc(packets, func(p []byte) bool { return strings.HasPrefix(string(p), "\xfb\x06\xff\xfe") }) {
+				t.Error("no encoded silence in the gap")
+			}
+			decode(t, r.file)
+			opusInfo(t, r.file)
+		})
+	}
+}
+
+func TestMutedCameraKeepsItsLength(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		v.film(50, true)
+		c.wait(10 * time.Second)
+		v.rtp += 900_000
+		v.film(50, true)
+		c.wait(2 * time.Second)
+		v.Close()
+	})
+	_, pts := pictures(t, r.file)
+	if pts[49] != 49*3600 || pts[50] != 300*3600 {
+		t.Errorf("the picture after the pause is at %d, the one before at %d", pts[50], pts[49])
+	}
+	r.wantGaps(t, gapOf(ReasonMute, 2*time.Second, 10*time.Second))
+	decode(t, r.file)
+}
+
+// Silence suppression: a packet each 400 ms. Its gaps are one in the manifest, and comfort noise
+// goes on in the file.
+func TestSilenceSuppressionIsOneGap(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		a.speak(50)
+		for range 20 {
+			c.wait(380 * ms)
+			a.rtp += 380 * 48
+			a.speak(1)
+		}
+		a.speak(50)
+		a.Close()
+		c.wait(time.Second)
+	})
+	length, packets := r.audioFile(t)
+	if !near(length, 10*time.Second, 20*ms) {
+		t.Errorf("file lasts %v, want 10 s", length)
+	}
+	r.wantGaps(t, gapOf(ReasonMute, time.Second, 8*time.Second-20*ms))
+	if fill := r.track.Gaps[0].Fill; fill != FillConcealment {
+		t.Errorf("filled with %s", fill)
+	}
+	if i := slices.IndexFunc(packets, func(p []byte) bool { return len(p) == 2 }); i != 50 || string(packets[i]) != "\xfb\x06" {
+		t.Errorf("packet %d stands for the first gap, not 50", i)
+	}
+	decode(t, r.file)
+	opusInfo(t, r.file)
+}
+
+// RTP clocks wrap after 13 h 15 min at 90 kHz, after 24 h 51 min at 48 kHz; so does nothing else.
+func TestFilesOutlastTheRTPClock(t *testing.T) {
+	const minutes = 26 * 60
+	r := inCall(t, Options{SyncInterval: time.Hour}, func(c *call) {
+		a, v := c.audio(), c.video()
+		for i := range minutes {
+			v.put(vp8Payload([]byte{0x10}, testPicture(true)...))
+			a.put(tone(uint16(i)))
+			c.skip(time.Minute)
+			v.rtp += 90000 * 60
+			a.rtp += 48000 * 60
+		}
+		a.Close()
+		v.Close()
+		c.skip(time.Second)
+	})
+	_, pts := pictures(t, r.of(video).file)
+	for i, p := range pts {
+		if p != int64(i)*90000*60 {
+			t.Fatalf("picture %d at %d", i, p)
+		}
+	}
+	if length, _ := r.audioFile(t); len(pts) != minutes || !near(length, (minutes-1)*time.Minute, 40*ms) {
+		t.Errorf("%d pictures, sound of %v", len(pts), length)
+	}
+}
+
+// A sender that begins anew, with another SSRC or the same, goes on in the file where it is due.
+func TestSenderBeginsAnew(t *testing.T) {
+	tests := []struct {
+		name  string
+		begin func(l *leg)
+	}{
+		{"another SSRC and random bases", func(l *leg) { l.ssrc, l.seq, l.rtp = 99, 33333, 0x12345678 }},
+		{"the same SSRC and random bases", func(l *leg) { l.seq, l.rtp = 33333, 0x12345678 }},
+		{"the same SSRC, clock ahead by 30 s", func(l *leg) { l.rtp += 30 * 48000 }},
+		{"the same SSRC, clock back by an hour", func(l *leg) { l.rtp -= 3600 * 48000 }},
+		{"the same SSRC, clock at random", func(l *leg) { l.rtp += 0x7fff0000 }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := inCall(t, Options{}, func(c *call) {
+				a, v := c.audio(), c.video()
+				for range 50 {
+					c.step(a, v, true)
+				}
+				tt.begin(a)
+				tt.begin(v)
+				for range 50 {
+					c.step(a, v, true)
+				}
+				c.wait(3 * time.Second)
+				a.Close()
+				v.Close()
+			})
+			length, packets := r.audioFile(t)
+			if !near(length, 4*time.Second, 20*ms) || len(packets) < 199 || len(packets) > 201 {
+				t.Errorf("%d packets of %v, want 4 s", len(packets), length)
+			}
+			frames, pts := pictures(t, r.of(video).file)
+			if last := pts[len(pts)-1]; len(frames) != 100 || last < 3800*90 || last > 4100*90 {
+				t.Errorf("%d pictures up to %d", len(frames), last)
+			}
+			decode(t, r.of(video).file)
+		})
+	}
+}
+
+// All files of a stream begin at its beginning: late sound with silence, a late picture held.
+func TestLateTracksBeginWithTheStream(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		v.film(75, true)
+		a := c.audio()
+		a.speak(100)
+		a.Close()
+		c.wait(100 * ms)
+	})
+	if length, _ := r.audioFile(t); !near(length, 5*time.Second, 20*ms) {
+		t.Errorf("sound lasts %v, want 3 s of silence and 2 s", length)
+	}
+	if start := r.of(audio).track.Start; !near(start.Position.Duration(), 3*time.Second, ms) {
+		t.Errorf("sound starts at %v by the manifest", start.Position)
+	}
+	if len(r.of(audio).track.Gaps) != 0 {
+		t.Errorf("gaps %s", r.of(audio).gaps())
+	}
+	r = inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		a.speak(150)
+		v := c.video()
+		v.film(50, true)
+		c.wait(time.Second)
+	})
+	frames, pts := pictures(t, r.of(video).file)
+	part := r.of(video).track.Parts[0]
+	if pts[0] != 0 || !slices.Equal(frames[0], frames[1]) || !part.HeldFirst || pts[1] != 270_000 || pts[2] != 273_600 {
+		t.Errorf("pictures at %v, held %v", pts[:3], part.HeldFirst)
+	}
+	if part.Frames != 51 || r.of(video).track.Ledger.FramesWritten != 50 {
+		t.Errorf("%d frames in the file, %d counted", part.Frames, r.of(video).track.Ledger.FramesWritten)
+	}
+}
+
+// Before its first key frame a picture cannot be decoded, and one is asked for at once.
+func TestNothingIsWrittenBeforeAKeyFrame(t *testing.T) {
+	var v *leg
+	r := inCall(t, Options{}, func(c *call) {
+		v = c.video()
+		c.wait(20 * ms)
+		if v.plis != 1 {
+			t.Errorf("%d requests after one tick", v.plis)
+		}
+		v.film(100, false)
+		if v.plis != 4 || v.firs < 3 {
+			t.Errorf("%d PLIs and %d FIRs in 4 s", v.plis, v.firs)
+		}
+		v.film(25, true)
+		v.Close()
+		c.wait(time.Second)
+	})
+	r.wantGaps(t, gapOf(ReasonKeyFrameWait, 0, 4*time.Second))
+	if frames, pts := pictures(t, r.file); len(frames) != 26 || pts[1] != 360_000 {
+		t.Errorf("%d pictures, at %v", len(frames), pts)
+	}
+
+	r = inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		v.film(50, false)
+		v.Close()
+		c.wait(time.Second)
+	})
+	if len(r.track.Parts) != 0 || r.track.Start == nil || r.track.Completeness != 0 {
+		t.Errorf("a track without a key frame: %d parts, start %v, completeness %v", len(r.track.Parts), r.track.Start, r.track.Completeness)
+	}
+}
+
+// One file for one codec: another begins another. A change of size stays in the file.
+func TestCodecAndSizeChanges(t *testing.T) {
+	vp9, _ := ivfFrames(t, load(t, "vp9.ivf"))
+	small := slices.Clone(testPicture(true))
+	large := slices.Clone(small)
+	large[6], large[7], large[8], large[9] = 0, 2, 0, 2 // 512×512; no decoder will see it
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		for _, frame := range [][]byte{small, large, small} {
+			v.put(vp8Payload([]byte{0x10}, frame...))
+			v.rtp += 3600
+			v.wait(40 * ms)
+		}
+		v.pt = ptVP9
+		for _, frame := range vp9[:15] {
+			const descriptor = 0x08 | 0x04
+			v.put(append([]byte{descriptor}, frame...))
+			v.rtp += 3600
+			v.wait(40 * ms)
+		}
+		c.wait(time.Second)
+		v.Close()
+	})
+	if len(r.track.Parts) != 2 || r.track.Parts[0].Codec != "vp8" || r.track.Parts[1].Codec != "vp9" || !r.track.Parts[1].HeldFirst {
+		t.Fatalf("parts %+v", r.track.Parts)
+	}
+	if names := r.track.Parts[0].File + " " + r.track.Parts[1].File; names != "alice/camera/video-1.ivf alice/camera/video-2.ivf" {
+		t.Errorf("files %s", names)
+	}
+	var sizes []int
+	for _, s := range r.track.Resolutions {
+		sizes = append(sizes, s.Width)
+	}
+	if want := []int{320, 512, 320, 240}; !slices.Equal(sizes, want) {
+		t.Errorf("widths %v, want %v", sizes, want)
+	}
+	second := filepath.Join(r.dir, r.track.Parts[1].File)
+	decode(t, second)
+	if _, pts := pictures(t, second); pts[1] != 3*3600 {
+		t.Errorf("second file goes on at %d", pts[1])
+	}
+}
+
+// The last connection to deliver is written; until it does, the one before is.
+func TestOverlappingConnectionsMakeOneFile(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		oldSound, oldPicture := c.audio(), c.video()
+		newSound, newPicture := &leg{}, &leg{}
+		for i := range 300 {
+			if i == 100 {
+				newSound, newPicture = c.audio(), c.video()
+				newSound.ssrc, newSound.rtp, newPicture.ssrc, newPicture.rtp = 8, 555, 9, 777
+			}
+			if i >= 100 && i < 200 {
+				newPicture.put(vp8Payload([]byte{0x10}, testPicture(i == 150)...))
+				newSound.put(tone(0))
+				newPicture.rtp, newSound.rtp = newPicture.rtp+3600, newSound.rtp+960
+			}
+			switch {
+			case i < 200:
+				c.step(oldSound, oldPicture, i == 0)
+				if i >= 100 {
+					newSound.put(tone(0))
+					newSound.rtp += 960
+				}
+			default:
+				oldSound.Close()
+				oldPicture.Close()
+				c.step(newSound, newPicture, false)
+			}
+		}
+		c.wait(time.Second)
+		newSound.Close()
+		newPicture.Close()
+	})
+	length, packets := r.audioFile(t)
+	if !near(length, 12*time.Second, 40*ms) || len(packets) < 598 || len(packets) > 602 {
+		t.Errorf("%d packets of %v", len(packets), length)
+	}
+	frames, pts := pictures(t, r.of(video).file)
+	if len(frames) < 298 || len(frames) > 301 || len(r.of(video).track.Parts) != 1 || pts[len(pts)-1] > 12*90000 {
+		t.Errorf("%d pictures up to %d in %d parts", len(frames), pts[len(pts)-1], len(r.of(video).track.Parts))
+	}
+	if g := r.of(video).gaps() + r.of(audio).gaps(); g != "" {
+		t.Errorf("gaps %s", g)
+	}
+}
+
+// An outage is a gap of its length with its reason, in one file.
+func TestOutageIsAGap(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a, v := c.audio(), c.video()
+		both := func(a, v *leg) {
+			for i := range 50 {
+				c.step(a, v, i == 0)
+			}
+		}
+		both(a, v)
+		a.Close()
+		v.Close()
+		c.stream.Outage(ReasonReconnect)
+		c.wait(5 * time.Second)
+		s, err := c.rec.Stream(StreamInfo{PeerID: "alice again", StreamID: "camera"})
+		if err != nil || s != c.stream {
+			t.Fatalf("the stream came back as another: %v", err)
+		}
+		s.Resume("alice again")
+		a, v = c.leg("renamed sound", audio), c.leg("renamed picture", video)
+		both(a, v)
+		c.wait(time.Second)
+		a.Close()
+		v.Close()
+	})
+	if n := len(r.manifest.Streams[0].Tracks); n != 2 {
+		t.Fatalf("%d tracks", n)
+	}
+	if length, _ := r.audioFile(t); !near(length, 9*time.Second, 20*ms) {
+		t.Errorf("sound lasts %v", length)
+	}
+	r.of(audio).wantGaps(t, gapOf(ReasonReconnect, 2*time.Second, 5*time.Second))
+	r.of(video).wantGaps(t, gapOf(ReasonReconnect, 2*time.Second, 5*time.Second))
+	if c := r.of(video).track.Completeness; c < 0.43 || c > 0.46 {
+		t.Errorf("completeness %v, want 4/9", c)
+	}
+	reconnects := r.manifest.Streams[0].Reconnects
+	if len(reconnects) != 1 || reconnects[0].PeerID != "alice again" || reconnects[0].Resumed == nil ||
+		reconnects[0].Resumed.MonotonicMS-reconnects[0].Lost.MonotonicMS != 5000 {
+		t.Errorf("reconnects %+v", reconnects)
+	}
+	decode(t, r.of(video).file)
+	decode(t, r.of(audio).file)
+}
+
+// Two members that are both there keep their streams apart though they claim the same id.
+func TestTwoPeersWithOneStreamID(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		other, err := c.rec.Stream(StreamInfo{PeerID: "mallory", StreamID: "camera"})
+		if err != nil || other == c.stream {
+			t.Fatalf("mallory got alice's stream: %v", err)
+		}
+		if again, _ := c.rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"}); again != c.stream {
+			t.Error("alice lost hers")
+		}
+		a.Close()
+		c.wait(40 * ms)
+		if again, _ := c.rec.Stream(StreamInfo{PeerID: "alice 2", StreamID: "camera"}); again != c.stream {
+			t.Error("a stream that lost its connection did not come back")
+		}
+	})
+}
+
+// Mono that turns stereo does not lose a channel.
+func TestStereoBeginsAnotherPart(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		a.speak(50)
+		for range 50 {
+			a.put([]byte{0xfc, 0xff, 0xfe})
+			a.rtp += 960
+			a.wait(20 * ms)
+		}
+		a.Close()
+		c.wait(time.Second)
+	})
+	if p := r.track.Parts; len(p) != 2 || p[0].Channels != 1 || p[1].Channels != 2 {
+		t.Fatalf("parts %+v", p)
+	}
+	if length, _ := r.audioFile(t); !near(length, 2*time.Second, 20*ms) {
+		t.Errorf("second part lasts %v: it begins with the stream, too", length)
+	}
+	for _, p := range r.track.Parts {
+		opusInfo(t, filepath.Join(r.dir, p.File))
+	}
+}
+
+// A recording is findable, and what it says of itself is there, from before the first media byte.
+func TestManifestComesFirst(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		manifest := filepath.Join(c.root.options.Dir, c.rec.Dir(), ManifestName)
+		if b, err := os.ReadFile(manifest); err != nil || !strings.Contains(string(b), `"state": "recording"`) {
+			t.Errorf("manifest: %v %s", err, b)
+		}
+		create := c.rec.create
+		c.rec.create = func(name string) (File, error) {
+			if b, err := os.ReadFile(manifest); err != nil || !strings.Contains(string(b), name) {
+				t.Errorf("%s is made before the manifest names it: %v", name, err)
+			}
+			return create(name)
+		}
+		a := c.audio()
+		a.speak(50)
+	})
+}

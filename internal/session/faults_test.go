@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -17,11 +18,14 @@ type fault struct {
 	alice  bool // alice has a token, else a key
 	strike func(r *rig, alice *member.Member)
 	maxGap time.Duration
+	drops  int  // times the media is interrupted; 0 means at most once
+	path   bool // packets are lost on the way, without the connection having noticed
 }
 
 const aliceID = "alice"
 
-func (r *rig) bot() string { return r.set.Status()[0].PeerID }
+// bot is the bot's peer id in the test's channel.
+func (r *rig) bot() string { return r.set.sessions[channel].Status().PeerID }
 
 var faults = []fault{
 	{name: "the bot's socket is reset and nobody is told", bot: true, alice: true,
@@ -75,13 +79,43 @@ var faults = []fault{
 			r.server.Drop(r.bot(), devserver.Drop{})
 			r.server.Drop(a.ID(), devserver.Drop{})
 		}},
-	{name: "three drops in a row", bot: true, alice: true, maxGap: 6 * time.Second,
+	{name: "three drops in a row", bot: true, alice: true, maxGap: 6 * time.Second, drops: 3,
 		strike: func(r *rig, a *member.Member) {
 			for range 3 {
 				r.server.Drop(a.ID(), devserver.Drop{})
 				time.Sleep(2 * time.Second)
 			}
 		}},
+	{name: "the path is cut for 5 s", bot: true, alice: true, maxGap: 6 * time.Second, path: true,
+		strike: func(r *rig, _ *member.Member) { r.cutFor(5 * time.Second) }},
+	{name: "the snapshot after a reconnect is lost", bot: true, alice: true,
+		strike: func(r *rig, _ *member.Member) {
+			r.server.Next(r.presenceToBot, devserver.Lose)
+			r.server.Drop(r.bot(), devserver.Drop{Presence: devserver.Silent})
+			time.Sleep(20 * time.Second)
+		}},
+	{name: "the snapshot after a reconnect is late", bot: true, alice: true,
+		strike: func(r *rig, _ *member.Member) {
+			r.server.Next(r.presenceToBot, devserver.Delay(4*time.Second))
+			r.server.Drop(r.bot(), devserver.Drop{Presence: devserver.Silent})
+			time.Sleep(20 * time.Second)
+		}},
+	{name: "the bot leaves and enters the channel again", bot: true, alice: true, maxGap: 500 * time.Millisecond,
+		strike: func(r *rig, _ *member.Member) {
+			s := r.set.sessions[channel].Session
+			s.post(func() { s.reenter(time.Now()) })
+		}},
+}
+
+func (r *rig) presenceToBot(to string, frame any) bool {
+	_, ok := frame.(*devserver.Presence)
+	return ok && to == r.bot()
+}
+
+func (r *rig) cutFor(d time.Duration) {
+	r.cut.Store(true)
+	time.Sleep(d)
+	r.cut.Store(false)
 }
 
 func TestAStreamKeepsItsFilesThroughEveryFault(t *testing.T) {
@@ -99,15 +133,24 @@ func TestAStreamKeepsItsFilesThroughEveryFault(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				alice.Leave()
 				m := r.finish()
-				checkOneFilePerTrack(t, m, f.maxGap)
-				checkRecorded(t, m, alice.Sent())
+				if f.path {
+					checkOneFilePerTrack(t, m, f.maxGap, sink.ReasonLoss, sink.ReasonKeyFrameWait)
+				} else {
+					checkOneFilePerTrack(t, m, f.maxGap)
+					checkRecorded(t, m, alice.Sent(), time.Duration(max(f.drops, 1))*100*time.Millisecond)
+				}
 			})
 		})
 	}
 }
 
-func checkOneFilePerTrack(t *testing.T, m sink.Manifest, maxGap time.Duration) {
+// checkOneFilePerTrack wants one stream with one part per track, missing no
+// more than maxGap, for the given reasons; an outage is the default.
+func checkOneFilePerTrack(t *testing.T, m sink.Manifest, maxGap time.Duration, reasons ...sink.Reason) {
 	t.Helper()
+	if len(reasons) == 0 {
+		reasons = []sink.Reason{sink.ReasonReconnect, sink.ReasonKeyFrameWait}
+	}
 	if len(m.Streams) != 1 {
 		t.Errorf("want 1 stream, have %d", len(m.Streams))
 	}
@@ -122,7 +165,7 @@ func checkOneFilePerTrack(t *testing.T, m sink.Manifest, maxGap time.Duration) {
 			var missing time.Duration
 			for _, gap := range track.Gaps {
 				missing += time.Duration(gap.Duration)
-				if gap.Reason != sink.ReasonReconnect && gap.Reason != sink.ReasonKeyFrameWait {
+				if !slices.Contains(reasons, gap.Reason) {
 					t.Errorf("%s: gap of %v at %v because of %q", track.Kind, time.Duration(gap.Duration), time.Duration(gap.Start), gap.Reason)
 				}
 			}
@@ -135,7 +178,7 @@ func checkOneFilePerTrack(t *testing.T, m sink.Manifest, maxGap time.Duration) {
 
 // checkRecorded compares what the manifest says was recorded with what was
 // sent: a gap is as long as the outage, and no longer.
-func checkRecorded(t *testing.T, m sink.Manifest, sent []member.Sent) {
+func checkRecorded(t *testing.T, m sink.Manifest, sent []member.Sent, within time.Duration) {
 	t.Helper()
 	played := make(map[string]time.Duration)
 	for _, s := range sent {
@@ -143,7 +186,7 @@ func checkRecorded(t *testing.T, m sink.Manifest, sent []member.Sent) {
 	}
 	for _, s := range m.Streams {
 		for _, track := range s.Tracks {
-			if d := played[track.ID] - time.Duration(track.Recorded); d < -100*time.Millisecond || d > 100*time.Millisecond {
+			if d := played[track.ID] - time.Duration(track.Recorded); d.Abs() > within {
 				t.Errorf("%s: %v were sent, %v are recorded", track.Kind, played[track.ID], time.Duration(track.Recorded))
 			}
 		}

@@ -62,22 +62,23 @@ func (s *Session) snapshotArrived() {
 	s.setState(StateJoined)
 }
 
-// subscribe asks for the channel without holding up Run. A refusal that the
-// service will not take back ends the session.
+// subscribe asks for the channel without holding up Run.
 func (s *Session) subscribe() {
 	go func() {
-		err := s.client.Subscribe(context.Background(), s.cfg.Channel)
-		if err == nil {
-			return
+		if err := s.client.Subscribe(context.Background(), s.cfg.Channel); err != nil {
+			s.post(func() { s.subscribeFailed(err) })
 		}
-		s.post(func() {
-			if refused, ok := errors.AsType[*signaling.RequestError](err); ok && !refused.Code.Retriable() {
-				s.failure = fmt.Errorf("join channel %q: %w", s.cfg.Channel, err)
-				return
-			}
-			s.log.Warn("could not subscribe", "err", err)
-		})
 	}()
+}
+
+// subscribeFailed ends the session when the service will not take the refusal
+// back. Otherwise the reconcile's deadline, or the next connection, tries again.
+func (s *Session) subscribeFailed(err error) {
+	if refused, ok := errors.AsType[*signaling.RequestError](err); ok && !refused.Code.Retriable() {
+		s.failure = fmt.Errorf("join channel %q: %w", s.cfg.Channel, err)
+		return
+	}
+	s.log.Warn("could not subscribe", "err", err)
 }
 
 // iceServers puts the service's servers beside the configured ones.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,7 @@ type rig struct {
 	http   *http.Client
 	router *vnet.Router
 	hosts  int
+	cut    atomic.Bool // nothing gets through the network
 	api    *remote.API
 	root   *sink.Root
 	set    *Set
@@ -100,6 +102,7 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 	router, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: "10.0.0.0/24", LoggerFactory: logging.NewDefaultLoggerFactory()})
 	r.must(err)
 	r.router = router
+	router.AddChunkFilter(func(vnet.Chunk) bool { return !r.cut.Load() })
 	r.defers(func() { router.Stop() })
 
 	api, err := remote.NewAPI(remote.APIOptions{Logger: r.log, Settings: r.host()})
@@ -114,15 +117,17 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 	return r
 }
 
-// start runs the bot, with a token whose peer id is "recorder" or, without
-// one, with a key.
+// start runs the bot, with a token whose peer id in the test's channel is
+// "recorder" or, without one, with a key.
 func (r *rig) start(token bool) {
 	r.set = NewSet(Options{
 		Root: r.root, API: r.api, Logger: r.log,
-		Signaling: func(string) (*signaling.Client, error) {
+		Signaling: func(name string) (*signaling.Client, error) {
 			credential := r.key()
-			if token {
+			if token && name == channel {
 				credential = r.token("recorder")
+			} else if token {
+				credential = r.token("recorder-" + name)
 			}
 			return signaling.NewClient(signaling.Options{URL: "ws://127.0.0.1", Credential: credential, HTTPClient: r.http, Logger: r.log})
 		},

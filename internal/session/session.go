@@ -172,8 +172,13 @@ func (s *Session) handle(event signaling.Event) {
 		}
 	case signaling.Direct:
 		s.direct(e)
+	case signaling.ReplayFailed:
+		s.subscribeFailed(e.Err)
 	case *signaling.ServerError:
 		s.log.Warn("service reported an error", "code", e.Code)
+		if e.Fatal() && e.Code != signaling.CodeTokenExpired { // the close that follows heals with a fresh token
+			s.failure = e
+		}
 	}
 }
 

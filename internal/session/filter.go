@@ -1,0 +1,98 @@
+package session
+
+import (
+	"encoding/json"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+)
+
+// roleWait is how long a track whose role is not known yet is left unread, so
+// that nothing of it is lost if it turns out to be wanted. A member names its
+// tracks a moment before or after it offers them.
+const roleWait = time.Second
+
+// wants reports whether a track is to be recorded, and whether that is certain:
+// a role that is not known yet may still come.
+func (c *Config) wants(a *arrival) (wanted, certain bool) {
+	kind := a.track.Kind()
+	if kind == webrtc.RTPCodecTypeAudio && c.SkipAudio || kind == webrtc.RTPCodecTypeVideo && c.SkipVideo {
+		return false, true
+	}
+	if len(c.Roles) == 0 {
+		return true, true
+	}
+	role := a.role()
+	return slices.Contains(c.Roles, role), role != ""
+}
+
+// role is what the member says its stream is, "" if it does not say.
+func (a *arrival) role() string {
+	metadata := a.track.Metadata()
+	if a.stream != nil {
+		metadata = a.stream.Metadata()
+	}
+	var label struct {
+		Role string `json:"role"`
+	}
+	if json.Unmarshal(metadata, &label) != nil {
+		return ""
+	}
+	return label.Role
+}
+
+// wanted reports whether a track is to be recorded. One that is not is
+// received and dropped, in case the configuration or its role changes.
+func (b *bindings) wanted(a *arrival, now time.Time) bool {
+	wanted, certain := b.cfg.wants(a)
+	if !wanted && (certain || now.Sub(a.since) >= roleWait) && !a.aside.taken {
+		a.aside.taken = true
+		a.track.Forward(a.aside)
+	}
+	return wanted
+}
+
+// aside drops what a track delivers (remote.RTPWriter).
+type aside struct {
+	taken bool // by the track; owned by Session.Run
+	over  atomic.Bool
+}
+
+// WriteRTP implements remote.RTPWriter.
+func (*aside) WriteRTP([]byte, time.Time) {}
+
+// WriteSenderReport implements remote.RTPWriter.
+func (*aside) WriteSenderReport(uint64, uint32, time.Time) {}
+
+// Close implements remote.RTPWriter.
+func (a *aside) Close() { a.over.Store(true) }
+
+// configure applies other rules to what is under way: tracks that are no longer
+// wanted are set aside, a stream left without any is finalised, and settle
+// takes in what is wanted now. Everything else is not touched.
+func (b *bindings) configure(cfg Config, now time.Time) {
+	b.cfg = cfg
+	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
+		kept := false
+		for _, slot := range s.slots {
+			if wanted, _ := cfg.wants(&slot.from); wanted {
+				kept = true
+				continue
+			}
+			if slot.feed.open() {
+				a := slot.from
+				a.since, a.aside = now, new(aside)
+				b.waiting = append(b.waiting, a)
+				slot.feed.stop()
+				slot.sink.Pause()
+			}
+		}
+		if !kept {
+			b.log.Info("stream ended", "peer", s.peer.ID(), "stream", s.id)
+			s.sink.Close("not recorded any more")
+		}
+		return !kept
+	})
+}

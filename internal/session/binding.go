@@ -37,17 +37,18 @@ type bindings struct {
 	recording *sink.Recording
 	retry     time.Time // when to try again to begin the recording
 	streams   []*binding
-	waiting   []arrival // tracks that cannot be bound yet
+	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
 }
 
 // arrival is a track that a member has begun to send. Nothing of it is read,
-// and so nothing lost, before it is bound.
+// and so nothing lost, before it is bound or found not to be wanted.
 type arrival struct {
 	peer     *remote.Peer
 	track    *remote.Track
 	streamID string
 	stream   *remote.Stream // nil for a track that belongs to none
 	since    time.Time
+	aside    *aside // where it goes while it is not wanted
 }
 
 // binding is one stream and its files.
@@ -65,7 +66,8 @@ type slot struct {
 	id   string
 	kind string
 	sink *sink.Track
-	feed *feed // the newest
+	from arrival // the newest
+	feed *feed   // the newest
 }
 
 // join begins the recording: the bot is in the channel.
@@ -93,7 +95,7 @@ func (b *bindings) add(peer *remote.Peer, e remote.TrackAdded, now time.Time) {
 	if b.bound(e.Track) {
 		return // it moved to other streams; its file goes on
 	}
-	a := arrival{peer: peer, track: e.Track, streamID: "track " + e.Track.ID(), since: now}
+	a := arrival{peer: peer, track: e.Track, streamID: "track " + e.Track.ID(), since: now, aside: new(aside)}
 	if len(e.Streams) > 0 {
 		a.stream, a.streamID = e.Streams[0], e.Streams[0].ID()
 	}
@@ -116,7 +118,7 @@ func (b *bindings) bound(track *remote.Track) bool {
 // bind connects a track to its file. It reports false when it is too early to
 // say which, or when there is nowhere to record to yet.
 func (b *bindings) bind(a arrival, now time.Time) bool {
-	if b.recording == nil {
+	if b.recording == nil || !b.wanted(&a, now) {
 		return false
 	}
 	s := b.find(a, now)
@@ -180,7 +182,7 @@ func (s *binding) attach(a arrival, now time.Time) {
 	if slot == nil {
 		return // refused: hostile numbers of tracks
 	}
-	slot.feed = newFeed(a.track, slot.sink)
+	slot.from, slot.feed = a, newFeed(a.track, slot.sink)
 	a.track.Forward(slot.feed)
 }
 
@@ -235,7 +237,7 @@ func (b *bindings) settle(now time.Time) {
 		b.begin(now)
 	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
-		return a.peer.State() == remote.StateClosed || b.bind(a, now)
+		return a.peer.State() == remote.StateClosed || a.aside.over.Load() || b.bind(a, now)
 	})
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		if s.flowed(now, flowTimeout) || s.sent() {

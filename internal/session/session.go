@@ -19,7 +19,8 @@ import (
 	"recorder/internal/sink"
 )
 
-// Config is what a session records and how.
+// Config is what a session records and how. All but the first two can change
+// while it runs, see [Set.Apply].
 type Config struct {
 	Channel string
 	Bot     string // the bot's name, in the manifest
@@ -27,6 +28,21 @@ type Config struct {
 	// ReconnectWindow is how long a stream that has gone keeps its files open
 	// for its return, 0 to 1 h.
 	ReconnectWindow time.Duration
+
+	// SkipAudio and SkipVideo leave out the tracks of that kind.
+	SkipAudio, SkipVideo bool
+
+	// Roles, if there are any, leaves out the streams whose metadata has none
+	// of them as its "role".
+	Roles []string
+
+	// AloneTimeout ends the session once the bot has been the channel's only
+	// member for that long, and MaxDuration that long after it joined. 0: never.
+	AloneTimeout, MaxDuration time.Duration
+
+	// Start is when the channel is joined and Stop when it is left, by the
+	// clock on the wall. The zero time: at once, and never.
+	Start, Stop time.Time
 }
 
 // Options is what all sessions of a process share.
@@ -54,7 +70,7 @@ const housekeeping = 100 * time.Millisecond
 
 // Session is one bot in one channel.
 type Session struct {
-	cfg    Config
+	cfg    Config // as the session began; the rules that hold now are in bindings and limits
 	opts   Options
 	log    *slog.Logger
 	client *signaling.Client
@@ -67,11 +83,13 @@ type Session struct {
 
 	state     State
 	failure   error // ends the session
+	over      error // ends it too, as configured
 	trouble   error // keeps media from coming
 	reconcile reconcile
 	members   map[string]*participant
 	early     earlySignals
 	bindings  bindings
+	limits    limits
 	reentry   reentry
 	ice       []webrtc.ICEServer
 }
@@ -81,7 +99,7 @@ type Status struct {
 	Channel string
 	PeerID  string // ours; empty before the first welcome
 	State   State
-	Err     error // why State is StateFailed, or what keeps media from coming
+	Err     error // why it ended other than by being stopped, or what keeps media from coming
 	Peers   []*remote.Peer
 }
 
@@ -105,6 +123,7 @@ func New(cfg Config, opts Options) (*Session, error) {
 		members: make(map[string]*participant),
 	}
 	s.bindings = bindings{root: opts.Root, cfg: cfg, log: log}
+	s.limits = limits{cfg: cfg}
 	s.publish()
 	return s, nil
 }
@@ -113,10 +132,14 @@ func New(cfg Config, opts Options) (*Session, error) {
 func (s *Session) Status() Status { return *s.status.Load() }
 
 // Run joins the channel and records it until ctx ends, which leaves the
-// channel, finalises the files and returns nil, or until the service ends the
-// session for good, which returns why.
+// channel, finalises the files and returns nil. A limit of its configuration
+// does the same. When the service ends the session for good Run returns why.
 func (s *Session) Run(ctx context.Context) error {
 	defer close(s.done)
+	if !s.awaitStart(ctx) {
+		s.setState(StateClosed)
+		return nil
+	}
 	clientCtx, stopClient := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopClient()
 	clientDone := make(chan error, 1)
@@ -126,7 +149,7 @@ func (s *Session) Run(ctx context.Context) error {
 	defer tick.Stop()
 	s.setState(StateJoining)
 	events := s.client.Events()
-	for s.failure == nil {
+	for s.failure == nil && s.over == nil {
 		select {
 		case <-ctx.Done():
 			s.leave(ctx, stopClient, StateClosed)
@@ -147,7 +170,12 @@ func (s *Session) Run(ctx context.Context) error {
 			s.failure = err
 		}
 	}
-	s.leave(ctx, stopClient, StateFailed)
+	end := StateFailed
+	if s.failure == nil {
+		s.log.Info("session ended", "reason", s.over)
+		end = StateClosed
+	}
+	s.leave(ctx, stopClient, end)
 	<-clientDone
 	return s.failure
 }
@@ -201,7 +229,7 @@ func (s *Session) publish() {
 		Channel: s.cfg.Channel,
 		PeerID:  s.client.PeerID(),
 		State:   s.state,
-		Err:     cmp.Or(s.failure, s.trouble),
+		Err:     cmp.Or(s.failure, s.over, s.trouble),
 		Peers:   peers,
 	})
 }
@@ -209,14 +237,23 @@ func (s *Session) publish() {
 // leave closes everything the session holds, within Options.CloseTimeout.
 func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end State) {
 	s.setState(StateLeaving)
-	for id := range s.members {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.CloseTimeout)
+	defer cancel()
+	var peers []*remote.Peer
+	for id, m := range s.members {
+		peers = append(peers, m.peer)
 		s.removeMember(id, remote.CauseShutdown)
 	}
 	stopClient()
-	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.CloseTimeout)
-	defer cancel()
-	if err := s.bindings.close(closeCtx); err != nil {
+	if err := s.bindings.close(ctx); err != nil {
 		s.log.Error("could not finalise the recording", "err", err)
+	}
+	for _, peer := range peers {
+		select {
+		case <-peer.Done():
+		case <-ctx.Done():
+			s.log.Warn("a connection did not close in time", "peer", peer.ID())
+		}
 	}
 	s.setState(end)
 }
@@ -228,6 +265,7 @@ func (s *Session) housekeep(now time.Time) {
 	s.checkReconcile(now)
 	s.bindings.settle(now)
 	s.checkMedia(now)
+	s.over = s.limits.check(now, s.state, len(s.members))
 }
 
 // errNoSendPermission says in one line what a service without media looks like.

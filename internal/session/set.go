@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -12,12 +14,15 @@ import (
 type Set struct {
 	opts Options
 
-	mu       sync.Mutex
+	applying sync.Mutex // held by Apply and Close, over their waits
+
+	mu       sync.Mutex // held for moments only, as whoever asks for Status must not wait
 	sessions map[string]*running
 }
 
 type running struct {
 	*Session
+	config Config // as applied last; guarded by Set.applying
 	cancel context.CancelFunc
 }
 
@@ -27,30 +32,52 @@ func NewSet(opts Options) *Set {
 }
 
 // Apply makes the running sessions those of configs: new channels are joined,
-// missing ones left, changed ones left and joined again. A channel that did
-// not change is not touched. It returns what could not be started; everything
-// else runs.
+// missing ones left and their files finalised, which Apply waits for. A changed
+// one takes on its new rules and stays where it is; one that is the same is not
+// touched. Of those that have ended, a failed one is tried again, and one that
+// reached a limit if its configuration changed. Apply returns what could not be
+// started; everything else runs.
 func (s *Set) Apply(configs []Config) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var stopping []*running
-	for channel, r := range s.sessions {
-		if !slices.Contains(configs, r.cfg) {
-			r.cancel()
-			stopping = append(stopping, r)
-			delete(s.sessions, channel)
-		}
-	}
-	for _, r := range stopping {
-		<-r.done
-	}
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	missing := s.snapshot()
 	var errs []error
 	for _, cfg := range configs {
-		if s.sessions[cfg.Channel] == nil {
-			errs = append(errs, s.start(cfg))
-		}
+		delete(missing, cfg.Channel)
+		errs = append(errs, s.apply(cfg))
+	}
+	for _, r := range missing {
+		r.cancel()
+	}
+	for channel, r := range missing {
+		<-r.done
+		s.mu.Lock()
+		delete(s.sessions, channel)
+		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Set) apply(cfg Config) error {
+	s.mu.Lock()
+	r := s.sessions[cfg.Channel]
+	s.mu.Unlock()
+	if r == nil {
+		return s.start(cfg)
+	}
+	changed := !reflect.DeepEqual(r.config, cfg)
+	select {
+	case <-r.done:
+		if changed || r.Status().State == StateFailed {
+			return s.start(cfg)
+		}
+	default:
+		if changed {
+			r.config = cfg
+			r.configure(cfg)
+		}
+	}
+	return nil
 }
 
 func (s *Set) start(cfg Config) error {
@@ -59,10 +86,12 @@ func (s *Set) start(cfg Config) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.sessions[cfg.Channel] = &running{Session: session, cancel: cancel}
+	s.mu.Lock()
+	s.sessions[cfg.Channel] = &running{Session: session, config: cfg, cancel: cancel}
+	s.mu.Unlock()
 	go func() {
 		if err := session.Run(ctx); err != nil {
-			session.log.Error("session failed; it is tried again when its configuration changes", "err", err)
+			session.log.Error("session failed; it is tried again when the configuration is loaded again", "err", err)
 		}
 	}()
 	return nil
@@ -71,22 +100,28 @@ func (s *Set) start(cfg Config) error {
 // Close leaves every channel and finalises every file. It returns when all are
 // done; Options.CloseTimeout bounds each.
 func (s *Set) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.sessions {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	all := s.snapshot()
+	for _, r := range all {
 		r.cancel()
 	}
-	for _, r := range s.sessions {
+	for _, r := range all {
 		<-r.done
 	}
 }
 
-// Status returns every session's status, by channel name.
-func (s *Set) Status() []Status {
+// snapshot returns the sessions there are now, by channel name.
+func (s *Set) snapshot() map[string]*running {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]Status, 0, len(s.sessions))
-	for _, r := range s.sessions {
+	return maps.Clone(s.sessions)
+}
+
+// Status returns every session's status, by channel name.
+func (s *Set) Status() []Status {
+	var all []Status
+	for _, r := range s.snapshot() {
 		all = append(all, r.Status())
 	}
 	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Channel, b.Channel) })

@@ -6,17 +6,17 @@ import "fmt"
 //
 //	idle → joining → joined ⇄ reconnecting
 //	          └────────┴──────────┴─→ leaving → closed
-//	          └────────┴──────────┴─→ failed            (until its configuration changes)
+//	          └────────┴──────────┴─→ failed            (until its configuration is applied again)
 type State int
 
 // The states of a session. The zero value is StateIdle.
 const (
-	StateIdle         State = iota // not started
+	StateIdle         State = iota // not started, or waiting for its time
 	StateJoining                   // connecting, or waiting for the first presence snapshot
 	StateJoined                    // in the channel
 	StateReconnecting              // the signalling connection is down, or being reconciled; media goes on
 	StateLeaving                   // closing connections and files
-	StateClosed                    // left
+	StateClosed                    // left; Status.Err says why if nobody asked for it
 	StateFailed                    // ended by the service for good, see Status.Err
 )
 

@@ -105,6 +105,14 @@ func (t *Track) SetMetadata(metadata json.RawMessage) {
 	t.stream.rec.changed()
 }
 
+// Pause says that the track is not wanted for now: until something comes again,
+// nothing is missing.
+func (t *Track) Pause() {
+	t.stream.rec.mu.Lock()
+	defer t.stream.rec.mu.Unlock()
+	t.outage = ReasonMute
+}
+
 // receive takes in what the sources were given since the last tick.
 func (t *Track) receive(now time.Duration) {
 	for _, src := range t.sources {

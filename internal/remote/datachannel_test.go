@@ -207,6 +207,21 @@ func TestSendSuspendsAboveTheHighMarkAndResumesAtHalf(t *testing.T) {
 	})
 }
 
+func TestEventsOfAChannelWaitForTheFirstSubscriber(t *testing.T) {
+	run(t, "bot", "alice", func(t *testing.T, w *world) {
+		w.join().accept()
+		d, err := w.peer.CreateDataChannel("x", nil)
+		must(t, err)
+		settle()
+		opened := false
+		Subscribe(d, func(ChannelOpened) { opened = true })
+		synctest.Wait()
+		if !opened || d.Raw().BufferedAmountLowThreshold() != bufferedLow {
+			t.Errorf("opened: %v, resumes at %d", opened, d.Raw().BufferedAmountLowThreshold())
+		}
+	})
+}
+
 func TestTooManyQueuedSendsOverflow(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		d, err := w.peer.CreateDataChannel("x", nil) // to nobody: it never opens

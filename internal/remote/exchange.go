@@ -109,10 +109,6 @@ func (p *Peer) answer(l *link, d *description) {
 	sdp, events, err := l.answer(d)
 	if err != nil {
 		p.negotiationFailed(err)
-		if l.remote == nil || l.condition() != up {
-			// Nothing to lose: the next offer gets a new connection.
-			l.wedged = true
-		}
 		return
 	}
 	p.moved = false
@@ -147,7 +143,6 @@ func (p *Peer) applyAnswer(l *link, d *description) {
 	events, err := l.applyAnswer(d)
 	if err != nil {
 		p.negotiationFailed(err)
-		l.wedged = true
 		return
 	}
 	if l.wantsOffer() {

@@ -117,6 +117,35 @@ func TestGlareOnALiveConnection(t *testing.T) {
 	}
 }
 
+// We offered first, so the member is the DTLS client for good, and stays it
+// when we take an offer back.
+func TestARollbackKeepsTheDTLSRoles(t *testing.T) {
+	run(t, "aaa", "bob", func(t *testing.T, w *world) {
+		sinks := forwardAll(w.peer)
+		m := w.join()
+		m.accept()
+		_, err := w.peer.CreateDataChannel("x", nil)
+		must(t, err)
+		settle()
+		w.losing(func(string) bool { return true })
+		w.setCut(true)
+		time.Sleep(20 * time.Second) // an ICE restart of ours is out
+		w.losing(nil)
+		w.setCut(false)
+		m.add("s", "t", "video/VP8")
+		m.offer(true)
+		settle()
+		answers := w.signals("answer")
+		if len(answers) != 1 || attribute(sdpOf(t, answers[0].data), "setup") != "passive" {
+			t.Fatalf("%d answers", len(answers))
+		}
+		if w.peer.State() != StateConnected || !flows(sinks("t")[0]) {
+			t.Errorf("state: %v", w.peer.State())
+		}
+		w.statesAre(t, first, reconnect)
+	})
+}
+
 func TestAnUnansweredFirstOfferIsMadeAgain(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		w.losing(func(kind string) bool { return true })

@@ -80,7 +80,7 @@ func sdpOf(t *testing.T, signal []byte) string {
 func TestLadderBringsTheConnectionBackAndGetsANewBudget(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		pc := w.peer.PeerConnection()
-		for range 2 {
+		for range 5 { // more cuts than one budget would last for
 			before := len(w.signals("offer"))
 			w.setCut(true)
 			time.Sleep(70 * time.Second)
@@ -101,7 +101,7 @@ func TestLadderBringsTheConnectionBackAndGetsANewBudget(t *testing.T) {
 			t.Error("the connection was replaced")
 		}
 		w.seen.expect(t)
-		w.statesAre(t, first, reconnect, reconnect)
+		w.statesAre(t, first, reconnect, reconnect, reconnect, reconnect, reconnect)
 	})
 }
 
@@ -120,12 +120,16 @@ func TestAShortCutNeedsNoRestart(t *testing.T) {
 
 func TestTheLadderWaitsForSignalling(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
-		w.peer.SignalingLost()
+		w.losing(func(string) bool { return true })
 		w.setCut(true)
+		time.Sleep(time.Minute)
+		before := len(w.signals("offer"))
+		w.peer.SignalingLost() // with an offer out, or the next one due
 		time.Sleep(5 * time.Minute)
-		if n := len(w.signals("offer")); n != 0 {
-			t.Errorf("%d offers without signalling", n)
+		if n := len(w.signals("offer")); n != before || before == 0 {
+			t.Errorf("%d offers without signalling", n-before)
 		}
+		w.losing(nil)
 		w.setCut(false)
 		w.peer.SignalingRestored("bot", nil)
 		settle()
@@ -144,12 +148,51 @@ func TestWithAnotherIDOfOursTheLadderLeavesItToTheMember(t *testing.T) {
 		w.peer.SignalingRestored("bot-2", nil)
 		w.setCut(false)
 		settle()
-		if n := len(w.signals("offer")); n != 0 {
-			t.Errorf("%d offers", n)
+		if r := seen[ConnectionReset](w.seen); len(r) != 1 || r[0].Cause != CauseDead {
+			t.Errorf("resets: %v", r)
 		}
 		w.join().camera()
 		settle()
 		w.statesAre(t, first, reconnect)
+
+		w.peer.SignalingLost()
+		w.peer.SignalingRestored("bot-3", nil) // healthy, and then not
+		w.setCut(true)
+		time.Sleep(time.Minute)
+		if n := len(w.signals("offer")); n != 0 {
+			t.Errorf("%d offers before the member has made one", n)
+		}
+		w.setCut(false)
+		w.join().camera()
+		settle()
+		w.setCut(true)
+		time.Sleep(time.Minute)
+		if n := len(w.signals("offer")); n == 0 {
+			t.Error("no offer after the member has made one")
+		}
+	})
+}
+
+func TestAnAnswerOfAnotherConnectionIsNotApplied(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		out := m.out
+		m.out = func(p any) {
+			if s, ok := p.(descriptionSignal); ok && s.Description.Type == "answer" {
+				s.Description.SDP = strings.Replace(s.Description.SDP, "sha-256 ", "sha-256 00:", 1)
+				p = s
+			}
+			out(p)
+		}
+		_, err := w.peer.CreateDataChannel("x", nil)
+		must(t, err)
+		settle()
+		errs := seen[NegotiationError](w.seen)
+		if len(errs) != 1 || !errors.Is(errs[0].Err, errOtherAnswer) || len(seen[ConnectionReset](w.seen)) != 1 {
+			t.Errorf("errors: %v", errs)
+		}
+		if !flows(sinks("video-1")[0]) {
+			t.Error("media stopped")
+		}
 	})
 }
 

@@ -27,7 +27,7 @@ type link struct {
 	setup   string                    // the member's DTLS role: active or passive
 	ufrag   string                    // ours, of the last local description
 	mids    map[string]bool           // every m-line there ever was
-	wedged  bool                      // pion took half a description; no other can follow
+	wedged  bool                      // a description was applied by half; no other can follow
 	restart bool                      // the next offer has to restart ICE
 	failed  bool                      // that DTLS failed was reported
 
@@ -105,6 +105,8 @@ func (l *link) offer() (sdp string, err error) {
 // answer applies an offer and creates and applies the answer. The events
 // tell what the offer changed.
 func (l *link) answer(d *description) (sdp string, events []Event, err error) {
+	// pion may have changed state before it failed.
+	defer func() { l.wedged = l.pc.SignalingState() != webrtc.SignalingStateStable }()
 	if err := l.applyRemote(d); err != nil {
 		return "", nil, err
 	}
@@ -138,6 +140,7 @@ func (l *link) answer(d *description) (sdp string, events []Event, err error) {
 // applyAnswer applies the answer to our offer.
 func (l *link) applyAnswer(d *description) ([]Event, error) {
 	if err := l.applyRemote(d); err != nil {
+		l.wedged = true
 		return nil, err
 	}
 	if l.setup == "" {
@@ -156,8 +159,6 @@ func (l *link) applyRemote(d *description) error {
 		return err
 	}
 	if err := l.pc.SetRemoteDescription(remote); err != nil {
-		// pion may have changed state before it failed.
-		l.wedged = l.pc.SignalingState() != webrtc.SignalingStateStable
 		return fmt.Errorf("apply remote %s: %w", d.kind, err)
 	}
 	l.remote, l.applied = d, remote

@@ -204,7 +204,7 @@ func (p *Peer) linkChanged(l *link) {
 		l.dropChannels(false)
 	case l.pc.ICEConnectionState() == webrtc.ICEConnectionStateFailed:
 		p.climb(l)
-	case l.pc.ConnectionState() == webrtc.PeerConnectionStateFailed && !l.failed:
+	case l.pc.SCTP().Transport().State() == webrtc.DTLSTransportStateFailed && !l.failed:
 		l.failed = true
 		p.negotiationFailed(errDTLSFailed)
 	}

@@ -29,6 +29,9 @@ func TestMetadataIsMatchedByIDThenStreamThenOrder(t *testing.T) {
 		"cleared": {[][2]string{{"a", `{"n":1}`}, {"a", ""}}, []track{{"a", "s", true, ""}}},
 		"order":   {[][2]string{{"x", `{"n":1}`}, {"y", `{"n":2}`}}, []track{{"a", "s", true, `{"n":1}`}, {"v", "t", false, `{"n":2}`}}},
 		"stream":  {[][2]string{{"a", `{"n":1}`}}, []track{{"a", "s", true, `{"n":1}`}, {"v", "s", false, `{"n":1}`}, {"w", "t", false, ""}}},
+		"kind within a stream": {[][2]string{{"a", `{"n":1}`}, {"v", `{"n":2}`}}, []track{
+			{"a", "s", true, `{"n":1}`}, {"v", "s", false, `{"n":2}`}, {"again-v", "s", false, `{"n":2}`}, {"again-a", "s", true, `{"n":1}`},
+		}},
 		"an entry with the id of a later track is not free": {[][2]string{{"v", `{"n":1}`}}, []track{{"a", "", true, ""}, {"v", "", false, `{"n":1}`}}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,6 +34,7 @@ type publisher struct {
 	polite  bool // gives way when offers cross, on a negotiated connection
 
 	feedback   map[string][]rtcp.Packet // by track id
+	silent     bool                     // publishes without playing
 	collisions int
 	again      bool // an offer was taken back
 	done       sync.WaitGroup
@@ -203,7 +204,9 @@ func (m *publisher) add(streamID, trackID, mimeType string) {
 	m.senders[trackID], m.stop[trackID] = tr.Sender(), stop
 	m.mu.Unlock()
 	m.done.Go(func() { m.drain(trackID, tr.Sender()) })
-	m.done.Go(func() { play(track, codec.ClockRate/50, stop) })
+	if !m.silent {
+		m.done.Go(func() { play(track, codec.ClockRate/50, stop) })
+	}
 }
 
 // drain keeps the RTCP of a track; unless it is read, pion's interceptors do

@@ -361,6 +361,18 @@ func TestReplaceTrackKeepsTheTrackAndFollowsItsMetadata(t *testing.T) {
 	})
 }
 
+func TestATrackWithoutMetadataDoesNotTakeThatOfItsNeighbour(t *testing.T) {
+	run(t, "bot", "alice", func(t *testing.T, w *world) {
+		m := w.join()
+		m.meta("labelled", `{"role":"screen"}`)
+		m.add("a", "bare", webrtc.MimeTypeOpus)
+		m.add("b", "labelled", webrtc.MimeTypeVP8)
+		m.offer(false)
+		settle()
+		w.seen.expect(t, "track bare[a]", "stream+ a", `track labelled[b]{"role":"screen"}`, `stream+ b{"role":"screen"}`)
+	})
+}
+
 func TestMetadataAfterItsTrackIsReadFresh(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		m := w.join()

@@ -138,6 +138,20 @@ func TestFeedbackBeforeTheTransportIsUpIsAnError(t *testing.T) {
 	})
 }
 
+func TestAKeyFrameCanBeAskedForBeforeTheFirstPacket(t *testing.T) {
+	run(t, "bot", "alice", func(t *testing.T, w *world) {
+		m := w.join()
+		m.silent = true
+		m.camera()
+		settle()
+		must(t, w.peer.Streams()[0].VideoTracks()[0].RequestKeyFrame(false))
+		settle()
+		if n := len(count[*rtcp.PictureLossIndication](m.rtcpOf("video-1")())); n != 1 {
+			t.Errorf("%d requests arrived", n)
+		}
+	})
+}
+
 func TestFormatsAreKnownWithTheStream(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		var formats map[uint8]webrtc.RTPCodecParameters

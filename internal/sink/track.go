@@ -105,11 +105,16 @@ func (t *Track) SetMetadata(metadata json.RawMessage) {
 	t.stream.rec.changed()
 }
 
-// Pause says that the track is not wanted for now: until something comes again,
+// Pause ends the track's sources, because it is not wanted for now. Until another one delivers,
 // nothing is missing.
 func (t *Track) Pause() {
 	t.stream.rec.mu.Lock()
 	defer t.stream.rec.mu.Unlock()
+	now := t.stream.rec.now()
+	for _, src := range t.sources {
+		src.receive(now)
+	}
+	t.flush(now)
 	t.outage = ReasonMute
 }
 
@@ -178,12 +183,17 @@ func (t *Track) end(now time.Duration) {
 		alive = alive && !src.over
 	}
 	alive = alive && len(t.sources) > 0
+	t.flush(now)
+	t.writer.end(now, alive)
+}
+
+// flush ends all sources and writes what they hold.
+func (t *Track) flush(now time.Duration) {
 	for len(t.sources) > 0 {
 		t.sources[0].Close()
 		t.sources[0].release(now, true)
 		t.retire(t.sources[0])
 	}
-	t.writer.end(now, alive)
 }
 
 // gapReason is why media is missing before a packet of src.

@@ -14,6 +14,8 @@ type audioWriter struct {
 	part     *part
 	manifest *ManifestPart
 	written  int64  // position behind the last packet of the file
+	ended    int64  // the same of the track, in whichever file
+	any      bool   // a packet was written
 	expected uint32 // RTP time of the packet that follows without a gap
 	toc      byte
 	samples  int64 // of the last packet
@@ -61,6 +63,9 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	samples := int64(container.OpusSamples(p.payload))
 	if !w.bridge(src, p, pos, samples) {
 		w.track.drop(dropOverlap)
+		if w.from == src {
+			w.expected = p.rtp + uint32(samples)
+		}
 		return
 	}
 	if !w.part.writeAudio(p.payload, int(samples), false) {
@@ -68,6 +73,7 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 		return
 	}
 	w.advance(samples)
+	w.any, w.ended = true, w.written
 	w.expected, w.toc, w.samples, w.from = p.rtp+uint32(samples), p.payload[0], samples, src
 	w.lost, w.refused = 0, false
 	src.delivered, w.track.outage = true, ""
@@ -116,43 +122,48 @@ func (w *audioWriter) begin(channels uint8) bool {
 // bridge fills what lies between the file's end and a packet at pos. It is false when the packet
 // does not belong in the file, as its time is taken.
 func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
-	gap := pos - w.written
+	gap := pos - w.ended
 	switch {
-	case w.manifest.Frames == 0:
+	case !w.any || gap < opusUnit:
 		w.fill(pos, 0)
-		return gap > -samples/2
+		return pos-w.written > -samples*3/4
 	case w.from == src && w.lost == 0 && !w.refused && p.rtp == w.expected && gap < audioJump:
 		if gap >= audioBehind {
 			w.fill(w.written+audioBehind, audioBehind)
 		}
-		return gap > -samples*3/4
-	case gap < opusUnit:
-		return gap > -samples/2
+		return true
 	}
-	reason, limit, kind := w.track.gapReason(src, w.lost), int64(concealLoss), FillConcealment
+	w.fill(pos, w.explain(src, p, pos))
+	return true
+}
+
+// explain notes the gap before a packet at pos, and says how many samples of it are to be concealed.
+func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64) {
+	reason, kind, gap := w.track.gapReason(src, w.lost), FillConcealment, pos-w.ended
 	if w.refused {
 		reason = ReasonDisk
 	}
-	from, until := samplesTime(w.written), samplesTime(pos)
-	if rest := gap - int64(w.lost)*w.samples; reason == ReasonLoss && rest >= opusUnit {
-		// The sender was silent, too.
-		reason = ReasonMute
-		w.track.gap(ReasonLoss, from, until-samplesTime(rest), w.lost, FillConcealment)
-		from = until - samplesTime(rest)
+	from, until := samplesTime(w.ended), samplesTime(pos)
+	if silent := gap - int64(w.lost)*w.samples; reason == ReasonLoss && silent >= opusUnit {
+		// More time passed than packets were lost: the sender was silent, too.
+		w.track.gap(reason, from, until-samplesTime(silent), w.lost, kind)
+		reason, from = ReasonMute, until-samplesTime(silent)
 	}
+	conceal = concealLoss
 	if reason == ReasonMute {
-		limit = concealMute
+		conceal = concealMute
 	}
 	switch {
-	case gap > limit:
+	case w.manifest.Frames == 0: // there is nothing to go on from
+		conceal, kind = 0, FillSilence
+	case gap > conceal:
 		kind = FillSilence
 	case reason == ReasonLoss && opusFEC(p.payload):
 		kind = FillFEC
 	}
 	w.track.gap(reason, from, until, w.lost, kind)
 	w.track.manifest.Ledger.Concealed += uint64(w.lost)
-	w.fill(pos, limit)
-	return true
+	return conceal
 }
 
 // fill writes stand-ins up to pos: concealment at first, as many samples as given, then silence.

@@ -52,6 +52,7 @@ type partResult struct {
 	size   int64
 	sha256 string // empty when the file could not be finished
 	err    error
+	kept   *container.Info // what is left of a file that an error ended, when that is known
 }
 
 const (
@@ -243,6 +244,7 @@ func (w *partFile) write(buf []byte, patch container.Patch, patched, sync bool) 
 func (w *partFile) result() partResult {
 	r := partResult{size: w.size, err: w.err}
 	if w.file == nil {
+		r.kept = new(container.Info)
 		return r
 	}
 	if r.err != nil {
@@ -273,7 +275,7 @@ func (w *partFile) salvage(r *partResult) {
 	if err != nil {
 		return // the error that matters stands already
 	}
-	r.size, w.hashing = repaired.End, false
+	r.size, r.kept, w.hashing = repaired.End, &repaired.Info, false
 	if w.file.Sync() == nil {
 		r.sha256, _ = w.sum()
 	}

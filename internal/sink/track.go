@@ -299,11 +299,26 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.sha256 != ""
 		if r.err != nil {
 			m.Error = r.err.Error()
+			t.shorten(m, r.kept)
 			rec.complain("could not write media file", "file", name, "err", r.err)
 		}
 		rec.changed()
 	}
 	return startPart(container.Codec(m.Codec), a, v, open, done)
+}
+
+// shorten corrects what was said of a file that lost its end to an error.
+func (t *Track) shorten(m *ManifestPart, kept *container.Info) {
+	if kept == nil {
+		return
+	}
+	length := Seconds(kept.Duration + toDuration(int64(kept.PreSkip), opusRate))
+	t.ledger.gap(ReasonDisk, length.Duration(), m.Duration.Duration(), 0, "")
+	if n := m.Frames - kept.Frames; n > 0 {
+		t.drops[dropDisk] += uint64(n)
+		t.manifest.Ledger.FramesDropped += uint64(n)
+	}
+	m.Frames, m.KeyFrames, m.LastPTS, m.Duration = kept.Frames, kept.KeyFrames, kept.LastPTS, length
 }
 
 // endSilence is how long before the end the last packet is when its sender was silent.

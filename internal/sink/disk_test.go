@@ -1,0 +1,285 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// disk is a file system that can be told to stall or to fail.
+type disk struct {
+	mu    sync.Mutex
+	stall chan struct{} // writes wait until it is closed
+	fail  error         // of writes
+	syncs int
+	max   int // bytes in one write
+}
+
+func (d *disk) wrap(create func(string) (File, error)) func(string) (File, error) {
+	return func(name string) (File, error) {
+		if err := d.wait(0); err != nil {
+			return nil, err
+		}
+		f, err := create(name)
+		return diskFile{f, d}, err
+	}
+}
+
+func (d *disk) wait(n int) error {
+	d.mu.Lock()
+	stall, fail := d.stall, d.fail
+	d.max = max(d.max, n)
+	d.mu.Unlock()
+	if stall != nil {
+		<-stall
+	}
+	return fail
+}
+
+func (d *disk) set(stall chan struct{}, fail error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stall, d.fail = stall, fail
+}
+
+type diskFile struct {
+	File
+	disk *disk
+}
+
+func (f diskFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.disk.wait(len(b)); err != nil && len(b) > 100 {
+		n, _ := f.File.WriteAt(b[:len(b)/2], off) // a full disk takes a part, and changes in place
+		return n, err
+	}
+	return f.File.WriteAt(b, off)
+}
+
+func (f diskFile) Sync() error {
+	f.disk.mu.Lock()
+	f.disk.syncs++
+	f.disk.mu.Unlock()
+	return f.File.Sync()
+}
+
+// A disk that stalls stops no one: the pump goes on, other files are written, and once the disk is
+// back nothing short of the queue's bound is missing.
+func TestStalledDiskStopsNoOne(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		d := new(disk)
+		create := c.rec.create
+		c.rec.create = func(name string) (File, error) {
+			if filepath.Ext(name) == ".ivf" {
+				return d.wrap(create)(name)
+			}
+			return create(name)
+		}
+		a, v := c.audio(), c.video()
+		for range 50 {
+			c.step(a, v, true)
+		}
+		stall := make(chan struct{})
+		d.set(stall, nil)
+		for range 125 { // 5 s
+			c.step(a, v, true)
+		}
+		synctest.Wait() // every flusher but the stalled one is idle
+		if part := c.stream.tracks[0].manifest.Parts[0]; c.stream.tracks[0].kind == audio {
+			info, err := os.Stat(filepath.Join(c.root.options.Dir, c.rec.Dir(), part.File))
+			if err != nil || info.Size() < 2000 {
+				t.Errorf("the other file does not grow: %v", err)
+			}
+		}
+		d.set(nil, nil)
+		close(stall)
+		for range 50 {
+			c.step(a, v, true)
+		}
+		a.Close()
+		v.Close()
+		c.wait(time.Second)
+	})
+	frames, _ := pictures(t, r.of(video).file)
+	if len(frames) != 225 || len(r.of(video).track.Gaps) != 0 {
+		t.Errorf("%d pictures of 225, gaps %s", len(frames), r.of(video).gaps())
+	}
+}
+
+// What does not fit into the queue is a gap with its reason, and ends at a key frame.
+func TestQueueIsBounded(t *testing.T) {
+	big := slices.Concat(testPicture(true), make([]byte, 60_000)) // a decoder ignores what follows the partitions
+	r := inCall(t, Options{}, func(c *call) {
+		d := new(disk)
+		c.rec.create = d.wrap(c.rec.create)
+		v := c.video()
+		send := func(n int, key bool) {
+			for i := range n {
+				if key || i == 0 {
+					v.put(vp8Payload([]byte{0x10}, big...))
+				} else {
+					v.put(vp8Payload([]byte{0x10}, testPicture(false)...))
+				}
+				v.rtp += 3600
+				v.wait(40 * ms)
+			}
+		}
+		send(25, true)
+		stall := make(chan struct{})
+		d.set(stall, nil)
+		send(250, true) // 15 MB
+		if w := c.stream.tracks[0].writer.(*videoWriter); len(w.part.buf)+w.part.flying > partQueue {
+			t.Errorf("%d bytes in the queue", len(w.part.buf)+w.part.flying)
+		}
+		d.set(nil, nil)
+		close(stall)
+		send(50, false)
+		c.wait(time.Second)
+		v.Close()
+	})
+	if len(r.track.Gaps) != 1 || r.track.Gaps[0].Reason != ReasonDisk || r.track.Gaps[0].Duration.Duration() < 3*time.Second {
+		t.Errorf("gaps %s", r.gaps())
+	}
+	if r.track.Completeness > 0.8 || r.track.Completeness < 0.4 {
+		t.Errorf("completeness %v", r.track.Completeness)
+	}
+	decode(t, r.file)
+}
+
+// A write error ends its file, which keeps what it held, and nothing else. Later another file is
+// begun.
+func TestWriteErrorEndsItsFile(t *testing.T) {
+	for _, kind := range []string{audio, video} {
+		t.Run(kind, func(t *testing.T) {
+			r := inCall(t, Options{}, func(c *call) {
+				d := new(disk)
+				c.rec.create = d.wrap(c.rec.create)
+				var a, v *leg
+				if kind == audio {
+					a = c.audio()
+				} else {
+					v = c.video()
+				}
+				for range 75 {
+					c.step(a, v, true)
+				}
+				d.set(nil, &fs.PathError{Op: "write", Path: "file", Err: syscall.ENOSPC})
+				for range 50 {
+					c.step(a, v, true)
+				}
+				d.set(nil, nil)
+				for range 250 {
+					c.step(a, v, true)
+				}
+				if a != nil {
+					a.Close()
+				} else {
+					v.Close()
+				}
+				c.wait(time.Second)
+			})
+			p := r.track.Parts
+			if len(p) != 2 || p[0].Error == "" || p[1].Error != "" {
+				t.Fatalf("parts %+v", p)
+			}
+			for _, part := range p {
+				file := filepath.Join(r.dir, part.File)
+				f, err := os.Open(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				info, err := container.Scan(container.Codec(part.Codec), f)
+				f.Close()
+				if err != nil || !info.Clean() {
+					t.Errorf("%s: %v %v", part.File, info.Faults(), err)
+				}
+				decode(t, file)
+			}
+			var lost time.Duration
+			for _, g := range r.track.Gaps {
+				if g.Reason != ReasonDisk {
+					t.Errorf("gaps %s", r.gaps())
+				}
+				lost += g.Duration.Duration()
+			}
+			if lost < 4*time.Second || lost > 9*time.Second {
+				t.Errorf("%v missing: %s", lost, r.gaps())
+			}
+		})
+	}
+}
+
+// A crash costs at most a sync interval: everything older is on the disk.
+func TestFilesAreSyncedEveryInterval(t *testing.T) {
+	inCall(t, Options{SyncInterval: 500 * ms}, func(c *call) {
+		d := new(disk)
+		c.rec.create = d.wrap(c.rec.create)
+		a := c.audio()
+		a.speak(500)
+		synctest.Wait()
+		if d.syncs < 18 || d.syncs > 21 {
+			t.Errorf("%d syncs in 10 s, want one each 500 ms", d.syncs)
+		}
+		file := filepath.Join(c.root.options.Dir, c.rec.Dir(), c.stream.tracks[0].manifest.Parts[0].File)
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		info, err := container.Scan(container.Opus, f)
+		if err != nil || info.TornBytes > 0 || info.Duration < 9*time.Second {
+			t.Errorf("on the disk: %v of 10 s, %v", info.Duration, err)
+		}
+	})
+}
+
+// Close gives up at its deadline when the disk does not let it finish.
+func TestCloseEndsAtItsDeadline(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		root, err := Open(Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &disk{stall: make(chan struct{})}
+		rec.create = d.wrap(rec.create)
+		s, _ := rec.Stream(StreamInfo{PeerID: "p", StreamID: "s"})
+		src := s.Track(TrackInfo{ID: "t", Kind: audio}).NewSource(SourceInfo{Formats: map[uint8]Format{111: {MimeType: "audio/opus", ClockRate: 48000}}})
+		for i := range 100 {
+			src.WriteRTP(rtpPacket(111, false, uint16(i), uint32(i*960), 1, tone(1)), time.Now())
+			time.Sleep(20 * ms)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		begun := time.Now()
+		if err := rec.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("close: %v", err)
+		}
+		if took := time.Since(begun); took != 3*time.Second {
+			t.Errorf("close took %v", took)
+		}
+		if err := rec.Close(ctx); !errors.Is(err, ErrClosed) {
+			t.Errorf("second close: %v", err)
+		}
+		if _, err := rec.Stream(StreamInfo{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("stream of a closed recording: %v", err)
+		}
+		src.WriteRTP(make([]byte, 12), time.Now())
+		close(d.stall)
+		synctest.Wait()
+		root.Close()
+	})
+}

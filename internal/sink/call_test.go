@@ -189,6 +189,7 @@ func (r recorded) of(kind string) recorded {
 			if len(track.Parts) > 0 {
 				r.file = filepath.Join(r.dir, filepath.FromSlash(track.Parts[0].File))
 			}
+			return r
 		}
 	}
 	return r

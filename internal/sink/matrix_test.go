@@ -66,9 +66,8 @@ func readRecording(t *testing.T, dir string) recorded {
 	if err != nil || !report.OK {
 		t.Errorf("verify: %+v, %v", report, err)
 	}
-	r.track = r.manifest.Streams[0].Tracks[0]
-	if len(r.track.Parts) > 0 {
-		r.file = filepath.Join(dir, filepath.FromSlash(r.track.Parts[0].File))
+	if tracks := r.manifest.Streams[0].Tracks; len(tracks) > 0 {
+		r = r.of(tracks[0].Kind)
 	}
 	return r
 }

@@ -121,8 +121,7 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 		return src
 	}
 	if len(t.sources) >= maxSources {
-		t.sources[0].Close()
-		t.sources[0].over = true
+		t.finishSource(t.sources[0], rec.now())
 	}
 	t.sources = append(t.sources, src)
 	return src

@@ -133,13 +133,20 @@ func (t *Track) release(now time.Duration) {
 	}
 	for i := 0; i < len(t.sources); {
 		if src := t.sources[i]; src.over {
-			src.release(now, true)
-			t.retire(src)
+			t.finishSource(src, now)
 			continue
 		}
 		i++
 	}
 	t.writer.seal(now)
+}
+
+// finishSource closes a source and writes what is left of it.
+func (t *Track) finishSource(src *Source, now time.Duration) {
+	src.Close()
+	src.receive(now)
+	src.release(now, true)
+	t.retire(src)
 }
 
 // retire forgets a source that has ended.
@@ -175,14 +182,10 @@ func (t *Track) takeOver(src *Source, now time.Duration) bool {
 
 // end writes what is left and closes the file.
 func (t *Track) end(now time.Duration) {
+	alive := t.outage == "" && len(t.sources) > 0
 	for _, src := range t.sources {
-		src.receive(now)
+		alive = alive && !src.isClosed()
 	}
-	alive := t.outage == ""
-	for _, src := range t.sources {
-		alive = alive && !src.over
-	}
-	alive = alive && len(t.sources) > 0
 	t.flush(now)
 	t.writer.end(now, alive)
 }
@@ -190,9 +193,7 @@ func (t *Track) end(now time.Duration) {
 // flush ends all sources and writes what they hold.
 func (t *Track) flush(now time.Duration) {
 	for len(t.sources) > 0 {
-		t.sources[0].Close()
-		t.sources[0].release(now, true)
-		t.retire(t.sources[0])
+		t.finishSource(t.sources[0], now)
 	}
 }
 

@@ -1,0 +1,191 @@
+package sink
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+func TestRTPHeadersAreReadOrRefused(t *testing.T) {
+	plain := rtpPacket(96, true, 7, 8, 9, []byte("media"))
+	with := func(first byte, extra ...byte) []byte {
+		b := append([]byte{}, plain[:12]...)
+		b[0] = first
+		return append(append(b, extra...), "media"...)
+	}
+	tests := []struct {
+		name   string
+		packet []byte
+		want   string
+		ok     bool
+	}{
+		{"plain", plain, "media", true},
+		{"two CSRCs", with(0x82, 1, 2, 3, 4, 5, 6, 7, 8), "media", true},
+		{"an extension", with(0x90, 0xbe, 0xde, 0, 1, 0x10, 0xff, 0, 0), "media", true},
+		{"an extension that is empty", with(0x90, 0xbe, 0xde, 0, 0), "media", true},
+		{"padding", append(with(0xa0), 0, 0, 3), "media", true},
+		{"nothing but padding", append(append([]byte{0xa0}, plain[1:12]...), 0, 0, 0, 4), "", true},
+		{"no payload", plain[:12], "", true},
+		{"cut short", plain[:11], "", false},
+		{"version 1", with(0x40), "", false},
+		{"more CSRCs than bytes", with(0x8f), "", false},
+		{"an extension beyond the end", with(0x90, 0xbe, 0xde, 0xff, 0xff), "", false},
+		{"padding of 0", append(with(0xa0), 0), "", false},
+		{"padding beyond the payload", append(with(0xa0), 200), "", false},
+	}
+	for _, tt := range tests {
+		p := packet{buf: tt.packet}
+		if err := p.parse(); (err == nil) != tt.ok || err == nil && string(p.payload) != tt.want {
+			t.Errorf("%s: %q, %v", tt.name, p.payload, err)
+		}
+	}
+}
+
+// A sender may send anything at all: the files stay correct and everything stays bounded.
+func FuzzSender(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 5, 200, 3, 4})
+	f.Add([]byte{255, 1, 77, 3, 2, 99, 100, 1, 4, 77, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 400 {
+			return
+		}
+		inCall(t, Options{}, func(c *call) {
+			legs := []*leg{c.audio(), c.video()}
+			take := func() byte {
+				if len(b) == 0 {
+					return 0
+				}
+				v := b[0]
+				b = b[1:]
+				return v
+			}
+			for len(b) > 0 {
+				l := legs[take()%2]
+				switch take() % 10 {
+				case 0:
+					l.seq += uint16(take()) << (take() % 9)
+				case 1:
+					l.rtp += uint32(take()) << (take() % 25)
+				case 2:
+					l.ssrc = uint32(take() % 3)
+				case 3:
+					l.pt = []byte{ptOpus, ptVP8, ptVP9, ptH264, 63, 0}[take()%6]
+				case 4:
+					c.wait(time.Duration(take()) * 10 * ms)
+				case 5:
+					l.WriteSenderReport(uint64(take())<<(take()%60), uint32(take())<<(take()%25), time.Now())
+				case 6:
+					n := min(int(take()%32), len(b))
+					l.put(b[:n])
+					b = b[n:]
+				case 7:
+					l.put(tone(l.seq))
+					l.rtp += 960
+				case 8:
+					l.put(vp8Payload([]byte{0x10}, testPicture(take()%2 == 0)...))
+					l.rtp += 3000
+				case 9:
+					legs[0], legs[1] = c.audio(), c.video()
+				}
+			}
+		})
+	})
+}
+
+// A flood costs the packets of it, and no memory.
+func TestFloodIsBounded(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		for range 3 {
+			for range 10_000 {
+				a.put(tone(a.seq))
+				a.rtp += 960
+			}
+			if n := len(a.inbox); n > inboxLimit {
+				t.Fatalf("%d packets in the inbox", n)
+			}
+			c.wait(20 * ms)
+		}
+		for range 20 {
+			c.audio()
+		}
+		if n := len(c.stream.tracks[0].sources); n > maxSources {
+			t.Errorf("%d sources", n)
+		}
+		for range 200 {
+			c.stream.Track(TrackInfo{ID: strings.Repeat("x", len(c.stream.tracks)), Kind: audio})
+		}
+		if n := len(c.stream.tracks); n > maxTracks {
+			t.Errorf("%d tracks", n)
+		}
+		if c.stream.Track(TrackInfo{ID: "t", Kind: "hologram"}) != nil {
+			t.Error("a track of a kind there is not")
+		}
+	})
+	if l := r.track.Ledger; l.Overflow < 20_000 {
+		t.Errorf("overflow counted as %d", l.Overflow)
+	}
+}
+
+// Metadata from the wire is kept if it is JSON of bounded size, and never breaks the manifest.
+func TestMetadataIsBounded(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		c.rec.PeerJoined("bob", []byte(`{"name":`))
+		c.rec.PeerJoined("carol", []byte(`{"name":"Carol"}`))
+		c.rec.PeerJoined("dave", []byte(`"`+strings.Repeat("x", 100_000)+`"`))
+		c.rec.PeerLeft("carol")
+		c.rec.PeerLeft("nobody")
+	})
+	var text []string
+	for _, p := range r.manifest.Peers {
+		text = append(text, p.ID+strings.Join(strings.Fields(string(p.Metadata)), ""))
+		if (p.ID == "carol") != (p.Left != nil) {
+			t.Errorf("%s left: %v", p.ID, p.Left)
+		}
+	}
+	if got := strings.Join(text, " "); got != `alice bob carol{"name":"Carol"} dave` {
+		t.Errorf("peers %s", got)
+	}
+}
+
+// Metrics say what the ledgers say, pass the linter, and end with the recording.
+func TestMetricsFollowTheLedger(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	inCall(t, Options{Registerer: registry}, func(c *call) {
+		a, v := c.audio(), c.video()
+		for i := range 50 {
+			if i == 20 {
+				a.seq += 2
+				a.rtp += 1920
+				c.wait(40 * ms)
+			}
+			c.step(a, v, i == 0)
+		}
+		c.wait(3 * time.Second)
+		want := `
+# HELP recorder_sink_frames_written_total Audio packets and video pictures written as they were sent.
+# TYPE recorder_sink_frames_written_total counter
+recorder_sink_frames_written_total{channel="room",kind="audio"} 100
+recorder_sink_frames_written_total{channel="room",kind="video"} 50
+# HELP recorder_sink_packets_lost_total RTP packets given up.
+# TYPE recorder_sink_packets_lost_total counter
+recorder_sink_packets_lost_total{channel="room",kind="audio"} 2
+recorder_sink_packets_lost_total{channel="room",kind="video"} 0
+`
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "recorder_sink_frames_written_total", "recorder_sink_packets_lost_total"); err != nil {
+			t.Error(err)
+		}
+		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+			t.Errorf("lint: %v %v", problems, err)
+		}
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+4+6+1+2+1) {
+			t.Errorf("%d series, %v", n, err)
+		}
+	})
+	if n, err := testutil.GatherAndCount(registry); err != nil || n != 0 {
+		t.Errorf("%d series after the recording, %v", n, err)
+	}
+}

@@ -1,0 +1,191 @@
+package remote
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+)
+
+// update compares the tracks there are with those of the last description,
+// since pion tells of a track late and of its removal never. Tracks that
+// come are in place before the first event of the description.
+func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (events []Event) {
+	for _, s := range l.remote.sections {
+		if s.sending {
+			l.meta.claim(s.trackID(), s.streams, s.kind == webrtc.RTPCodecTypeAudio)
+		}
+	}
+	var gone, came []*Track
+	var left []*Stream // streams that lost a track
+	for _, s := range l.remote.sections {
+		if s.data {
+			continue
+		}
+		t := l.track(s.mid)
+		switch {
+		case t == nil && !s.sending:
+			continue
+		case t != nil && s.sending && t.id == s.trackID():
+			t.setFormats(formats[s.mid])
+			if old := t.StreamIDs(); !slices.Equal(old, s.streams) {
+				t.setStreams(s.streams)
+				for _, id := range old {
+					if !slices.Contains(s.streams, id) {
+						left = append(left, l.leave(t, id)...)
+					}
+				}
+				came = append(came, t)
+			}
+			continue
+		case t != nil:
+			gone = append(gone, t)
+			l.tracks = slices.DeleteFunc(l.tracks, func(other *Track) bool { return other == t })
+		}
+		if s.sending {
+			t := l.newTrack(s, formats[s.mid])
+			l.tracks = append(l.tracks, t)
+			came = append(came, t)
+		}
+	}
+	for _, t := range slices.Clone(l.tracks) {
+		if !slices.ContainsFunc(l.remote.sections, func(s section) bool { return s.mid == t.mid }) {
+			gone = append(gone, t)
+			l.tracks = slices.DeleteFunc(l.tracks, func(other *Track) bool { return other == t })
+		}
+	}
+
+	fresh := map[*Stream]bool{}
+	for _, t := range came {
+		for _, id := range t.StreamIDs() {
+			if l.join(t, id) {
+				fresh[l.stream(id)] = true
+			}
+		}
+	}
+	for _, t := range gone {
+		t.end()
+		for _, id := range t.StreamIDs() {
+			left = append(left, l.leave(t, id)...)
+		}
+	}
+	for _, t := range came {
+		streams := l.streamsOf(t)
+		events = append(events, TrackAdded{Track: t, Streams: streams, Metadata: t.Metadata()})
+		for _, s := range streams {
+			if fresh[s] {
+				delete(fresh, s)
+				events = append(events, StreamAdded{Stream: s, Metadata: s.Metadata()})
+			}
+		}
+	}
+	for _, s := range left {
+		if len(s.Tracks()) == 0 && slices.Contains(l.streams, s) {
+			l.streams = slices.DeleteFunc(l.streams, func(other *Stream) bool { return other == s })
+			events = append(events, StreamRemoved{Stream: s})
+		}
+	}
+	return events
+}
+
+func (s section) trackID() string {
+	if s.track == "" {
+		return "mid:" + s.mid
+	}
+	return s.track
+}
+
+func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) *Track {
+	t := &Track{
+		id: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta,
+		streams: s.streams, formats: formats, wanted: make(chan struct{}),
+	}
+	t.delivered = func() { l.post(l.on.delivered) }
+	t.stopped = func(remote *webrtc.TrackRemote) {
+		l.post(func(l *link) {
+			// Another source of the same track may follow on a live connection.
+			if l.closed() && t.reading() == remote {
+				t.end()
+			}
+		})
+	}
+	t.sendRTCP = func(packets ...rtcp.Packet) error {
+		for _, p := range packets {
+			switch p := p.(type) {
+			case *rtcp.PictureLossIndication:
+				p.SenderSSRC = l.sender
+			case *rtcp.FullIntraRequest:
+				p.SenderSSRC = l.sender
+			case *rtcp.TransportLayerNack:
+				p.SenderSSRC = l.sender
+			}
+		}
+		if err := l.pc.WriteRTCP(packets); err != nil {
+			return fmt.Errorf("send feedback: %w", err)
+		}
+		return nil
+	}
+	return t
+}
+
+func (l *link) track(mid string) *Track {
+	for _, t := range l.tracks {
+		if t.mid == mid {
+			return t
+		}
+	}
+	return nil
+}
+
+// trackFor finds the track of something pion started to receive. A source
+// that the description does not name arrives on a transceiver of pion's own.
+func (l *link) trackFor(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) *Track {
+	if tr := receiver.RTPTransceiver(); tr != nil && tr.Mid() != "" {
+		return l.track(tr.Mid())
+	}
+	for _, t := range l.tracks {
+		if t.kind == remote.Kind() && t.reading() == nil {
+			return t
+		}
+	}
+	return nil
+}
+
+func (l *link) stream(id string) *Stream {
+	for _, s := range l.streams {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+func (l *link) streamsOf(t *Track) (streams []*Stream) {
+	for _, id := range t.StreamIDs() {
+		streams = append(streams, l.stream(id))
+	}
+	return streams
+}
+
+// join adds t to a stream and reports whether the stream is new.
+func (l *link) join(t *Track, id string) (fresh bool) {
+	s := l.stream(id)
+	if s == nil {
+		s = &Stream{id: id}
+		l.streams = append(l.streams, s)
+		fresh = true
+	}
+	if !slices.Contains(s.Tracks(), t) {
+		s.add(t)
+	}
+	return fresh
+}
+
+// leave takes t out of a stream and returns the stream if it is empty now.
+func (l *link) leave(t *Track, id string) []*Stream {
+	if s := l.stream(id); s != nil && s.remove(t) {
+		return []*Stream{s}
+	}
+	return nil
+}

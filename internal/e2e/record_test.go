@@ -1,91 +1,12 @@
 package e2e
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"recorder/internal/sink"
 )
-
-const (
-	secretID = "sk_id_test"
-	secret   = "sk_secret_for_the_test_only"
-)
-
-// rig is the product as its user runs it: a development server and a recorder,
-// each a process of its own, and a browser.
-type rig struct {
-	t         testing.TB
-	server    string // host:port of the development server
-	http      string // host:port of the recorder's HTTP listener
-	dir       string // recordings
-	devserver *Process
-	recorder  *Process
-}
-
-// credential is a "signaling" key of the configuration and how the browser
-// presents the same kind.
-type credential struct {
-	config  string
-	browser func(t testing.TB) string // fields of the page's join argument
-}
-
-var credentials = map[string]credential{
-	"publishable key": {
-		config:  "api_key: pk_live_test",
-		browser: func(testing.TB) string { return `apiKey: "pk_live_test"` },
-	},
-	"token": {
-		config:  fmt.Sprintf("secret_key: {id: %s, secret: %s}", secretID, secret),
-		browser: func(t testing.TB) string { return fmt.Sprintf("token: %q", Token(t, secretID, secret, "alice")) },
-	},
-}
-
-func startRig(t testing.TB, credential string, extra string) *rig {
-	t.Helper()
-	r := &rig{t: t, server: FreeAddr(t), http: FreeAddr(t), dir: filepath.Join(t.TempDir(), "recordings")}
-	config := filepath.Join(t.TempDir(), "config.yaml")
-	text := fmt.Sprintf(`
-signaling:
-  url: ws://%s
-  %s
-bot: {name: recorder, metadata: {name: Recorder, role: recorder}}
-http: {listen: %s}
-recordings: {dir: %s}
-channels:
-  - name: room-42
-%s`, r.server, credential, r.http, r.dir, extra)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.devserver = Start(t, "devserver", "--listen", r.server, "--secret-key", secretID+"="+secret, "--sdk", SDK(t))
-	WaitHTTP(t, "http://"+r.server+"/", 10*time.Second)
-	r.recorder = Start(t, "run", "--config", config)
-	WaitHTTP(t, "http://"+r.http+"/readyz", 10*time.Second)
-	return r
-}
-
-// recording returns the only recording's directory and manifest.
-func (r *rig) recording() (string, sink.Manifest) {
-	r.t.Helper()
-	found, _ := filepath.Glob(filepath.Join(r.dir, "*", "*", sink.ManifestName))
-	if len(found) != 1 {
-		r.t.Fatalf("want one recording, have %v", found)
-	}
-	data, err := os.ReadFile(found[0])
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	var m sink.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
-		r.t.Fatal(err)
-	}
-	return filepath.Dir(found[0]), m
-}
 
 type sentStats struct {
 	Frames       int    `json:"frames"`
@@ -101,7 +22,7 @@ func TestBrowserIsRecordedToFilesThatFFmpegAccepts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := startRig(t, credential.config, "")
 			page := browser.Open(t)
-			page.Do(`join({url: "ws://%s", channel: "room-42", %s})`, r.server, credential.browser(t))
+			r.join(page, credential.browser(t))
 			page.Do(`addCamera()`)
 			page.Do(`until(async () => (await sent()).frames > 0, 15000)`)
 			const length = 10 * time.Second

@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"recorder/internal/devserver"
+	"recorder/internal/sink"
+)
+
+const (
+	secretID = "sk_id_test"
+	secret   = "sk_secret_for_the_test_only"
+)
+
+// credential is a "signaling" key of the configuration and how the browser
+// presents the same kind.
+type credential struct {
+	config  string
+	browser func(t testing.TB) string // fields of the page's join argument
+}
+
+var credentials = map[string]credential{
+	"publishable key": {
+		config:  "api_key: pk_live_test",
+		browser: func(testing.TB) string { return `apiKey: "pk_live_test"` },
+	},
+	"token": {
+		config:  fmt.Sprintf("secret_key: {id: %s, secret: %s}", secretID, secret),
+		browser: func(t testing.TB) string { return fmt.Sprintf("token: %q", Token(t, secretID, secret, "alice")) },
+	},
+}
+
+// rig is a recorder as its user runs it, a process of its own, and a server.
+type rig struct {
+	t        testing.TB
+	server   string // host:port of the development server
+	http     string // host:port of the recorder's HTTP listener
+	dir      string // recordings
+	recorder *Process
+}
+
+// startRig starts a development server and a recorder in room-42. extra is
+// more configuration.
+func startRig(t testing.TB, credential, extra string) *rig {
+	t.Helper()
+	server := FreeAddr(t)
+	Start(t, "devserver", "--listen", server, "--secret-key", secretID+"="+secret, "--sdk", SDK(t))
+	WaitHTTP(t, "http://"+server+"/", 10*time.Second)
+	return startRecorder(t, server, credential, extra)
+}
+
+// startFaultyRig is startRig with the development server in this process, to
+// inject faults.
+func startFaultyRig(t testing.TB, credential, extra string) (*rig, *devserver.Server) {
+	t.Helper()
+	server := devserver.New(devserver.Options{
+		Secrets: map[string]string{secretID: secret}, Logger: slog.New(slog.DiscardHandler), Limits: devserver.Limits{Connects: -1},
+	})
+	web := httptest.NewServer(server)
+	t.Cleanup(func() {
+		server.Close()
+		web.Close()
+	})
+	return startRecorder(t, web.Listener.Addr().String(), credential, extra), server
+}
+
+func startRecorder(t testing.TB, server, credential, extra string) *rig {
+	t.Helper()
+	r := &rig{t: t, server: server, http: FreeAddr(t), dir: filepath.Join(t.TempDir(), "recordings")}
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	text := fmt.Sprintf(`
+signaling:
+  url: ws://%s
+  %s
+bot: {name: recorder, metadata: {name: Recorder, role: recorder}}
+http: {listen: %s}
+recordings: {dir: %s}
+channels:
+  - name: room-42
+%s`, r.server, credential, r.http, r.dir, extra)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.recorder = Start(t, "run", "--config", config)
+	WaitHTTP(t, "http://"+r.http+"/readyz", 10*time.Second)
+	return r
+}
+
+// join has a page join the channel; stop the test if it does not.
+func (r *rig) join(p *Page, credential string) string {
+	r.t.Helper()
+	return Eval[string](p, `join({url: "ws://%s", channel: "room-42", %s})`, r.server, credential)
+}
+
+// recording returns the only recording's directory and manifest.
+func (r *rig) recording() (string, sink.Manifest) {
+	r.t.Helper()
+	found, _ := filepath.Glob(filepath.Join(r.dir, "*", "*", sink.ManifestName))
+	if len(found) != 1 {
+		r.t.Fatalf("want one recording, have %v", found)
+	}
+	data, err := os.ReadFile(found[0])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var m sink.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		r.t.Fatal(err)
+	}
+	return filepath.Dir(found[0]), m
+}

@@ -144,7 +144,10 @@ var weathers = []weather{
 func TestVideoSurvivesTheNetwork(t *testing.T) {
 	const rounds = 4
 	for _, m := range videoMedia(t) {
-		for _, w := range weathers {
+		for i, w := range weathers {
+			if m.name == "VP9flexible" && i%3 != 0 {
+				continue
+			}
 			t.Run(m.name+"/"+w.name, func(t *testing.T) {
 				t.Parallel()
 				var l *link

@@ -329,36 +329,32 @@ func (m media) play(l *link, rounds int) {
 func matroskaFrames(t testing.TB, file []byte) (frames [][]byte, pts []int64) {
 	t.Helper()
 	var cluster int64
-	var walk func(b []byte)
-	walk = func(b []byte) {
-		for len(b) > 0 {
-			id := vintLength(b[0])
-			name := b[:id]
-			b = b[id:]
-			n := vintLength(b[0])
-			size := int64(b[0]) &^ (1 << (8 - n))
-			unknown := size == 1<<(8-n)-1
-			for _, c := range b[1:n] {
-				size = size<<8 | int64(c)
-				unknown = unknown && c == 0xff
-			}
-			b = b[n:]
-			switch {
-			case unknown: // Segment, Cluster: their content follows
-				continue
-			case bytes.Equal(name, []byte{0xe7}):
-				cluster = 0
-				for _, c := range b[:size] {
-					cluster = cluster<<8 | int64(c)
-				}
-			case bytes.Equal(name, []byte{0xa3}):
-				at := cluster + int64(int16(binary.BigEndian.Uint16(b[1:])))
-				frames, pts = append(frames, b[4:size]), append(pts, (18*at+10)/20)
-			}
-			b = b[size:]
+	for b := file; len(b) > 0; {
+		id := vintLength(b[0])
+		name := b[:id]
+		b = b[id:]
+		n := vintLength(b[0])
+		size := int64(b[0]) &^ (1 << (8 - n))
+		unknown := size == 1<<(8-n)-1
+		for _, c := range b[1:n] {
+			size = size<<8 | int64(c)
+			unknown = unknown && c == 0xff
 		}
+		b = b[n:]
+		switch {
+		case unknown: // Segment, Cluster: their content follows
+			continue
+		case bytes.Equal(name, []byte{0xe7}):
+			cluster = 0
+			for _, c := range b[:size] {
+				cluster = cluster<<8 | int64(c)
+			}
+		case bytes.Equal(name, []byte{0xa3}):
+			at := cluster + int64(int16(binary.BigEndian.Uint16(b[1:])))
+			frames, pts = append(frames, b[4:size]), append(pts, (18*at+10)/20)
+		}
+		b = b[size:]
 	}
-	walk(file)
 	return frames, pts
 }
 

@@ -47,10 +47,11 @@ const (
 	pumpInterval   = 20 * time.Millisecond
 	saveInterval   = time.Second      // between manifests when something happened
 	saveIdle       = 10 * time.Second // and when only counters moved
-	maxStreams     = 1024
-	maxTracks      = 64 // of a stream
-	maxSources     = 8  // of a track
-	maxMetadata    = 64 << 10
+	maxStreams     = 1024             // open
+	maxEver        = 8192             // streams, or peers, of a recording
+	maxTracks      = 64               // of a stream
+	maxSources     = 8                // of a track
+	maxMetadata    = 8 << 10
 	errorLogPeriod = 10 * time.Second
 )
 
@@ -124,7 +125,7 @@ func (rec *Recording) PeerLeft(peerID string) {
 	}
 }
 
-// peer finds or makes a peer's entry.
+// peer finds or makes a peer's entry. Beyond maxEver none is kept.
 func (rec *Recording) peer(id string, metadata json.RawMessage) *ManifestPeer {
 	metadata = boundMetadata(metadata)
 	for _, p := range rec.manifest.Peers {
@@ -134,6 +135,9 @@ func (rec *Recording) peer(id string, metadata json.RawMessage) *ManifestPeer {
 			}
 			return p
 		}
+	}
+	if len(rec.manifest.Peers) >= maxEver {
+		return new(ManifestPeer)
 	}
 	p := &ManifestPeer{ID: id, Metadata: metadata, Joined: rec.instant(rec.now())}
 	rec.manifest.Peers = append(rec.manifest.Peers, p)
@@ -177,12 +181,13 @@ func (rec *Recording) saver() {
 			case <-pause.C:
 			}
 		}
+		begun := time.Now()
 		if err := rec.writeManifest(0); err != nil {
 			rec.mu.Lock()
 			rec.complain("could not write manifest", "err", err)
 			rec.mu.Unlock()
 		}
-		pause.Reset(saveInterval)
+		pause.Reset(max(saveInterval, 20*time.Since(begun))) // a large manifest on a slow disk
 	}
 }
 

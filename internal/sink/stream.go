@@ -51,8 +51,8 @@ func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 		}
 		claimed = true
 	}
-	if len(rec.streams) >= maxStreams {
-		return nil, fmt.Errorf("stream of peer %q: more than %d streams", info.PeerID, maxStreams)
+	if len(rec.streams) >= maxStreams || len(rec.manifest.Streams) >= maxEver {
+		return nil, fmt.Errorf("stream of peer %q: more than %d streams at once or %d in all", info.PeerID, maxStreams, maxEver)
 	}
 	if claimed {
 		rec.log.Warn("two peers share one stream id, recorded apart", "peer", info.PeerID)

@@ -188,6 +188,7 @@ func (t *Track) end(now time.Duration) {
 	}
 	t.flush(now)
 	t.writer.end(now, alive)
+	t.writer = nil // with all buffers: the track itself stays for its sums
 }
 
 // flush ends all sources and writes what they hold.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +22,10 @@ import (
 // App is a recorder: a bot in each configured channel, the files they write and the HTTP server that tells of them. Several can
 // live in one process.
 type App struct {
-	cfg   Config
+	cfg   Config                 // as it was when the App was made
+	live  atomic.Pointer[Config] // as it is now; only what can change meanwhile differs, see Reload
 	log   *slog.Logger
+	level *slog.LevelVar
 	reg   *prometheus.Registry
 	ready readiness
 	web   *http.Server
@@ -37,6 +40,8 @@ type App struct {
 type AppOptions struct {
 	Config Config // checked, as loadConfig returns it
 	Logger *slog.Logger
+	// Level, if not nil, is the Logger's, for Reload to set.
+	Level *slog.LevelVar
 	// Settings, if not nil, has the last word on the settings of every PeerConnection.
 	Settings func(*webrtc.SettingEngine)
 }
@@ -44,7 +49,8 @@ type AppOptions struct {
 // NewApp takes what the recorder needs, the directory and the ports, and undoes it all if one thing is missing. It connects
 // to nothing: see Start.
 func NewApp(opts AppOptions) (_ *App, err error) {
-	a := &App{cfg: opts.Config, log: opts.Logger, reg: newRegistry(), failed: make(chan error, 1)}
+	a := &App{cfg: opts.Config, log: opts.Logger, level: opts.Level, reg: newRegistry(), failed: make(chan error, 1)}
+	a.live.Store(&a.cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.cleanUp(context.Background()))
@@ -118,16 +124,32 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 // Start joins the channels. A channel that cannot be joined now is tried again; only a configuration that can never work
 // is an error.
 func (a *App) Start() error {
-	configs := make([]session.Config, 0, len(a.cfg.Channels))
-	for _, c := range a.cfg.Channels {
-		configs = append(configs, session.Config{Channel: c.Name, Bot: a.cfg.Bot.Name, ReconnectWindow: c.ReconnectWindow})
-	}
-	if err := a.set.Apply(configs); err != nil {
+	if err := a.set.Apply(sessionConfigs(&a.cfg)); err != nil {
 		return err
 	}
 	a.ready.loaded.Store(true)
-	a.log.Info("recorder started", "channels", len(configs), "recordings", a.cfg.Recordings.Dir, "http", a.addr.String())
+	a.log.Info("recorder started", "channels", len(a.cfg.Channels), "recordings", a.cfg.Recordings.Dir, "http", a.addr.String())
 	return nil
+}
+
+// sessionConfigs is what cfg says of each channel.
+func sessionConfigs(cfg *Config) []session.Config {
+	configs := make([]session.Config, 0, len(cfg.Channels))
+	for _, c := range cfg.Channels {
+		configs = append(configs, session.Config{
+			Channel:         c.Name,
+			Bot:             cfg.Bot.Name,
+			ReconnectWindow: c.ReconnectWindow,
+			SkipAudio:       !c.Audio,
+			SkipVideo:       !c.Video,
+			Roles:           c.Roles,
+			AloneTimeout:    c.LeaveWhenAlone,
+			MaxDuration:     c.MaxDuration,
+			Start:           c.StartAt,
+			Stop:            c.StopAt,
+		})
+	}
+	return configs
 }
 
 // Stop leaves the channels, finalises the files and gives everything back, last taken first. It returns when that is done or,
@@ -211,8 +233,12 @@ func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 	metrics := signaling.NewMetrics(a.reg)
 	connects := signaling.NewConnectLimiter()
 	return func(channel string) (*signaling.Client, error) {
-		credential, err := newCredential(a.cfg.Signaling, a.cfg.Bot, salt.peerID(a.cfg.Bot.Name, channel), channel)
-		if err != nil {
+		peerID := salt.peerID(a.cfg.Bot.Name, channel)
+		credential := liveCredential(func() (signaling.Credential, error) {
+			cfg := a.live.Load()
+			return newCredential(cfg.Signaling, cfg.Bot, peerID, channel)
+		})
+		if _, err := credential(); err != nil {
 			return nil, err
 		}
 		return signaling.NewClient(signaling.Options{

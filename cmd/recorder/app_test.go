@@ -50,7 +50,7 @@ func testConfig(t *testing.T, url, secret string, channels ...string) Config {
 	cfg.Recordings.Dir = filepath.Join(t.TempDir(), "recordings")
 	cfg.Channels = nil
 	for _, name := range channels {
-		cfg.Channels = append(cfg.Channels, ChannelConfig{Name: name, ReconnectWindow: defaultReconnectWindow})
+		cfg.Channels = append(cfg.Channels, ChannelConfig{Name: name, ChannelOptions: defaultConfig().Defaults})
 	}
 	return cfg
 }
@@ -59,7 +59,7 @@ func testConfig(t *testing.T, url, secret string, channels ...string) Config {
 func startApp(t *testing.T, cfg Config) *App {
 	t.Helper()
 	var log lockedBuffer
-	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, LogConfig{Level: slog.LevelDebug}), Settings: loopbackOnly})
+	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", slog.LevelDebug), Settings: loopbackOnly})
 	if err != nil {
 		t.Fatal(err)
 	}

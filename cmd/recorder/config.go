@@ -22,6 +22,9 @@ type Config struct {
 	// is left for the next start. 1s to 5m.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
 
+	// What holds for every channel that does not say otherwise.
+	Defaults ChannelOptions `mapstructure:"defaults"`
+
 	// The channels to record, each by a bot with a connection of its own. At least one; no name twice.
 	Channels []ChannelConfig `mapstructure:"channels"`
 }
@@ -110,14 +113,29 @@ type LogConfig struct {
 type ChannelConfig struct {
 	// The channel's name: 1 to 256 characters, none of them a control character; not one of the service's own
 	// (_metered/, _internal/, _system/).
-	Name string `mapstructure:"name"`
+	Name           string `mapstructure:"name"`
+	ChannelOptions `mapstructure:",squash"`
+}
+
+// ChannelOptions say what of a channel is recorded, and for how long. A channel takes those it does not name from defaults.
+type ChannelOptions struct {
+	// Whether sound and pictures are recorded. What is not still arrives, and is dropped.
+	Audio bool `mapstructure:"audio"`
+	Video bool `mapstructure:"video"`
+	// Records only the streams whose metadata has one of these as its role, such as camera or screen. Empty: all
+	// streams. At most 16, of 1 to 64 characters.
+	Roles []string `mapstructure:"roles"`
 	// How long the files of a stream stay open after it went away, so that they continue when it comes back.
 	// 0s to 10m.
 	ReconnectWindow time.Duration `mapstructure:"reconnect_window"`
+	// Leaves the channel, for good, once the bot has been alone in it for that long, or has stayed that long. 0s: never;
+	// else 1s to 30 days, 720h.
+	LeaveWhenAlone time.Duration `mapstructure:"leave_when_alone"`
+	MaxDuration    time.Duration `mapstructure:"max_duration"`
+	// When the channel is joined and left (RFC 3339, such as 2026-01-31T09:00:00Z). Without them, at once and never.
+	StartAt time.Time `mapstructure:"start_at"`
+	StopAt  time.Time `mapstructure:"stop_at"`
 }
-
-// defaultReconnectWindow stands where a channel says nothing.
-const defaultReconnectWindow = time.Minute
 
 // defaultConfig is what holds where neither the file nor the environment says anything.
 func defaultConfig() Config {
@@ -135,5 +153,6 @@ func defaultConfig() Config {
 		},
 		Log:             LogConfig{Level: slog.LevelInfo, Format: "text"},
 		ShutdownTimeout: 10 * time.Second,
+		Defaults:        ChannelOptions{Audio: true, Video: true, ReconnectWindow: time.Minute},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pion/stun/v3"
 
@@ -22,6 +23,8 @@ const (
 	maxICEServers    = 16
 	maxICEURL        = 512
 	maxICECredential = 1024
+	maxRoles         = 16
+	maxRole          = 64
 )
 
 // credentialKeys are the keys that may turn out empty because what they say could not be read.
@@ -50,6 +53,7 @@ func (l *loader) check(cfg *Config) {
 		l.fault("log.format", "want text or json")
 	}
 	l.checkRange("shutdown_timeout", cfg.ShutdownTimeout, time.Second, 5*time.Minute)
+	l.checkOptions("defaults", cfg.Defaults)
 	l.checkChannels(cfg.Channels)
 }
 
@@ -156,6 +160,9 @@ func short(d time.Duration) string {
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
 	return s
 }
 
@@ -210,6 +217,26 @@ func (l *loader) checkChannels(channels []ChannelConfig) {
 		} else {
 			seen[c.Name] = i
 		}
-		l.checkRange(key+".reconnect_window", c.ReconnectWindow, 0, 10*time.Minute)
+		l.checkOptions(key, c.ChannelOptions)
+	}
+}
+
+func (l *loader) checkOptions(key string, o ChannelOptions) {
+	l.checkRange(key+".reconnect_window", o.ReconnectWindow, 0, 10*time.Minute)
+	for name, d := range map[string]time.Duration{".leave_when_alone": o.LeaveWhenAlone, ".max_duration": o.MaxDuration} {
+		if d != 0 {
+			l.checkRange(key+name, d, time.Second, 720*time.Hour)
+		}
+	}
+	if len(o.Roles) > maxRoles {
+		l.fault(key+".roles", "%d roles, at most %d are allowed", len(o.Roles), maxRoles)
+	}
+	for i, role := range o.Roles {
+		if n := utf8.RuneCountInString(role); n == 0 || n > maxRole {
+			l.fault(fmt.Sprintf("%s.roles[%d]", key, i), "want 1 to %d characters", maxRole)
+		}
+	}
+	if !o.StopAt.IsZero() && !o.StartAt.Before(o.StopAt) {
+		l.fault(key+".stop_at", "must be later than start_at")
 	}
 }

@@ -46,6 +46,7 @@ func (e *ConfigError) Error() string {
 // fault notes what is wrong with a key, unless it follows from an earlier fault: of the key itself, of one around it, or of the
 // file that the key should have come from.
 func (l *loader) fault(key, format string, args ...any) {
+	key = l.origin(key)
 	for outer := key; outer != ""; outer = parent(outer) {
 		if slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == outer || f.Key == outer+"_file" }) {
 			return
@@ -56,6 +57,16 @@ func (l *loader) fault(key, format string, args ...any) {
 		f.Line = l.lineOf(key)
 	}
 	l.faults = append(l.faults, f)
+}
+
+// origin returns the key that a value comes from: the one in defaults, if a channel inherited it.
+func (l *loader) origin(key string) string {
+	channel, option, ok := strings.Cut(key, "].")
+	option, _, _ = strings.Cut(option, "[")
+	if !ok || !strings.HasPrefix(channel, "channels[") || l.lines[channel+"]."+option] > 0 || option == "name" {
+		return key
+	}
+	return "defaults." + strings.TrimPrefix(key, channel+"].")
 }
 
 // lineOf returns the line of a key or, if the file does not have it, of the nearest key around it.

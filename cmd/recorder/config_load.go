@@ -78,6 +78,7 @@ func (l *loader) decode(text []byte, cfg *Config) bool {
 		l.walk(root, reflect.TypeFor[Config](), "")
 	}
 	l.bindEnv(v, reflect.TypeFor[Config](), "")
+	inheritDefaults(v)
 	l.decodeFaults(v.Unmarshal(cfg, func(c *mapstructure.DecoderConfig) {
 		c.WeaklyTypedInput = false // or 5 would be a duration, of 5 ns, and true a channel's name
 		c.DecodeHook = decodeScalar
@@ -96,7 +97,7 @@ func (l *loader) walk(node *yaml.Node, typ reflect.Type, path string) {
 	if node.Tag == "!!null" {
 		return // as if the key were not there
 	}
-	switch typ.Kind() {
+	switch kindOf(typ) {
 	case reflect.Struct:
 		if node.Kind != yaml.MappingNode {
 			l.fault(path, "want a map of %s", strings.Join(keysOf(typ), ", "))
@@ -149,7 +150,7 @@ func (l *loader) bindEnv(v *viper.Viper, typ reflect.Type, path string) {
 	for _, key := range keysOf(typ) {
 		field, _ := fieldOf(typ, key)
 		child := join(path, key)
-		switch field.Type.Kind() {
+		switch kindOf(field.Type) {
 		case reflect.Struct:
 			l.bindEnv(v, field.Type, child)
 		case reflect.Slice, reflect.Map:
@@ -163,13 +164,30 @@ func (l *loader) bindEnv(v *viper.Viper, typ reflect.Type, path string) {
 	}
 }
 
+// inheritDefaults writes into every channel what it does not say itself: what the environment or the file says for all of
+// them, or what holds without a word.
+func inheritDefaults(v *viper.Viper) {
+	standard := defaultConfig().Defaults
+	v.SetDefault("defaults.audio", standard.Audio)
+	v.SetDefault("defaults.video", standard.Video)
+	v.SetDefault("defaults.reconnect_window", standard.ReconnectWindow.String())
+	channels, _ := v.Get("channels").([]any)
+	for _, channel := range channels {
+		m, ok := channel.(map[string]any)
+		if !ok {
+			continue
+		}
+		for _, key := range keysOf(reflect.TypeFor[ChannelOptions]()) {
+			if value := v.Get("defaults." + key); m[key] == nil && value != nil {
+				m[key] = value
+			}
+		}
+	}
+}
+
 // decodeScalar reads the values that are written as text: durations, levels, and what the environment holds.
 func decodeScalar(from, to reflect.Type, data any) (any, error) {
 	switch {
-	case to == reflect.TypeFor[ChannelConfig]():
-		if m, ok := data.(map[string]any); ok && m["reconnect_window"] == nil {
-			m["reconnect_window"] = defaultReconnectWindow.String()
-		}
 	case to == reflect.TypeFor[time.Duration]():
 		if s, ok := data.(string); ok {
 			if d, err := time.ParseDuration(s); err == nil {
@@ -183,6 +201,21 @@ func decodeScalar(from, to reflect.Type, data any) (any, error) {
 			return level, level.UnmarshalText([]byte(s))
 		}
 		return nil, errors.New("want debug, info, warn or error")
+	case to == reflect.TypeFor[time.Time]():
+		switch t := data.(type) {
+		case time.Time: // YAML knows them too
+			return t, nil
+		case string:
+			if t, err := time.Parse(time.RFC3339, t); err == nil {
+				return t, nil
+			}
+		}
+		return nil, errors.New("want a time such as 2026-01-31T09:00:00Z")
+	case from.Kind() == reflect.String && to.Kind() == reflect.Bool:
+		if b, err := strconv.ParseBool(data.(string)); err == nil {
+			return b, nil
+		}
+		return nil, errors.New("want true or false")
 	case from.Kind() == reflect.String && to.Kind() == reflect.Int:
 		if n, err := strconv.Atoi(data.(string)); err == nil {
 			return n, nil
@@ -222,19 +255,30 @@ func kindName(kind reflect.Kind) string {
 	}
 }
 
+// kindOf is the kind of value that a key of the configuration holds. A time is a single value.
+func kindOf(typ reflect.Type) reflect.Kind {
+	if typ == reflect.TypeFor[time.Time]() {
+		return reflect.String
+	}
+	return typ.Kind()
+}
+
 func fieldOf(typ reflect.Type, key string) (reflect.StructField, bool) {
-	for i := range typ.NumField() {
-		if f := typ.Field(i); f.Tag.Get("mapstructure") == key {
+	for _, f := range reflect.VisibleFields(typ) {
+		if f.Tag.Get("mapstructure") == key {
 			return f, true
 		}
 	}
 	return reflect.StructField{}, false
 }
 
+// keysOf lists the keys that a section knows, those of the sections within it that have no key of their own included.
 func keysOf(typ reflect.Type) []string {
 	var keys []string
-	for i := range typ.NumField() {
-		keys = append(keys, typ.Field(i).Tag.Get("mapstructure"))
+	for _, f := range reflect.VisibleFields(typ) {
+		if !f.Anonymous {
+			keys = append(keys, f.Tag.Get("mapstructure"))
+		}
 	}
 	return keys
 }

@@ -54,7 +54,7 @@ func TestEmptyKeysTakeTheirDefaults(t *testing.T) {
 	cfg := load(t, "signaling: {api_key: pk_live_x, url: }\nbot:\nlog: {level: }\nchannels: [{name: a}]\n")
 	want := defaultConfig()
 	want.Signaling.APIKey = "pk_live_x"
-	want.Channels = []ChannelConfig{{Name: "a", ReconnectWindow: defaultReconnectWindow}}
+	want.Channels = []ChannelConfig{{Name: "a", ChannelOptions: defaultConfig().Defaults}}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)
 	}
@@ -82,6 +82,36 @@ channels:
 	}
 }
 
+func TestChannelsTakeWhatTheyDoNotSayFromDefaults(t *testing.T) {
+	t.Setenv("RECORDER_DEFAULTS_MAX_DURATION", "3h")
+	cfg := load(t, `signaling: {api_key: pk_live_x}
+defaults:
+  video: false
+  roles: [camera]
+  reconnect_window: 5s
+  start_at: 2026-01-31T10:00:00+01:00
+channels:
+  - name: inherits
+  - name: differs
+    video: true
+    roles: []
+    reconnect_window: 0s
+    max_duration: 0s
+    start_at: 2026-02-01T10:00:00Z
+`)
+	start := time.Date(2026, 1, 31, 9, 0, 0, 0, time.UTC)
+	for i, want := range []ChannelOptions{
+		{Audio: true, Roles: []string{"camera"}, ReconnectWindow: 5 * time.Second, MaxDuration: 3 * time.Hour, StartAt: start},
+		{Audio: true, Video: true, Roles: []string{}, StartAt: start.Add(25 * time.Hour)},
+	} {
+		got := cfg.Channels[i].ChannelOptions
+		got.StartAt = got.StartAt.UTC()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got  %+v\nwant %+v", cfg.Channels[i].Name, got, want)
+		}
+	}
+}
+
 func TestHostileChannelNameIsANameLikeAnyOther(t *testing.T) {
 	cfg := load(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: ../../etc/x}]\n")
 	if cfg.Channels[0].Name != "../../etc/x" {
@@ -104,6 +134,13 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"log.level":                 "warn",
 		"log.format":                "json",
 		"shutdown_timeout":          "9s",
+		"defaults.audio":            "true",
+		"defaults.video":            "false",
+		"defaults.reconnect_window": "7s",
+		"defaults.leave_when_alone": "11s",
+		"defaults.max_duration":     "12s",
+		"defaults.start_at":         "2026-01-31T09:00:00Z",
+		"defaults.stop_at":          "2026-01-31T10:00:00Z",
 	}
 	others := map[string]string{ // these exclude api_key, so each has a round of its own
 		"signaling.api_key_file":           secretFile(t, "pk_live_env"),
@@ -191,7 +228,8 @@ func TestShippedConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	}
 	want := defaultConfig()
 	want.Signaling.APIKey = "pk_live_x"
-	want.Channels = []ChannelConfig{{Name: "room-42", ReconnectWindow: defaultReconnectWindow}}
+	want.Defaults.Roles = []string{}
+	want.Channels = []ChannelConfig{{Name: "room-42", ChannelOptions: want.Defaults}}
 	want.WebRTC.ICEServers = []ICEServerConfig{}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)
@@ -260,7 +298,7 @@ func scalarKeys(typ reflect.Type, path string) []string {
 	var keys []string
 	for _, key := range keysOf(typ) {
 		field, _ := fieldOf(typ, key)
-		switch field.Type.Kind() {
+		switch kindOf(field.Type) {
 		case reflect.Struct:
 			keys = append(keys, scalarKeys(field.Type, join(path, key))...)
 		case reflect.Slice, reflect.Map:
@@ -281,7 +319,7 @@ func allKeys(typ reflect.Type) []string {
 		if child.Kind() == reflect.Slice {
 			child = child.Elem()
 		}
-		if child.Kind() == reflect.Struct {
+		if kindOf(child) == reflect.Struct {
 			keys = append(keys, allKeys(child)...)
 		}
 	}
@@ -297,6 +335,12 @@ func scalar(cfg *Config, key string) string {
 	}
 	if v.CanInt() && v.Type().PkgPath() == "" {
 		return strconv.FormatInt(v.Int(), 10)
+	}
+	if v.Kind() == reflect.Bool {
+		return strconv.FormatBool(v.Bool())
+	}
+	if t, ok := v.Interface().(time.Time); ok {
+		return t.Format(time.RFC3339)
 	}
 	if s, ok := v.Interface().(interface{ String() string }); ok {
 		return strings.ToLower(s.String())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -43,4 +44,32 @@ func newCredential(cfg SignalingConfig, bot BotConfig, peerID, channel string) (
 			PeerMetadata: bot.Metadata,
 		})
 	}
+}
+
+// liveCredential is a credential that is looked up anew whenever it is needed, so that a connection made after a reload uses
+// the one of then.
+type liveCredential func() (signaling.Credential, error)
+
+// Authorize implements signaling.Credential.
+func (c liveCredential) Authorize(ctx context.Context) (param, value string, err error) {
+	credential, err := c()
+	if err != nil {
+		return "", "", err
+	}
+	return credential.Authorize(ctx)
+}
+
+// Renewable implements signaling.Credential.
+func (c liveCredential) Renewable() bool {
+	credential, err := c()
+	return err == nil && credential.Renewable()
+}
+
+// String implements signaling.Credential.
+func (c liveCredential) String() string {
+	credential, err := c()
+	if err != nil {
+		return "no credential"
+	}
+	return credential.String()
 }

@@ -46,7 +46,7 @@ Exit codes: 0 every file holds what was sent, 1 one does not or something failed
 				dir:     dir,
 				program: program,
 				out:     newConsole(cmd.OutOrStdout()),
-				log:     newLogger(cmd.ErrOrStderr(), LogConfig{Level: level, Format: "text"}),
+				log:     newLogger(cmd.ErrOrStderr(), "text", level),
 			}
 			return d.run(cmd.Context())
 		},
@@ -132,7 +132,7 @@ func (d *demo) config() Config {
 	cfg.Signaling = SignalingConfig{URL: d.server, SecretKey: SecretKeyConfig{ID: "sk_id_demo", Secret: d.secret}}
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Recordings.Dir = d.dir
-	cfg.Channels = []ChannelConfig{{Name: demoChannel, ReconnectWindow: defaultReconnectWindow}}
+	cfg.Channels = []ChannelConfig{{Name: demoChannel, ChannelOptions: defaultConfig().Defaults}}
 	return cfg
 }
 

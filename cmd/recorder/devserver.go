@@ -49,7 +49,7 @@ Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed, 2 usage.`,
 			return runDevserver(cmd.Context(), cmd.OutOrStdout(), listen, devserver.Options{
 				Secrets: secrets,
 				SDKFile: sdk,
-				Logger:  newLogger(cmd.ErrOrStderr(), LogConfig{Level: level, Format: "text"}),
+				Logger:  newLogger(cmd.ErrOrStderr(), "text", level),
 			})
 		},
 	}

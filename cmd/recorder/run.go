@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -18,6 +21,10 @@ func newRunCommand() *cobra.Command {
 members send. It reconnects for as long as it runs. SIGINT or SIGTERM makes it leave the channels
 and finish the files; a second one ends it at once.
 
+The configuration is loaded again when its file changes, and on SIGHUP. Channels that it adds are
+joined, those that it removes are left; recordings that it does not concern lose nothing. A wrong
+configuration is logged and changes nothing.
+
 Exit codes: 0 stopped and every file is final, 1 failed, 2 the configuration is wrong.`,
 		Example: `  recorder run --config config.yaml
   RECORDER_SIGNALING_API_KEY=pk_live_… recorder run --config config.yaml`,
@@ -27,25 +34,24 @@ Exit codes: 0 stopped and every file is final, 1 failed, 2 the configuration is 
 			if err != nil {
 				return &usageError{err}
 			}
-			return run(cmd.Context(), *cfg, newLogger(cmd.ErrOrStderr(), cfg.Log))
+			level := new(slog.LevelVar)
+			level.Set(cfg.Log.Level)
+			return run(cmd.Context(), path, *cfg, newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level), level)
 		},
 	}
 	addConfigFlag(cmd, &path)
 	return cmd
 }
 
-// run records until ctx ends.
-func run(ctx context.Context, cfg Config, log *slog.Logger) error {
-	app, err := NewApp(AppOptions{Config: cfg, Logger: log})
+// run records until ctx ends, following the configuration at path, of which cfg is what it holds now.
+func run(ctx context.Context, path string, cfg Config, log *slog.Logger, level *slog.LevelVar) error {
+	app, err := NewApp(AppOptions{Config: cfg, Logger: log, Level: level})
 	if err != nil {
 		return err
 	}
 	err = app.Start()
 	if err == nil {
-		select {
-		case <-ctx.Done():
-		case err = <-app.Failed():
-		}
+		err = follow(ctx, app, path, &cfg)
 	}
 	log.Info("recorder stopping", "timeout", cfg.ShutdownTimeout)
 	timeout := fmt.Errorf("not done within shutdown_timeout, %v", cfg.ShutdownTimeout)
@@ -56,4 +62,24 @@ func run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	log.Info("recorder stopped")
 	return nil
+}
+
+// follow reloads the configuration as it changes, until ctx ends or the App fails.
+func follow(ctx context.Context, app *App, path string, cfg *Config) error {
+	watch, err := newWatcher(path, cfg, app.reg, app.Reload, app.log)
+	if err != nil {
+		return fmt.Errorf("watch the configuration: %w", err)
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go watch.Run(watching, hangups) // a reload under way may outlast this, see App.Reload
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-app.Failed():
+		return err
+	}
 }

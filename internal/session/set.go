@@ -14,10 +14,11 @@ import (
 type Set struct {
 	opts Options
 
-	applying sync.Mutex // held by Apply and Close, over their waits
+	applying sync.Mutex // held by Apply, over its waits
 
 	mu       sync.Mutex // held for moments only, as whoever asks for Status must not wait
 	sessions map[string]*running
+	closed   bool
 }
 
 type running struct {
@@ -87,8 +88,12 @@ func (s *Set) start(cfg Config) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		cancel()
+		return ErrClosed
+	}
 	s.sessions[cfg.Channel] = &running{Session: session, config: cfg, cancel: cancel}
-	s.mu.Unlock()
 	go func() {
 		if err := session.Run(ctx); err != nil {
 			session.log.Error("session failed; it is tried again when the configuration is loaded again", "err", err)
@@ -97,11 +102,16 @@ func (s *Set) start(cfg Config) error {
 	return nil
 }
 
-// Close leaves every channel and finalises every file. It returns when all are
-// done; Options.CloseTimeout bounds each.
+// ErrClosed is returned by Apply when the Set has been closed.
+var ErrClosed = errors.New("sessions closed")
+
+// Close leaves every channel and finalises every file, and keeps an Apply that
+// is under way from joining any. It returns when all are done;
+// Options.CloseTimeout bounds each.
 func (s *Set) Close() {
-	s.applying.Lock()
-	defer s.applying.Unlock()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	all := s.snapshot()
 	for _, r := range all {
 		r.cancel()

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"recorder/internal/sink"
+)
+
+// eventually polls until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+	}
+}
+
+func TestReloadJoinsAndLeavesAndLeavesAlone(t *testing.T) {
+	cfg := testConfig(t, startDevserver(t), testSecret, "stays", "goes")
+	app := startApp(t, cfg)
+	await(t, app, "joined")
+	before := app.set.Status()[1]
+	if before.Channel != "stays" {
+		t.Fatalf("got %+v", before)
+	}
+
+	cfg.Channels = []ChannelConfig{cfg.Channels[0], {Name: "comes", ChannelOptions: defaultConfig().Defaults}}
+	cfg.Channels[0].MaxDuration = time.Hour
+	if err := app.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	r := await(t, app, "joined")
+	if len(r.Channels) != 2 || r.Channels[0].Channel != "comes" || r.Channels[1].Channel != "stays" {
+		t.Errorf("channels %+v", r.Channels)
+	}
+	if after := app.set.Status()[1]; after.PeerID != before.PeerID {
+		t.Errorf("the channel that stayed was joined anew: %q, then %q", before.PeerID, after.PeerID)
+	}
+}
+
+func TestReloadedCredentialHealsAFailedChannel(t *testing.T) {
+	cfg := testConfig(t, startDevserver(t), testWrongSecret, "a")
+	app := startApp(t, cfg)
+	await(t, app, "failed")
+	cfg.Signaling.SecretKey.Secret = testSecret
+	if err := app.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	await(t, app, "joined")
+}
+
+func TestReloadSaysWhatTakesARestartAndKeepsItAsItWas(t *testing.T) {
+	cfg := testConfig(t, startDevserver(t), testSecret, "a")
+	var log lockedBuffer
+	level := new(slog.LevelVar)
+	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", level), Level: level, Settings: loopbackOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Stop(context.Background())
+	next := cfg
+	next.HTTP.Listen, next.Recordings.SyncInterval, next.Log.Level = "127.0.0.1:1", time.Minute, slog.LevelDebug
+	next.Bot.Metadata = map[string]any{"name": "other"}
+	if err := app.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for line := range strings.Lines(log.String()) {
+		if _, key, ok := strings.Cut(strings.TrimSpace(line), "with the next start\" key="); ok {
+			keys = append(keys, key)
+		}
+	}
+	if want := []string{"http.listen", "recordings.sync_interval"}; !slices.Equal(keys, want) {
+		t.Errorf("keys %v, want %v", keys, want)
+	}
+	if live := app.live.Load(); live.HTTP.Listen != cfg.HTTP.Listen || live.Bot.Metadata["name"] != "other" {
+		t.Errorf("in force: %+v", live)
+	}
+	if level.Level() != slog.LevelDebug {
+		t.Errorf("level %v", level.Level())
+	}
+}
+
+func TestStopDuringReloadJoinsNothing(t *testing.T) {
+	cfg := testConfig(t, startDevserver(t), testSecret, "a")
+	app, err := NewApp(AppOptions{Config: cfg, Logger: slog.New(slog.DiscardHandler), Settings: loopbackOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Reload(cfg); err == nil || len(app.set.Status()) != 0 {
+		t.Errorf("joined %v, %v", app.set.Status(), err)
+	}
+}
+
+// watched is a watcher of a file that holds one channel, whose name is what the tests change.
+type watched struct {
+	t       *testing.T
+	path    string
+	reg     *prometheus.Registry
+	applied chan string // names of the channel
+	hangups chan os.Signal
+}
+
+func channelFile(name string) string {
+	return fmt.Sprintf("signaling: {api_key: pk_live_x}\nchannels: [{name: %s}]\n", name)
+}
+
+func watch(t *testing.T, path string) *watched {
+	t.Helper()
+	cfg, err := loadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &watched{t: t, path: path, reg: prometheus.NewRegistry(), applied: make(chan string, 16), hangups: make(chan os.Signal)}
+	watcher, err := newWatcher(path, cfg, w.reg, func(cfg Config) error {
+		w.applied <- cfg.Channels[0].Name
+		return nil
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		watcher.Run(ctx, w.hangups)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return w
+}
+
+func (w *watched) successful() bool {
+	w.t.Helper()
+	all, err := w.reg.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, family := range all {
+		if family.GetName() == "recorder_config_last_reload_successful" {
+			return family.GetMetric()[0].GetGauge().GetValue() == 1
+		}
+	}
+	w.t.Fatal("no metric")
+	return false
+}
+
+func (w *watched) expect(name string) {
+	w.t.Helper()
+	select {
+	case got := <-w.applied:
+		if got != name {
+			w.t.Errorf("applied %q, want %q", got, name)
+		}
+	case <-time.After(10 * time.Second):
+		w.t.Fatalf("%q was not applied within 10 s", name)
+	}
+	eventually(w.t, "success", w.successful)
+}
+
+func TestAFileWrittenInPlaceOrReplacedIsLoaded(t *testing.T) {
+	path := write(t, channelFile("a"))
+	w := watch(t, path)
+	must(t, os.WriteFile(path, []byte(channelFile("b")), 0o600))
+	w.expect("b")
+	must(t, os.WriteFile(path+".new", []byte(channelFile("c")), 0o600))
+	must(t, os.Rename(path+".new", path))
+	w.expect("c")
+}
+
+// TestASwappedConfigMapIsLoaded does what the kubelet does: the file is a link through a directory link, which is swapped.
+func TestASwappedConfigMapIsLoaded(t *testing.T) {
+	dir := t.TempDir()
+	version := func(n int, name string) {
+		data := fmt.Sprintf("..2026_01_%02d", n)
+		must(t, os.Mkdir(filepath.Join(dir, data), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, data, "config.yaml"), []byte(channelFile(name)), 0o600))
+		must(t, os.Symlink(data, filepath.Join(dir, "..data_tmp")))
+		must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+	}
+	version(1, "a")
+	must(t, os.Symlink("..data/config.yaml", filepath.Join(dir, "config.yaml")))
+	w := watch(t, filepath.Join(dir, "config.yaml"))
+	version(2, "b")
+	must(t, os.RemoveAll(filepath.Join(dir, "..2026_01_01")))
+	w.expect("b")
+	version(3, "c")
+	w.expect("c")
+}
+
+func TestABadFileKeepsTheOldOneAndSaysSo(t *testing.T) {
+	path := write(t, channelFile("a"))
+	w := watch(t, path)
+	must(t, os.WriteFile(path, []byte("signaling: {api_key: pk_live_x}\n"), 0o600))
+	eventually(t, "failure", func() bool { return !w.successful() })
+	must(t, os.WriteFile(path, []byte(channelFile("a")), 0o600))
+	w.expect("a")
+	must(t, os.Remove(path))
+	eventually(t, "failure", func() bool { return !w.successful() })
+	must(t, os.WriteFile(path, []byte(channelFile("b")), 0o600))
+	w.expect("b")
+}
+
+func TestASecretFileThatChangesIsLoaded(t *testing.T) {
+	key := secretFile(t, "pk_live_one")
+	path := write(t, "signaling: {api_key_file: "+key+"}\nchannels: [{name: a}]\n")
+	w := watch(t, path)
+	must(t, os.WriteFile(key, []byte("pk_live_two"), 0o600))
+	w.expect("a")
+}
+
+func TestOtherFilesInTheDirectoryAreNoReasonToReload(t *testing.T) {
+	path := write(t, channelFile("a"))
+	w := watch(t, path)
+	must(t, os.WriteFile(path+"~", nil, 0o600))
+	time.Sleep(2 * reloadPause)
+	must(t, os.WriteFile(path, []byte(channelFile("b")), 0o600))
+	w.expect("b")
+	if len(w.applied) != 0 {
+		t.Error("applied more than once")
+	}
+}
+
+func TestHangupReloadsWhateverChanged(t *testing.T) {
+	w := watch(t, write(t, channelFile("a")))
+	w.hangups <- syscall.SIGHUP
+	w.expect("a")
+}
+
+func TestReloadMetricsAreClean(t *testing.T) {
+	w := watch(t, write(t, channelFile("a")))
+	if problems, err := testutil.GatherAndLint(w.reg); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRunFollowsItsFileAndHangups(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recordings")
+	head := "signaling: {url: '" + startDevserver(t) + "', api_key: " + testKey + "}\nhttp: {listen: '127.0.0.1:0'}\nrecordings: {dir: '" + dir + "'}\n"
+	path := write(t, head+"channels: [{name: a}]\n")
+	recorded := func(channel string) func() bool {
+		return func() bool {
+			found, _ := filepath.Glob(filepath.Join(dir, channel, "*", sink.ManifestName))
+			return len(found) == 1
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan string, 1)
+	go func() {
+		code, _, stderr := try(t, ctx, "run", "-c", path)
+		done <- fmt.Sprintf("exit code %d\n%s", code, stderr)
+	}()
+	eventually(t, "a is recorded", recorded("a"))
+	must(t, os.WriteFile(path, []byte(head+"channels: [{name: a}, {name: b}]\n"), 0o600))
+	eventually(t, "b is recorded", recorded("b"))
+	must(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	time.Sleep(reloadPause)
+	cancel()
+	out := <-done
+	if !strings.HasPrefix(out, "exit code 0\n") || strings.Count(out, `why="file changed"`) != 1 || strings.Count(out, "why=signal") != 1 {
+		t.Error(out)
+	}
+	if !recorded("a")() {
+		t.Error("a was begun anew")
+	}
+}

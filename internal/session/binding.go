@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"time"
@@ -35,7 +36,8 @@ type bindings struct {
 
 	joined    bool
 	recording *sink.Recording
-	retry     time.Time // when to try again to begin the recording
+	present   map[string]json.RawMessage // members by peer id, with their metadata
+	retry     time.Time                  // when to try again to begin the recording
 	streams   []*binding
 	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
 }
@@ -87,7 +89,26 @@ func (b *bindings) begin(now time.Time) {
 		return
 	}
 	b.recording = recording
+	for id, metadata := range b.present {
+		recording.PeerJoined(id, metadata)
+	}
 	b.log.Info("recording began", "dir", recording.Dir())
+}
+
+// peerJoined notes a member in the manifest, media or not, and what it says
+// of itself now.
+func (b *bindings) peerJoined(id string, metadata json.RawMessage) {
+	b.present[id] = metadata
+	if b.recording != nil {
+		b.recording.PeerJoined(id, metadata)
+	}
+}
+
+func (b *bindings) peerLeft(id string) {
+	delete(b.present, id)
+	if b.recording != nil {
+		b.recording.PeerLeft(id)
+	}
 }
 
 // add takes in a track that a member sends.

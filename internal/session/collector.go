@@ -28,7 +28,7 @@ var (
 	descRecovered = prometheus.NewDesc("recorder_remote_peer_rtp_packets_retransmitted",
 		"Packets received through RTX on the current connection, duplicates included.", perKind, nil)
 	descLost = prometheus.NewDesc("recorder_remote_peer_rtp_packets_lost",
-		"RTP packets expected minus received on the current connection (RFC 3550, 6.4.1).", perKind, nil)
+		"RTP packets expected minus received on the current connection (RFC 3550, 6.4.1); 0 when duplicates outweigh losses.", perKind, nil)
 	descJitter = prometheus.NewDesc("recorder_remote_peer_jitter_seconds",
 		"Largest interarrival jitter of the peer's tracks (RFC 3550, 6.4.1).", perKind, nil)
 )
@@ -82,7 +82,7 @@ func collectPeer(gauge func(*prometheus.Desc, float64, ...string), channel strin
 		gauge(descPackets, float64(sum.Packets), channel, id, kind)
 		gauge(descBytes, float64(sum.Bytes), channel, id, kind)
 		gauge(descRecovered, float64(sum.Recovered), channel, id, kind)
-		gauge(descLost, float64(sum.Lost), channel, id, kind)
+		gauge(descLost, float64(max(sum.Lost, 0)), channel, id, kind)
 		gauge(descJitter, sum.Jitter, channel, id, kind)
 	}
 }

@@ -41,8 +41,7 @@ func (s *Session) connected(e signaling.Connected) {
 }
 
 // disconnected keeps every connection: media does not need the socket.
-func (s *Session) disconnected(e signaling.Disconnected) {
-	s.log.Warn("signalling connection was lost", "retry_in", e.RetryIn, "err", e.Err)
+func (s *Session) disconnected() {
 	s.reconcile.stop()
 	for _, m := range s.members {
 		m.peer.SignalingLost()
@@ -98,6 +97,7 @@ func (s *Session) join(j signaling.Member) {
 	if m := s.members[j.PeerID]; m != nil {
 		m.departed, m.asked = time.Time{}, false
 		m.peer.SignalingRestored(s.client.PeerID(), j.Metadata)
+		s.bindings.peerJoined(j.PeerID, j.Metadata)
 		return
 	}
 	if len(s.members) >= maxMembers {
@@ -117,6 +117,7 @@ func (s *Session) join(j signaling.Member) {
 	m := &participant{peer: peer}
 	s.members[j.PeerID] = m
 	s.listen(m)
+	s.bindings.peerJoined(j.PeerID, j.Metadata)
 	s.log.Info("peer joined", "peer", j.PeerID)
 	for _, signal := range s.early.take(j.PeerID) {
 		peer.HandleDirect(signal)
@@ -171,9 +172,7 @@ func (s *Session) removeMember(id string, cause remote.Cause) {
 	m := s.members[id]
 	delete(s.members, id)
 	m.peer.Close(cause)
-	if s.bindings.recording != nil {
-		s.bindings.recording.PeerLeft(id)
-	}
+	s.bindings.peerLeft(id)
 	s.log.Info("peer left", "peer", id, "cause", cause)
 	s.publish()
 }

@@ -6,6 +6,7 @@ package session
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -122,7 +123,7 @@ func New(cfg Config, opts Options) (*Session, error) {
 		done:    make(chan struct{}),
 		members: make(map[string]*participant),
 	}
-	s.bindings = bindings{root: opts.Root, cfg: cfg, log: log}
+	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log}
 	s.limits = limits{cfg: cfg}
 	s.publish()
 	return s, nil
@@ -193,7 +194,7 @@ func (s *Session) handle(event signaling.Event) {
 	case signaling.Connected:
 		s.connected(e)
 	case signaling.Disconnected:
-		s.disconnected(e)
+		s.disconnected()
 	case signaling.Presence:
 		if e.Channel == s.cfg.Channel {
 			s.presence(e)

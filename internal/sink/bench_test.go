@@ -164,33 +164,6 @@ var conditions = []struct {
 	{name: "reordered", reorder: 30 * time.Millisecond},
 }
 
-// In steady state a packet costs no allocation, on its way from WriteRTP to the file's buffer.
-func TestPacketsCostNoAllocation(t *testing.T) {
-	for _, m := range append(videoMedia(t), opusMedia(), voiceMedia(t)) {
-		for _, w := range conditions {
-			t.Run(m.name+"/"+w.name, func(t *testing.T) {
-				p := newPlayer(t, m, w.loss, w.reorder)
-				for range 5000 {
-					p.step()
-				}
-				// A sync, once a second, patches the header with a few bytes. Gaps are listed in the
-				// manifest, and that list grows.
-				limit := 0.06
-				if w.loss > 0 {
-					limit = 0.2
-				}
-				if n := testing.AllocsPerRun(20, func() {
-					for range 500 {
-						p.step()
-					}
-				}) / 500; n > limit {
-					t.Errorf("%v allocations a packet", n)
-				}
-			})
-		}
-	}
-}
-
 func BenchmarkPacket(b *testing.B) {
 	for _, m := range append(videoMedia(b), opusMedia()) {
 		for _, w := range conditions {

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,7 +27,7 @@ type call struct {
 // inCall runs a call and returns what it left behind.
 func inCall(t *testing.T, options Options, f func(c *call)) recorded {
 	t.Helper()
-	options.Dir = t.TempDir()
+	options.Dir, options.Logger = t.TempDir(), slog.New(slog.DiscardHandler)
 	var dir string
 	synctest.Test(t, func(t *testing.T) {
 		root, err := Open(options)

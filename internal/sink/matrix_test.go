@@ -142,11 +142,11 @@ var weathers = []weather{
 // Whatever the network does, a video file holds pictures exactly as they were sent, in order, and
 // decodes without a complaint; what can be had again is there; what is not is accounted for.
 func TestVideoSurvivesTheNetwork(t *testing.T) {
-	const rounds = 4
+	const rounds = 3
 	for _, m := range videoMedia(t) {
 		for i, w := range weathers {
-			if m.name == "VP9flexible" && i%3 != 0 {
-				continue
+			if m.name == "VP9flexible" && i%3 != 0 || m.name != "VP8" && w.loss == 0.01 {
+				continue // others of the same codec, or worse ones, say as much
 			}
 			t.Run(m.name+"/"+w.name, func(t *testing.T) {
 				t.Parallel()

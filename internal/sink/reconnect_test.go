@@ -1,0 +1,115 @@
+package sink
+
+import (
+	"testing"
+	"time"
+)
+
+// The last connection to deliver is written; until it does, the one before is.
+func TestOverlappingConnectionsMakeOneFile(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		oldSound, oldPicture := c.audio(), c.video()
+		newSound, newPicture := &leg{}, &leg{}
+		for i := range 300 {
+			if i == 100 {
+				newSound, newPicture = c.audio(), c.video()
+				newSound.ssrc, newSound.rtp, newPicture.ssrc, newPicture.rtp = 8, 555, 9, 777
+			}
+			if i >= 100 && i < 200 {
+				newPicture.put(vp8Payload([]byte{0x10}, testPicture(i == 150)...))
+				newSound.put(tone(0))
+				newPicture.rtp, newSound.rtp = newPicture.rtp+3600, newSound.rtp+960
+			}
+			switch {
+			case i < 200:
+				c.step(oldSound, oldPicture, i == 0)
+				if i >= 100 {
+					newSound.put(tone(0))
+					newSound.rtp += 960
+				}
+			default:
+				oldSound.Close()
+				oldPicture.Close()
+				c.step(newSound, newPicture, false)
+			}
+		}
+		c.wait(time.Second)
+		newSound.Close()
+		newPicture.Close()
+	})
+	length, packets := r.audioFile(t)
+	if !near(length, 12*time.Second, 40*ms) || len(packets) < 598 || len(packets) > 602 {
+		t.Errorf("%d packets of %v", len(packets), length)
+	}
+	frames, pts := pictures(t, r.of(video).file)
+	if len(frames) < 298 || len(frames) > 301 || len(r.of(video).track.Parts) != 1 || pts[len(pts)-1] > 12*90000 {
+		t.Errorf("%d pictures up to %d in %d parts", len(frames), pts[len(pts)-1], len(r.of(video).track.Parts))
+	}
+	if g := r.of(video).gaps() + r.of(audio).gaps(); g != "" {
+		t.Errorf("gaps %s", g)
+	}
+}
+
+// An outage is a gap of its length with its reason, in one file.
+func TestOutageIsAGap(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a, v := c.audio(), c.video()
+		both := func(a, v *leg) {
+			for i := range 50 {
+				c.step(a, v, i == 0)
+			}
+		}
+		both(a, v)
+		a.Close()
+		v.Close()
+		c.stream.Outage(ReasonReconnect)
+		c.wait(5 * time.Second)
+		s, err := c.rec.Stream(StreamInfo{PeerID: "alice again", StreamID: "camera"})
+		if err != nil || s != c.stream {
+			t.Fatalf("the stream came back as another: %v", err)
+		}
+		s.Resume("alice again")
+		a, v = c.leg("renamed sound", audio), c.leg("renamed picture", video)
+		both(a, v)
+		c.wait(time.Second)
+		a.Close()
+		v.Close()
+	})
+	if n := len(r.manifest.Streams[0].Tracks); n != 2 {
+		t.Fatalf("%d tracks", n)
+	}
+	if length, _ := r.audioFile(t); !near(length, 9*time.Second, 20*ms) {
+		t.Errorf("sound lasts %v", length)
+	}
+	r.of(audio).wantGaps(t, gapOf(ReasonReconnect, 2*time.Second, 5*time.Second))
+	r.of(video).wantGaps(t, gapOf(ReasonReconnect, 2*time.Second, 5*time.Second))
+	if c := r.of(video).track.Completeness; c < 0.43 || c > 0.46 {
+		t.Errorf("completeness %v, want 4/9", c)
+	}
+	reconnects := r.manifest.Streams[0].Reconnects
+	if len(reconnects) != 1 || reconnects[0].PeerID != "alice again" || reconnects[0].Resumed == nil ||
+		reconnects[0].Resumed.MonotonicMS-reconnects[0].Lost.MonotonicMS != 5000 {
+		t.Errorf("reconnects %+v", reconnects)
+	}
+	decode(t, r.of(video).file)
+	decode(t, r.of(audio).file)
+}
+
+// Two members that are both there keep their streams apart though they claim the same id.
+func TestTwoPeersWithOneStreamID(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		other, err := c.rec.Stream(StreamInfo{PeerID: "mallory", StreamID: "camera"})
+		if err != nil || other == c.stream {
+			t.Fatalf("mallory got alice's stream: %v", err)
+		}
+		if again, _ := c.rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"}); again != c.stream {
+			t.Error("alice lost hers")
+		}
+		a.Close()
+		c.wait(40 * ms)
+		if again, _ := c.rec.Stream(StreamInfo{PeerID: "alice 2", StreamID: "camera"}); again != c.stream {
+			t.Error("a stream that lost its connection did not come back")
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -64,9 +65,13 @@ func (c *conn) open() error {
 	c.trickle = trickle
 	pc.OnICECandidate(trickle.candidate)
 	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
-		if c.m.opts.OnTrack != nil {
-			c.m.opts.OnTrack(c.peer, t)
+		if c.m.opts.OnTrack == nil {
+			return
 		}
+		// A connection closed while it starts a receiver leaves that open.
+		ended := context.AfterFunc(c.m.life, func() { _ = t.SetReadDeadline(time.Unix(1, 0)) })
+		defer ended()
+		c.m.opts.OnTrack(c.peer, t)
 	})
 	return nil
 }

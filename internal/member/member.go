@@ -57,6 +57,7 @@ type Member struct {
 	api    *webrtc.API
 	client *signaling.Client
 	log    *slog.Logger
+	life   context.Context // ends with Leave
 	stop   context.CancelFunc
 	joined chan error // buffered, 1
 	done   sync.WaitGroup
@@ -87,7 +88,7 @@ func Join(ctx context.Context, o Options) (*Member, error) {
 	}
 	life, stop := context.WithCancel(context.Background())
 	m := &Member{
-		opts: o, client: client, log: o.Logger, stop: stop, joined: make(chan error, 1),
+		opts: o, client: client, log: o.Logger, life: life, stop: stop, joined: make(chan error, 1),
 		api:    webrtc.NewAPI(webrtc.WithSettingEngine(settings)),
 		tracks: slices.Clone(o.Tracks), peers: map[string]*conn{},
 	}

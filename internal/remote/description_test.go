@@ -152,20 +152,27 @@ func TestConnectionsAreToldApartBySessionOrFingerprint(t *testing.T) {
 	}
 }
 
-// answerTo runs an offer through pion, as a link does.
-func answerTo(t *testing.T, sdp string) (string, []Event) {
+// withLink calls f with a link that leads nowhere.
+func withLink(t *testing.T, f func(*link)) {
 	t.Helper()
 	api, err := NewAPI(APIOptions{Logger: testLogger(t)})
 	must(t, err)
 	pc, err := api.newPeerConnection(nil)
 	must(t, err)
 	defer pc.GracefulClose()
-	var meta metadataStore
-	l := newLink(1, pc, &meta, false, func(func(*link)) {}, callbacks{})
-	d := parsed(t, sdp)
-	d.takeCandidates()
-	answer, events, err := l.answer(d)
-	must(t, err)
+	f(newLink(1, pc, &metadataStore{}, false, func(func(*link)) {}, callbacks{}))
+}
+
+// answerTo runs an offer through pion, as a link does.
+func answerTo(t *testing.T, sdp string) (answer string, events []Event) {
+	t.Helper()
+	withLink(t, func(l *link) {
+		d := parsed(t, sdp)
+		d.takeCandidates()
+		var err error
+		answer, events, err = l.answer(d)
+		must(t, err)
+	})
 	return answer, events
 }
 

@@ -50,10 +50,12 @@ type Track struct {
 	reception reception
 	wanted    chan struct{} // closed at the first Forward, and at the end
 
-	mu      sync.Mutex
-	streams []string
-	formats map[uint8]webrtc.RTPCodecParameters
-	remote  *webrtc.TrackRemote // what is being read, if any
+	mu       sync.Mutex
+	label    string // track id of the last description
+	streams  []string
+	formats  map[uint8]webrtc.RTPCodecParameters
+	remote   *webrtc.TrackRemote // what is being read, if any
+	receiver *webrtc.RTPReceiver // of remote
 
 	writing sync.Mutex // held while the writer is called
 	writer  RTPWriter
@@ -61,8 +63,8 @@ type Track struct {
 	over    bool
 }
 
-// ID is the track's id as the member's description gives it (msid); a
-// description without one gives "mid:" and the m-line's mid.
+// ID is the track's id as the member's description gave it (msid) when the
+// track was added; a description without one gives "mid:" and the m-line's mid.
 func (t *Track) ID() string { return t.id }
 
 // Kind is audio or video.
@@ -79,7 +81,10 @@ func (t *Track) StreamIDs() []string {
 // Metadata is the label the member gave the track, such as {"role":"screen"},
 // nil if there is none. It is read fresh on every call.
 func (t *Track) Metadata() json.RawMessage {
-	return t.metadata.lookup(t.id, t.StreamIDs(), t.kind == webrtc.RTPCodecTypeAudio)
+	t.mu.Lock()
+	label, streams := t.label, t.streams
+	t.mu.Unlock()
+	return t.metadata.lookup(label, streams, t.kind == webrtc.RTPCodecTypeAudio)
 }
 
 // SSRC is the current synchronisation source, 0 before the transport is up.
@@ -149,7 +154,7 @@ var errNotReceiving = errors.New("track does not receive yet")
 // takes another SSRC makes pion end one TrackRemote and start another.
 func (t *Track) attach(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 	t.mu.Lock()
-	t.remote = remote
+	t.remote, t.receiver = remote, receiver
 	t.mu.Unlock()
 	t.ssrc.Store(uint32(remote.SSRC()))
 	go t.readRTP(remote)
@@ -232,8 +237,26 @@ func (t *Track) clockRate(payloadType uint8) uint32 {
 	return t.formats[payloadType].ClockRate
 }
 
-// end closes the writer. Nothing is delivered after it.
+// end closes the writer and stops reading. Nothing is delivered after it.
 func (t *Track) end() {
+	t.finish()
+	t.mu.Lock()
+	remote, receiver := t.remote, t.receiver
+	t.mu.Unlock()
+	if remote == nil {
+		return
+	}
+	// A connection that is closed while it starts a receiver leaves it open.
+	past := time.Unix(1, 0)
+	_ = remote.SetReadDeadline(past)
+	if rid := remote.RID(); rid != "" {
+		_ = receiver.SetReadDeadlineSimulcast(past, rid)
+	} else {
+		_ = receiver.SetReadDeadline(past)
+	}
+}
+
+func (t *Track) finish() {
 	t.writing.Lock()
 	defer t.writing.Unlock()
 	if t.over {
@@ -254,6 +277,12 @@ func (t *Track) reading() *webrtc.TrackRemote {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.remote
+}
+
+func (t *Track) setLabel(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.label = id
 }
 
 func (t *Track) setStreams(ids []string) {

@@ -27,7 +27,10 @@ func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (e
 		switch {
 		case t == nil && !s.sending:
 			continue
-		case t != nil && s.sending && t.id == s.trackID():
+		case t != nil && s.sending:
+			// A track that goes on keeps its id, whatever its msid says now;
+			// only its streams may change (W3C WebRTC §4.4.1.5).
+			t.setLabel(s.trackID())
 			t.setFormats(formats[s.mid])
 			if old := t.StreamIDs(); !slices.Equal(old, s.streams) {
 				t.setStreams(s.streams)
@@ -98,7 +101,7 @@ func (s section) trackID() string {
 
 func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) *Track {
 	t := &Track{
-		id: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta,
+		id: s.trackID(), label: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta,
 		streams: s.streams, formats: formats, wanted: make(chan struct{}),
 	}
 	t.delivered = func() { l.post(l.on.delivered) }

@@ -11,6 +11,7 @@ import (
 // channel's series end with its recording.
 type metrics struct {
 	registerer prometheus.Registerer
+	syncs      prometheus.Histogram
 
 	mu         sync.Mutex
 	recordings map[*Recording]struct{}
@@ -52,6 +53,11 @@ var (
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{registerer: r, recordings: make(map[*Recording]struct{})}
+	m.syncs = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "recorder_sink_sync_duration_seconds",
+		Help:    "How long the disk took to make media files durable.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+	})
 	if r == nil {
 		return m, nil
 	}
@@ -84,6 +90,10 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- d
 	}
+	for _, d := range streamDescs {
+		ch <- d
+	}
+	m.syncs.Describe(ch)
 }
 
 // sums is what the tracks of one kind have in common.
@@ -99,6 +109,7 @@ type sumsKey struct{ channel, kind string }
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	all := make(map[sumsKey]*sums)
+	streams := make(map[streamKey]*streamSums)
 	m.mu.Lock()
 	for rec := range m.recordings {
 		for _, kind := range kinds {
@@ -108,11 +119,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 		rec.sum(all)
+		rec.sumStreams(streams)
 	}
 	m.mu.Unlock()
 	for key, s := range all {
 		s.collect(ch, key)
 	}
+	for key, s := range streams {
+		s.collect(ch, key)
+	}
+	m.syncs.Collect(ch)
 }
 
 // sum adds what the recording's tracks have so far.

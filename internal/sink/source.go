@@ -226,6 +226,7 @@ func (src *Source) receive(now time.Duration) {
 
 	for i, p := range src.taken {
 		src.taken[i] = nil
+		src.track.heard = max(src.track.heard, p.arrival)
 		if src.superseded {
 			p.free()
 			continue

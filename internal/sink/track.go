@@ -28,6 +28,8 @@ type Track struct {
 	manifest *ManifestTrack
 	ledger   ledger
 	drops    [dropReasons]uint64
+	heard    time.Duration // when the last packet arrived; 0 before the first
+	keyed    time.Duration // when the last key picture was written
 	writer   writer
 	sources  []*Source // not yet ended, oldest first
 	active   *Source   // the one that is written
@@ -43,10 +45,11 @@ type writer interface {
 	write(src *Source, p *packet, lost int, now time.Duration)
 	// seal has everything so far on the disk soon.
 	seal(now time.Duration)
-	// end closes the part at hand, the stream being over.
 	// end closes the part at hand, the stream being over. A track that was alive until now was
 	// silent since its last packet.
 	end(now time.Duration, alive bool)
+	// unwritten is how many bytes of the part at hand the disk has not taken.
+	unwritten() int
 }
 
 // Track returns the stream's track of that id, or begins one. When the stream had lost all its
@@ -292,7 +295,11 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		if err := rec.writeManifest(version); err != nil {
 			return nil, err
 		}
-		return rec.create(name)
+		f, err := rec.create(name)
+		if err != nil {
+			return nil, err
+		}
+		return timedFile{f, rec.root.metrics.syncs}, nil
 	}
 	done := func(r partResult) {
 		defer rec.parts.Done()

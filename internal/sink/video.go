@@ -124,6 +124,9 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 		return
 	}
 	w.close(pos)
+	if pic.key {
+		w.track.keyed = w.now
+	}
 	src.delivered, w.gated, w.track.outage = true, false, ""
 }
 

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/event"
 )
 
 const (
@@ -49,13 +51,13 @@ func (ChannelError) event()   {}
 func (ChannelMessage) event() {}
 
 // DataChannel is a data channel with backpressure. Receive its events with
-// [Subscribe]; a consumer that falls behind slows the sender down. It dies
+// event.Subscribe; a consumer that falls behind slows the sender down. It dies
 // with the connection it was made on and has to be opened again after a
 // reconnect. All methods may be called from any goroutine.
 type DataChannel struct {
 	label string
 	init  *webrtc.DataChannelInit
-	hub   *hub
+	hub   *event.Hub
 
 	mu      sync.Mutex
 	channel *webrtc.DataChannel // nil until the connection exists
@@ -71,11 +73,11 @@ type queuedSend struct {
 	done chan error // buffered, 1
 }
 
-func newDataChannel(label string, init *webrtc.DataChannelInit, h *hub) *DataChannel {
+func newDataChannel(label string, init *webrtc.DataChannelInit, h *event.Hub) *DataChannel {
 	return &DataChannel{label: label, init: init, hub: h}
 }
 
-func (d *DataChannel) events() *hub { return d.hub }
+func (d *DataChannel) Events() *event.Hub { return d.hub }
 
 // Label returns the name the opener gave the channel.
 func (d *DataChannel) Label() string { return d.label }
@@ -188,8 +190,8 @@ func (d *DataChannel) shut() {
 	}
 	d.queue = nil
 	d.mu.Unlock()
-	d.hub.emit(ChannelClosed{}, nil)
-	d.hub.close()
+	d.hub.Emit(ChannelClosed{}, nil)
+	d.hub.Close()
 }
 
 // unopened reports whether the channel still waits for its first connection.
@@ -216,11 +218,11 @@ func (d *DataChannel) bind(raw *webrtc.DataChannel) {
 		d.flush()
 	})
 	raw.OnMessage(func(m webrtc.DataChannelMessage) {
-		d.hub.emitWait(ChannelMessage{Data: m.Data, Text: m.IsString}, maxHeldMessages)
+		d.hub.EmitWait(ChannelMessage{Data: m.Data, Text: m.IsString}, maxHeldMessages)
 	})
 	raw.OnError(func(err error) {
 		if d.Raw() == raw {
-			d.hub.emit(ChannelError{Err: scrub(err)}, nil)
+			d.hub.Emit(ChannelError{Err: scrub(err)}, nil)
 		}
 	})
 	raw.OnClose(func() {
@@ -236,7 +238,7 @@ func (d *DataChannel) bind(raw *webrtc.DataChannel) {
 		if !opened {
 			return
 		}
-		d.hub.emit(ChannelOpened{}, nil)
+		d.hub.Emit(ChannelOpened{}, nil)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.flush()
@@ -253,7 +255,7 @@ func (d *DataChannel) unbind() {
 
 // fail ends a channel that could not be created.
 func (d *DataChannel) fail(err error) {
-	d.hub.emit(ChannelError{Err: scrub(err)}, nil)
+	d.hub.Emit(ChannelError{Err: scrub(err)}, nil)
 	d.shut()
 }
 

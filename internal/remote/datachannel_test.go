@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/event"
 )
 
 // inboxOf collects the messages of a pion channel.
@@ -57,9 +59,9 @@ func TestCreatingADataChannelStartsAnIdleConnection(t *testing.T) {
 			d, err := w.peer.CreateDataChannel("echo", nil)
 			must(t, err)
 			var seen []string
-			Subscribe(d, func(ChannelOpened) { seen = append(seen, "open") })
-			Subscribe(d, func(m ChannelMessage) { seen = append(seen, fmt.Sprintf("%s %v", m.Data, m.Text)) })
-			Subscribe(d, func(ChannelClosed) { seen = append(seen, "closed") })
+			event.Subscribe(d, func(ChannelOpened) { seen = append(seen, "open") })
+			event.Subscribe(d, func(m ChannelMessage) { seen = append(seen, fmt.Sprintf("%s %v", m.Data, m.Text)) })
+			event.Subscribe(d, func(ChannelClosed) { seen = append(seen, "closed") })
 			must(t, d.SendText(t.Context(), "one")) // before it is open
 			must(t, d.Send(t.Context(), []byte("two")))
 			settle()
@@ -108,10 +110,10 @@ func TestADataChannelIsAddedToALiveConnection(t *testing.T) {
 func TestTheMemberOpensADataChannel(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		var got []string
-		Subscribe(w.peer, func(e DataChannelOpened) {
+		event.Subscribe(w.peer, func(e DataChannelOpened) {
 			time.Sleep(time.Second) // messages wait for the handler
-			Subscribe(e.Channel, func(msg ChannelMessage) { got = append(got, string(msg.Data)) })
-			Subscribe(e.Channel, func(ChannelClosed) { got = append(got, "closed") })
+			event.Subscribe(e.Channel, func(msg ChannelMessage) { got = append(got, string(msg.Data)) })
+			event.Subscribe(e.Channel, func(ChannelClosed) { got = append(got, "closed") })
 			must(t, e.Channel.SendText(t.Context(), "welcome "+e.Channel.Label()))
 		})
 		d, err := m.pc.CreateDataChannel("chat", nil)
@@ -143,7 +145,7 @@ func TestDataChannelsDieWithTheConnection(t *testing.T) {
 		must(t, err)
 		must(t, d.SendText(t.Context(), "hello"))
 		closed := false
-		Subscribe(d, func(ChannelClosed) { closed = true })
+		event.Subscribe(d, func(ChannelClosed) { closed = true })
 		next := w.join()
 		got := next.accept()
 		next.camera()
@@ -214,7 +216,7 @@ func TestEventsOfAChannelWaitForTheFirstSubscriber(t *testing.T) {
 		must(t, err)
 		settle()
 		opened := false
-		Subscribe(d, func(ChannelOpened) { opened = true })
+		event.Subscribe(d, func(ChannelOpened) { opened = true })
 		synctest.Wait()
 		if !opened || d.Raw().BufferedAmountLowThreshold() != bufferedLow {
 			t.Errorf("opened: %v, resumes at %d", opened, d.Raw().BufferedAmountLowThreshold())
@@ -284,7 +286,7 @@ func TestAMemberThatRefusesDataChannelsFailsThem(t *testing.T) {
 		d, err := w.peer.CreateDataChannel("x", nil)
 		must(t, err)
 		var why []error
-		Subscribe(d, func(e ChannelError) { why = append(why, e.Err) })
+		event.Subscribe(d, func(e ChannelError) { why = append(why, e.Err) })
 		settle()
 		if len(why) != 1 || !errors.Is(why[0], errNoData) || len(w.signals("offer")) != 1 {
 			t.Errorf("errors %v after %d offers", why, len(w.signals("offer")))
@@ -296,7 +298,7 @@ func TestDataChannelsAreLimited(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		m := w.join()
 		opened := 0
-		Subscribe(w.peer, func(DataChannelOpened) { opened++ })
+		event.Subscribe(w.peer, func(DataChannelOpened) { opened++ })
 		for i := range maxChannels + 10 {
 			_, err := m.pc.CreateDataChannel(fmt.Sprint(i), nil)
 			must(t, err)
@@ -311,7 +313,7 @@ func TestDataChannelsAreLimited(t *testing.T) {
 		d, err := w.peer.CreateDataChannel("x", nil)
 		must(t, err)
 		var why error
-		Subscribe(d, func(e ChannelError) { why = e.Err })
+		event.Subscribe(d, func(e ChannelError) { why = e.Err })
 		settle()
 		if !errors.Is(why, errChannelLimit) {
 			t.Errorf("error: %v", why)
@@ -323,8 +325,8 @@ func TestDataChannelsAreLimited(t *testing.T) {
 func TestASlowConsumerSlowsTheSender(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		handled := 0
-		Subscribe(w.peer, func(e DataChannelOpened) {
-			Subscribe(e.Channel, func(ChannelMessage) { time.Sleep(100 * time.Millisecond); handled++ })
+		event.Subscribe(w.peer, func(e DataChannelOpened) {
+			event.Subscribe(e.Channel, func(ChannelMessage) { time.Sleep(100 * time.Millisecond); handled++ })
 		})
 		d, err := m.pc.CreateDataChannel("flood", nil)
 		must(t, err)

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// Event is one of the event types below. Receive them with [Subscribe],
-// [Once] or [Events].
+// Event is one of the event types below. Receive them with event.Subscribe,
+// event.Once or event.All on a [*Peer] or a [*DataChannel].
 type Event interface{ event() }
 
 // Cause says why a connection was replaced or a peer closed. The set is

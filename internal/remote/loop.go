@@ -63,7 +63,7 @@ func (p *Peer) refresh() {
 
 func (p *Peer) emit(events ...Event) {
 	for _, e := range events {
-		p.hub.emit(e, nil)
+		p.hub.Emit(e, nil)
 	}
 }
 
@@ -253,7 +253,7 @@ func (p *Peer) attachChannel(l *link, d *DataChannel) {
 // loop, because messages may follow at once.
 func (p *Peer) channelOpened(l *link, raw *webrtc.DataChannel) {
 	d := newDataChannel(raw.Label(), nil, p.newHub())
-	d.hub.hold()
+	d.hub.Hold()
 	d.bind(raw)
 	l.post(func(l *link) {
 		if l != p.link || len(l.channels) >= maxChannels {
@@ -261,7 +261,7 @@ func (p *Peer) channelOpened(l *link, raw *webrtc.DataChannel) {
 			return
 		}
 		l.channels = append(l.channels, d)
-		if !p.hub.emit(DataChannelOpened{d}, d.hub.release) {
+		if !p.hub.Emit(DataChannelOpened{d}, d.hub.Release) {
 			_ = d.Close()
 		}
 	})
@@ -328,5 +328,5 @@ func (p *Peer) shutdown(cause Cause) {
 	}
 	p.log.Info("peer was closed", "cause", string(cause))
 	p.emit(StateChange{from, StateClosed})
-	p.hub.close()
+	p.hub.Close()
 }

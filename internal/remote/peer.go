@@ -17,6 +17,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/time/rate"
 
+	"recorder/internal/event"
 	"recorder/internal/signaling"
 )
 
@@ -55,7 +56,7 @@ type Peer struct {
 	opts Options
 	api  *API
 	log  *slog.Logger
-	hub  *hub
+	hub  *event.Hub
 	in   *inbox
 	meta metadataStore
 	done chan struct{}
@@ -102,14 +103,14 @@ func NewPeer(o Options) *Peer {
 	return p
 }
 
-func (p *Peer) newHub() *hub {
-	return newHub(p.api.metrics.eventsDropped.Inc, func(r any) {
+func (p *Peer) newHub() *event.Hub {
+	return event.NewHub(p.api.metrics.eventsDropped.Inc, func(r any) {
 		p.api.metrics.handlerPanics.Inc()
 		p.log.Error("event handler panicked", "err", r, "stack", string(debug.Stack()))
 	})
 }
 
-func (p *Peer) events() *hub { return p.hub }
+func (p *Peer) Events() *event.Hub { return p.hub }
 
 // ID is the member's peer id: assigned by the service, or the "sub" of its token.
 func (p *Peer) ID() string { return p.id }
@@ -211,7 +212,7 @@ func (p *Peer) CreateDataChannel(label string, init *webrtc.DataChannelInit) (*D
 		return nil, fmt.Errorf("create data channel: %w", webrtc.ErrRetransmitsOrPacketLifeTime)
 	}
 	d := newDataChannel(label, init, p.newHub())
-	d.hub.shy = true // what happens at once is not to be missed
+	d.hub.AwaitSubscriber() // what happens at once is not to be missed
 	if !p.in.put(func() { p.openChannel(d) }) {
 		return nil, fmt.Errorf("create data channel: %w", ErrClosed)
 	}

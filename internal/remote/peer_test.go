@@ -19,6 +19,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"recorder/internal/event"
 	"recorder/internal/signaling"
 )
 
@@ -148,7 +149,7 @@ func TestAnOfferThatFailsHalfWayIsFollowedByAFreshConnection(t *testing.T) {
 
 func TestNothingBlocksTheSession(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
-		Subscribe(w.peer, func(StateChange) { time.Sleep(time.Hour) })
+		event.Subscribe(w.peer, func(StateChange) { time.Sleep(time.Hour) })
 		w.losing(func(string) bool { time.Sleep(time.Minute); return true }) // the loop hangs in a send
 		w.join().camera()
 		start := time.Now()

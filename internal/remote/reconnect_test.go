@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/event"
 )
 
 var (
@@ -164,7 +166,7 @@ func TestAHealthyConnectionIsKeptWhenOurSignallingDrops(t *testing.T) {
 func TestMetadataIsRefreshedBeforeConnected(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		var at []string
-		Subscribe(w.peer, func(e StateChange) { at = append(at, e.To.String()+string(w.peer.Metadata())) })
+		event.Subscribe(w.peer, func(e StateChange) { at = append(at, e.To.String()+string(w.peer.Metadata())) })
 		w.peer.SignalingLost()
 		settle()
 		w.peer.SignalingRestored("bot", json.RawMessage(`{"name":"Alice"}`))
@@ -215,7 +217,7 @@ func TestADeadConnectionIsRebuiltWhenSignallingIsBack(t *testing.T) {
 func TestRebuildWaitsForTheMemberAndKeepsTheOldMedia(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		var reset *webrtc.PeerConnection
-		Subscribe(w.peer, func(ConnectionReset) { reset = w.peer.PeerConnection() })
+		event.Subscribe(w.peer, func(ConnectionReset) { reset = w.peer.PeerConnection() })
 		w.peer.Rebuild(CauseRejoined)
 		settle()
 		if reset == nil || reset != w.peer.PeerConnection() || !flows(sinks("video-1")[0]) {
@@ -276,7 +278,7 @@ func TestCloseRemovesStreamsAndIsFinal(t *testing.T) {
 
 func TestCloseFromInsideAHandler(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
-		Subscribe(w.peer, func(StreamAdded) { w.peer.Close(CauseShutdown) })
+		event.Subscribe(w.peer, func(StreamAdded) { w.peer.Close(CauseShutdown) })
 		w.join().camera()
 		<-w.peer.Done()
 		settle()

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/event"
 )
 
 // inSection edits the m-line with a mid; an empty result removes it.
@@ -109,7 +111,7 @@ func flows(s *sinkhole) bool {
 func TestStreamAddedFiresAtTheFirstTrackWithAllTracksInPlace(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		var audio, video int
-		Subscribe(w.peer, func(e StreamAdded) {
+		event.Subscribe(w.peer, func(e StreamAdded) {
 			audio, video = len(e.Stream.AudioTracks()), len(e.Stream.VideoTracks())
 		})
 		w.join().camera()

@@ -7,12 +7,14 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/event"
 )
 
 func TestNothingOfTheFirstPacketsIsLost(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		s := &sinkhole{}
-		Subscribe(w.peer, func(e StreamAdded) {
+		event.Subscribe(w.peer, func(e StreamAdded) {
 			time.Sleep(2 * time.Second) // media comes long before
 			e.Stream.AudioTracks()[0].Forward(s)
 		})
@@ -155,7 +157,7 @@ func TestAKeyFrameCanBeAskedForBeforeTheFirstPacket(t *testing.T) {
 func TestFormatsAreKnownWithTheStream(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		var formats map[uint8]webrtc.RTPCodecParameters
-		Subscribe(w.peer, func(e StreamAdded) { formats = e.Stream.VideoTracks()[0].Formats() })
+		event.Subscribe(w.peer, func(e StreamAdded) { formats = e.Stream.VideoTracks()[0].Formats() })
 		w.join().camera()
 		settle()
 		vp8 := false

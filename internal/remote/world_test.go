@@ -15,6 +15,8 @@ import (
 	"github.com/pion/transport/v5/vnet"
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"recorder/internal/event"
 )
 
 // world is a network in memory with a recorder's peer on it, inside one
@@ -180,7 +182,7 @@ type recorder struct {
 
 func record(p *Peer) *recorder {
 	r := &recorder{}
-	Subscribe(p, func(e Event) {
+	event.Subscribe(p, func(e Event) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.events = append(r.events, e)
@@ -254,7 +256,7 @@ func (s *sinkhole) counts() (packets, reports, closed int) {
 func forwardAll(p *Peer) func(id string) []*sinkhole {
 	var mu sync.Mutex
 	sinks := map[string][]*sinkhole{}
-	Subscribe(p, func(e TrackAdded) {
+	event.Subscribe(p, func(e TrackAdded) {
 		mu.Lock()
 		defer mu.Unlock()
 		s := &sinkhole{}

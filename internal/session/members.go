@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"recorder/internal/event"
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
 )
@@ -126,26 +127,26 @@ func (s *Session) join(j signaling.Member) {
 
 // listen posts the peer's events to Run.
 func (s *Session) listen(m *participant) {
-	remote.Subscribe(m.peer, func(e remote.StreamAdded) {
+	event.Subscribe(m.peer, func(e remote.StreamAdded) {
 		s.post(func() {
 			m.hadMedia = true
 			s.log.Info("stream added", "peer", m.peer.ID(), "stream", e.Stream.ID())
 		})
 	})
-	remote.Subscribe(m.peer, func(e remote.TrackAdded) {
+	event.Subscribe(m.peer, func(e remote.TrackAdded) {
 		s.post(func() { s.bindings.add(m.peer, e, time.Now()) })
 	})
-	remote.Subscribe(m.peer, func(e remote.StreamRemoved) {
+	event.Subscribe(m.peer, func(e remote.StreamRemoved) {
 		s.post(func() { s.log.Info("stream removed", "peer", m.peer.ID(), "stream", e.Stream.ID()) })
 	})
-	remote.Subscribe(m.peer, func(e remote.NegotiationError) {
+	event.Subscribe(m.peer, func(e remote.NegotiationError) {
 		s.log.Warn("negotiation failed", "peer", m.peer.ID(), "err", e.Err)
 		var refused *signaling.RequestError
 		if errors.As(e.Err, &refused) && refused.Code == signaling.CodeActionNotPermitted {
 			s.post(func() { s.refuseSend() })
 		}
 	})
-	remote.Subscribe(m.peer, func(e remote.ICECandidateError) {
+	event.Subscribe(m.peer, func(e remote.ICECandidateError) {
 		s.log.Debug("candidate was refused", "peer", m.peer.ID(), "err", e.Err)
 	})
 }

@@ -78,6 +78,7 @@ type Session struct {
 
 	inbox  chan func()            // work that peers' handlers and requests post for Run
 	done   chan struct{}          // closed when Run returns
+	lost   error                  // why the recording could not be finalised; set before done is closed
 	status atomic.Pointer[Status] // published by Run, read by anyone
 
 	// The rest is owned by Run.
@@ -247,6 +248,7 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 	}
 	stopClient()
 	if err := s.bindings.close(ctx); err != nil {
+		s.lost = fmt.Errorf("could not finalise the recording: %w", err)
 		s.log.Error("could not finalise the recording", "err", err)
 	}
 	for _, peer := range peers {

@@ -18,6 +18,7 @@ type Set struct {
 
 	mu       sync.Mutex // held for moments only, as whoever asks for Status must not wait
 	sessions map[string]*running
+	lost     []error // recordings that sessions no longer in the set could not finalise
 	closed   bool
 }
 
@@ -53,7 +54,7 @@ func (s *Set) Apply(configs []Config) error {
 	for channel, r := range missing {
 		<-r.done
 		s.mu.Lock()
-		delete(s.sessions, channel)
+		s.remove(channel)
 		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
@@ -93,6 +94,7 @@ func (s *Set) start(cfg Config) error {
 		cancel()
 		return ErrClosed
 	}
+	s.remove(cfg.Channel) // the one before, if it has ended
 	s.sessions[cfg.Channel] = &running{Session: session, config: cfg, cancel: cancel}
 	go func() {
 		if err := session.Run(ctx); err != nil {
@@ -102,13 +104,22 @@ func (s *Set) start(cfg Config) error {
 	return nil
 }
 
+// remove takes out a session that has ended, if there is one.
+func (s *Set) remove(channel string) {
+	if r := s.sessions[channel]; r != nil && r.lost != nil {
+		s.lost = append(s.lost, r.lost)
+	}
+	delete(s.sessions, channel)
+}
+
 // ErrClosed is returned by Apply when the Set has been closed.
 var ErrClosed = errors.New("sessions closed")
 
 // Close leaves every channel and finalises every file, and keeps an Apply that
 // is under way from joining any. It returns when all are done;
-// Options.CloseTimeout bounds each.
-func (s *Set) Close() {
+// Options.CloseTimeout bounds each. The error names every recording that could
+// not be finalised, in the whole life of the Set.
+func (s *Set) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -119,6 +130,13 @@ func (s *Set) Close() {
 	for _, r := range all {
 		<-r.done
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	errs := slices.Clone(s.lost)
+	for _, r := range s.sessions {
+		errs = append(errs, r.lost)
+	}
+	return errors.Join(errs...)
 }
 
 // snapshot returns the sessions there are now, by channel name.

@@ -1,4 +1,6 @@
-package remote
+// Package event hands typed events to subscribers: in order, off the goroutine
+// that emits them, and isolated from each other.
+package event
 
 import (
 	"context"
@@ -13,8 +15,8 @@ const (
 	maxIteratorEvents = 256  // events of one iterator not yet taken
 )
 
-// Source is what events come from: a [*Peer] or a [*DataChannel].
-type Source interface{ events() *hub }
+// Source is what events come from.
+type Source interface{ Events() *Hub }
 
 // Subscribe calls f for every event of type E until cancel is called or the
 // source is closed. Handlers of one source run one at a time, in the order
@@ -22,8 +24,8 @@ type Source interface{ events() *hub }
 // handlers behind it and never the connection. A handler that panics is
 // isolated, counted and logged. Handlers may call every method of the source.
 // After cancel has returned f is not started again.
-func Subscribe[E Event](s Source, f func(E)) (cancel func()) {
-	return s.events().subscribe(func(e Event) {
+func Subscribe[E any](s Source, f func(E)) (cancel func()) {
+	return s.Events().subscribe(func(e any) {
 		if e, ok := e.(E); ok {
 			f(e)
 		}
@@ -31,7 +33,7 @@ func Subscribe[E Event](s Source, f func(E)) (cancel func()) {
 }
 
 // Once is [Subscribe] for the first event of type E only.
-func Once[E Event](s Source, f func(E)) (cancel func()) {
+func Once[E any](s Source, f func(E)) (cancel func()) {
 	var done atomic.Bool
 	var stop func()
 	ready := make(chan struct{})
@@ -46,12 +48,12 @@ func Once[E Event](s Source, f func(E)) (cancel func()) {
 	return stop
 }
 
-// Events is the events of type E as a sequence, from the moment it is ranged
+// All is the events of type E as a sequence, from the moment it is ranged
 // over until ctx ends or the source is closed. It holds at most 256 events
 // for a consumer that falls behind; what does not fit is dropped and counted.
-func Events[E Event](ctx context.Context, s Source) iter.Seq[E] {
+func All[E any](ctx context.Context, s Source) iter.Seq[E] {
 	return func(yield func(E) bool) {
-		h := s.events()
+		h := s.Events()
 		c := make(chan E, maxIteratorEvents)
 		cancel := Subscribe(s, func(e E) {
 			select {
@@ -81,9 +83,9 @@ func Events[E Event](ctx context.Context, s Source) iter.Seq[E] {
 	}
 }
 
-// hub hands the events of one source to its subscribers. Its goroutine
+// Hub hands the events of one source to its subscribers. Its goroutine
 // exists only while there is something to hand out.
-type hub struct {
+type Hub struct {
 	dropped  func()        // an event was dropped
 	panicked func(r any)   // a handler panicked
 	drained  chan struct{} // closed once the hub is closed and empty
@@ -99,22 +101,24 @@ type hub struct {
 }
 
 type subscription struct {
-	call      func(Event)
+	call      func(any)
 	cancelled atomic.Bool
 }
 
 type queuedEvent struct {
-	event Event
+	event any
 	then  func() // called after the last handler
 }
 
-func newHub(dropped func(), panicked func(any)) *hub {
-	h := &hub{dropped: dropped, panicked: panicked, drained: make(chan struct{})}
+// NewHub makes a hub. dropped is called for each event that a full queue or
+// sequence has no room for, panicked with what a handler panicked with.
+func NewHub(dropped func(), panicked func(any)) *Hub {
+	h := &Hub{dropped: dropped, panicked: panicked, drained: make(chan struct{})}
 	h.room.L = &h.mu
 	return h
 }
 
-func (h *hub) subscribe(call func(Event)) (cancel func()) {
+func (h *Hub) subscribe(call func(any)) (cancel func()) {
 	sub := &subscription{call: call}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,9 +133,9 @@ func (h *hub) subscribe(call func(Event)) (cancel func()) {
 	}
 }
 
-// emit queues e, without ever blocking, and reports whether there was room.
+// Emit queues e, without ever blocking, and reports whether there was room.
 // then, if not nil, runs after e's handlers.
-func (h *hub) emit(e Event, then func()) bool {
+func (h *Hub) Emit(e any, then func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -145,10 +149,10 @@ func (h *hub) emit(e Event, then func()) bool {
 	return true
 }
 
-// emitWait queues e once fewer than limit events wait, and reports false if
+// EmitWait queues e once fewer than limit events wait, and reports false if
 // the hub was closed meanwhile. It is how a data channel's reader slows down
 // with its consumer.
-func (h *hub) emitWait(e Event, limit int) bool {
+func (h *Hub) EmitWait(e any, limit int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for len(h.queue) >= limit && !h.closed {
@@ -161,34 +165,41 @@ func (h *hub) emitWait(e Event, limit int) bool {
 	return true
 }
 
-func (h *hub) add(e queuedEvent) {
+// AwaitSubscriber keeps events back until there is a first subscriber.
+func (h *Hub) AwaitSubscriber() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shy = true
+}
+
+func (h *Hub) add(e queuedEvent) {
 	h.queue = append(h.queue, e)
 	h.start()
 }
 
-func (h *hub) start() {
+func (h *Hub) start() {
 	if !h.running && !h.held && !h.shy && len(h.queue) > 0 {
 		h.running = true
 		go h.run()
 	}
 }
 
-// hold keeps events back until release.
-func (h *hub) hold() {
+// Hold keeps events back until release.
+func (h *Hub) Hold() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held = true
 }
 
-func (h *hub) release() {
+func (h *Hub) Release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held = false
 	h.start()
 }
 
-// close stops the hub after the events already queued.
-func (h *hub) close() {
+// Close stops the hub after the events already queued.
+func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -201,7 +212,7 @@ func (h *hub) close() {
 	}
 }
 
-func (h *hub) run() {
+func (h *Hub) run() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for len(h.queue) > 0 {
@@ -226,7 +237,7 @@ func (h *hub) run() {
 	}
 }
 
-func (h *hub) call(sub *subscription, e Event) {
+func (h *Hub) call(sub *subscription, e any) {
 	defer func() {
 		if r := recover(); r != nil {
 			h.panicked(r)

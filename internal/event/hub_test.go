@@ -1,4 +1,4 @@
-package remote
+package event
 
 import (
 	"context"
@@ -9,29 +9,31 @@ import (
 )
 
 // source is the least a Source can be.
-type source struct{ *hub }
+type source struct{ *Hub }
 
-func (s source) events() *hub { return s.hub }
+func (s source) Events() *Hub { return s.Hub }
 
 func newSource() (s source, dropped, panics *int) {
 	dropped, panics = new(int), new(int)
-	return source{newHub(func() { *dropped++ }, func(any) { *panics++ })}, dropped, panics
+	return source{NewHub(func() { *dropped++ }, func(any) { *panics++ })}, dropped, panics
 }
 
-func numbered(i int) Event { return StateChange{From: State(i)} }
+type number struct{ n int }
+
+type other struct{}
 
 func TestHandlersSeeEventsInOrderAndOnlyTheirType(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := newSource()
 		var got []int
-		cancel := Subscribe(s, func(e StateChange) { got = append(got, int(e.From)) })
-		Subscribe(s, func(ConnectionReset) { t.Error("handler of another type was called") })
+		cancel := Subscribe(s, func(e number) { got = append(got, e.n) })
+		Subscribe(s, func(other) { t.Error("handler of another type was called") })
 		for i := range 100 {
-			s.emit(numbered(i), nil)
+			s.Emit(number{i}, nil)
 		}
 		synctest.Wait()
 		cancel()
-		s.emit(numbered(100), nil)
+		s.Emit(number{100}, nil)
 		synctest.Wait()
 		if !slices.IsSorted(got) || len(got) != 100 {
 			t.Errorf("got %v", got)
@@ -43,10 +45,10 @@ func TestASlowHandlerDoesNotStallEmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := newSource()
 		n := 0
-		Subscribe(s, func(StateChange) { time.Sleep(time.Hour); n++ })
+		Subscribe(s, func(number) { time.Sleep(time.Hour); n++ })
 		start := time.Now()
 		for i := range 10 {
-			s.emit(numbered(i), nil)
+			s.Emit(number{i}, nil)
 		}
 		if time.Since(start) != 0 {
 			t.Error("emission waited for a handler")
@@ -63,10 +65,10 @@ func TestAFailingHandlerIsIsolatedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, panics := newSource()
 		n := 0
-		Subscribe(s, func(StateChange) { panic("oh no") })
-		Subscribe(s, func(StateChange) { n++ })
-		s.emit(numbered(1), nil)
-		s.emit(numbered(2), nil)
+		Subscribe(s, func(number) { panic("oh no") })
+		Subscribe(s, func(number) { n++ })
+		s.Emit(number{1}, nil)
+		s.Emit(number{2}, nil)
 		synctest.Wait()
 		if n != 2 || *panics != 2 {
 			t.Errorf("%d handled, %d panics", n, *panics)
@@ -78,11 +80,11 @@ func TestOnceFiresOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := newSource()
 		n := 0
-		Once(s, func(StateChange) { n++ })
-		cancelled := Once(s, func(StateChange) { t.Error("handler was called after cancel") })
+		Once(s, func(number) { n++ })
+		cancelled := Once(s, func(number) { t.Error("handler was called after cancel") })
 		cancelled()
 		for i := range 3 {
-			s.emit(numbered(i), nil)
+			s.Emit(number{i}, nil)
 		}
 		synctest.Wait()
 		if n != 1 {
@@ -96,12 +98,12 @@ func TestHandlersMaySubscribeAndCancelFromWithin(t *testing.T) {
 		s, _, _ := newSource()
 		inner := 0
 		var cancel func()
-		cancel = Subscribe(s, func(StateChange) {
+		cancel = Subscribe(s, func(number) {
 			cancel()
-			Subscribe(s, func(StateChange) { inner++ })
+			Subscribe(s, func(number) { inner++ })
 		})
-		s.emit(numbered(1), nil)
-		s.emit(numbered(2), nil)
+		s.Emit(number{1}, nil)
+		s.Emit(number{2}, nil)
 		synctest.Wait()
 		if inner != 1 {
 			t.Errorf("inner handler was called %d times", inner)
@@ -116,16 +118,16 @@ func TestEventsAreASequence(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for e := range Events[StateChange](t.Context(), s) {
-				got = append(got, int(e.From))
+			for e := range All[number](t.Context(), s) {
+				got = append(got, e.n)
 			}
 		}()
 		synctest.Wait()
 		for i := range 5 {
-			s.emit(numbered(i), nil)
-			s.emit(ConnectionReset{}, nil)
+			s.Emit(number{i}, nil)
+			s.Emit(other{}, nil)
 		}
-		s.close()
+		s.Close()
 		<-done
 		if !slices.Equal(got, []int{0, 1, 2, 3, 4}) {
 			t.Errorf("got %v", got)
@@ -138,11 +140,11 @@ func TestEventsEndWithTheContextAndWithBreak(t *testing.T) {
 		s, _, _ := newSource()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		for range Events[StateChange](ctx, s) {
+		for range All[number](ctx, s) {
 			t.Error("got an event")
 		}
-		go func() { time.Sleep(time.Second); s.emit(numbered(1), nil); s.emit(numbered(2), nil) }()
-		for range Events[StateChange](t.Context(), s) {
+		go func() { time.Sleep(time.Second); s.Emit(number{1}, nil); s.Emit(number{2}, nil) }()
+		for range All[number](t.Context(), s) {
 			break
 		}
 		synctest.Wait()
@@ -155,14 +157,14 @@ func TestEventsEndWithTheContextAndWithBreak(t *testing.T) {
 func TestWhatAnIteratorCannotTakeIsDroppedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, dropped, _ := newSource()
-		go func() { time.Sleep(time.Second); s.emit(numbered(0), nil) }()
+		go func() { time.Sleep(time.Second); s.Emit(number{0}, nil) }()
 		n := 0
-		for range Events[StateChange](t.Context(), s) {
+		for range All[number](t.Context(), s) {
 			if n++; n == 1 { // fall behind
 				for i := range maxIteratorEvents + 11 {
-					s.emit(numbered(i), nil)
+					s.Emit(number{i}, nil)
 				}
-				s.close()
+				s.Close()
 				synctest.Wait()
 			}
 		}
@@ -176,14 +178,14 @@ func TestWhatHandlersCannotTakeIsDroppedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, dropped, _ := newSource()
 		n := 0
-		Subscribe(s, func(StateChange) { time.Sleep(time.Hour); n++ })
+		Subscribe(s, func(number) { time.Sleep(time.Hour); n++ })
 		for i := range maxQueuedEvents + 11 {
 			if i == 1 {
 				synctest.Wait() // the first is with its handler
 			}
-			s.emit(numbered(i), nil)
+			s.Emit(number{i}, nil)
 		}
-		s.close()
+		s.Close()
 		<-s.drained
 		if n != maxQueuedEvents+1 || *dropped != 10 {
 			t.Errorf("%d events were handled and %d dropped", n, *dropped)

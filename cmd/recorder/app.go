@@ -193,14 +193,15 @@ func (a *App) cleanUp(ctx context.Context) error {
 
 func (a *App) leave(ctx context.Context) error {
 	done := make(chan struct{})
+	var lost error
 	go func() {
 		defer close(done)
-		a.set.Close()
+		lost = a.set.Close()
 	}()
 	if err := wait(ctx, done); err != nil {
 		return fmt.Errorf("leave the channels: %w", err)
 	}
-	return nil
+	return lost
 }
 
 // wait returns nil once done is closed.

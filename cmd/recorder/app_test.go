@@ -279,6 +279,31 @@ channels: [{name: a}]
 	}
 }
 
+func TestRunFailsIfARecordingCannotBeFinalised(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recordings")
+	config := write(t, `
+signaling: {url: '`+startDevserver(t)+`', api_key: `+testKey+`}
+http: {listen: '127.0.0.1:0'}
+recordings: {dir: '`+dir+`'}
+channels: [{name: a}]
+`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var stderr lockedBuffer
+	go func() {
+		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+			if strings.Contains(stderr.String(), "recording began") {
+				_ = os.RemoveAll(filepath.Join(dir, "a")) // nothing can be written there any more
+				cancel()
+			}
+		}
+	}()
+	code := execute(ctx, []string{"run", "-c", config}, io.Discard, &stderr)
+	if code != exitFailed || !strings.Contains(stderr.String(), "recorder: could not finalise the recording: ") {
+		t.Errorf("exit code %d:\n%s", code, stderr.String())
+	}
+}
+
 func TestStopTellsReadyzFirst(t *testing.T) {
 	app := startApp(t, testConfig(t, startDevserver(t), testSecret, "a"))
 	await(t, app, "joined")

@@ -3,6 +3,7 @@
 'use strict';
 
 const streams = {}; // name → MediaStream
+const paused = {};  // name → senders without their tracks
 const events = [];  // what the SDK told us, in order
 let peer = null;
 
@@ -74,6 +75,64 @@ function addDrawn(name, {width = 320, height = 240, fps = 30, audio = true, meta
     stream.addTrack(out.stream.getAudioTracks()[0]);
   }
   return add(name, stream, metadata);
+}
+
+// A flash and a beep at the same instant, once a second: 30 pictures a second, each drawn as the
+// audio clock reaches it, the first of every second white while a tone of 100 ms begins.
+// The latency of the browser itself is in neither: a stream takes audio as it is rendered.
+function addClapper(name = 'clapper', {width = 320, height = 240} = {}) {
+  const canvas = Object.assign(document.createElement('canvas'), {width, height});
+  const g = canvas.getContext('2d');
+  const stream = canvas.captureStream(0);
+  const picture = stream.getVideoTracks()[0];
+  const ctx = new AudioContext({sampleRate: 48000});
+  const tone = new OscillatorNode(ctx, {frequency: 1000});
+  const gain = new GainNode(ctx, {gain: 0});
+  const out = ctx.createMediaStreamDestination();
+  tone.connect(gain).connect(out);
+  tone.start();
+  stream.addTrack(out.stream.getAudioTracks()[0]);
+  stream.clap = {};
+  let n = Math.ceil(ctx.currentTime * 30) + 3, until = n;
+  (function draw() {
+    const late = ctx.currentTime - n / 30;
+    if (late >= 0) {
+      const flash = n % 30 < 3;
+      g.fillStyle = flash ? '#fff' : '#000';
+      g.fillRect(0, 0, width, height);
+      if (!flash) {
+        g.fillStyle = '#444';
+        g.fillRect((n * 5) % width, 20, 40, 40);
+      }
+      picture.requestFrame();
+      if (n % 30 === 0) stream.clap[n / 30] = late;
+      n = Math.max(n + 1, Math.ceil(ctx.currentTime * 30));
+    }
+    for (; until < n + 30; until++) {
+      if (until % 30) continue;
+      gain.gain.setValueAtTime(0.5, until / 30);
+      gain.gain.setValueAtTime(0, until / 30 + 0.1);
+    }
+    setTimeout(draw, Math.max(1, (n / 30 - ctx.currentTime) * 1000));
+  })();
+  return add(name, stream, {role: name});
+}
+
+// pause stops sending a stream's tracks to everyone, resume goes on; neither is negotiated.
+async function pause(name) {
+  const ids = streams[name].getTracks().map(t => t.id);
+  paused[name] = [];
+  for (const r of peer.remotePeers) {
+    for (const sender of r.pc.getSenders()) {
+      if (!sender.track || !ids.includes(sender.track.id)) continue;
+      paused[name].push({sender, track: sender.track});
+      await sender.replaceTrack(null);
+    }
+  }
+}
+
+async function resume(name) {
+  for (const {sender, track} of paused[name]) await sender.replaceTrack(track);
 }
 
 function remove(name) { peer.removeStream(streams[name]); }

@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"math"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"recorder/internal/devserver"
+)
+
+// mutes are the two ways of a page: the tracks go on black and silent, or nothing is sent.
+var mutes = []struct{ name, on, off string }{
+	{"tracks disabled", `streams.clapper.getTracks().forEach(t => t.enabled = false)`,
+		`streams.clapper.getTracks().forEach(t => t.enabled = true)`},
+	{"nothing sent", `pause('clapper')`, `resume('clapper')`},
+}
+
+func TestPictureAndSoundStayTogether(t *testing.T) {
+	const limit = 0.040 // seconds
+	browser := StartBrowser(t)
+	for _, mute := range mutes {
+		t.Run(mute.name, func(t *testing.T) {
+			t.Parallel()
+			r, server := startFaultyRig(t, credentials["token"].config, "")
+			page := browser.Open(t)
+			id := r.join(page, credentials["token"].browser(t))
+			page.Do(`addClapper('clapper')`)
+			page.Do(`until(async () => (await sent()).frames > 0, 15000)`)
+			began := time.Now()
+			page.Do("sleep(6000)")
+			page.Do("%s", mute.on)
+			muted := time.Since(began).Seconds()
+			page.Do("sleep(20000)")
+			page.Do("%s", mute.off)
+			unmuted := time.Since(began).Seconds()
+			page.Do("sleep(6000)")
+			dropped := time.Since(began).Seconds()
+			server.Drop(id, devserver.Drop{})
+			page.Do("sleep(8000)")
+			ended := time.Since(began).Seconds()
+			page.Do("leave()")
+			r.recorder.Stop()
+
+			dir, m := r.recording()
+			if len(m.Streams) != 1 || len(m.Streams[0].Tracks) != 2 {
+				t.Fatalf("want one stream of two tracks, have %d streams", len(m.Streams))
+			}
+			files := make(map[string]string)
+			for _, track := range m.Streams[0].Tracks {
+				if len(track.Parts) != 1 {
+					t.Fatalf("%s: want one part, have %d", track.Kind, len(track.Parts))
+				}
+				files[track.Kind] = filepath.Join(dir, filepath.FromSlash(track.Parts[0].File))
+				for _, gap := range track.Gaps {
+					t.Logf("%s: gap of %v at %v: %s", track.Kind, gap.Duration.Duration(), gap.Start.Duration(), gap.Reason)
+				}
+			}
+			webm := Mux(t, files["audio"], files["video"])
+			flashes, beeps := Flashes(t, webm), Beeps(t, webm)
+			for _, phase := range []struct {
+				name        string
+				from, until float64
+			}{
+				{"at the start", 0, muted},
+				{"after a mute of 20 s", unmuted, dropped},
+				{"after a reconnect", dropped + 1.5, ended},
+			} {
+				offsets := offsets(flashes, beeps, phase.from, phase.until)
+				if len(offsets) < 4 {
+					t.Errorf("%s: only %d flashes with a beep: flashes at %.3f, beeps at %.3f", phase.name, len(offsets), flashes, beeps)
+					continue
+				}
+				slices.Sort(offsets)
+				t.Logf("%s: the flash is %.0f ms after the beep (%.0f to %.0f, %d of them)", phase.name,
+					1000*offsets[len(offsets)/2], 1000*offsets[0], 1000*offsets[len(offsets)-1], len(offsets))
+				if middle := offsets[len(offsets)/2]; math.Abs(middle) > limit {
+					t.Errorf("%s: picture and sound are %.0f ms apart", phase.name, 1000*middle)
+				}
+			}
+		})
+	}
+}
+
+// offsets is by how much each flash within a stretch is later than the beep it belongs to.
+func offsets(flashes, beeps []float64, from, until float64) (offsets []float64) {
+	for _, flash := range flashes {
+		if flash < from || flash > until {
+			continue
+		}
+		for _, beep := range beeps {
+			if math.Abs(flash-beep) < 0.5 {
+				offsets = append(offsets, flash-beep)
+			}
+		}
+	}
+	return offsets
+}

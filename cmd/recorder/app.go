@@ -22,15 +22,16 @@ import (
 // App is a recorder: a bot in each configured channel, the files they write and the HTTP server that tells of them. Several can
 // live in one process.
 type App struct {
-	cfg   Config                 // as it was when the App was made
-	live  atomic.Pointer[Config] // as it is now; only what can change meanwhile differs, see Reload
-	log   *slog.Logger
-	level *slog.LevelVar
-	reg   *prometheus.Registry
-	ready readiness
-	web   *http.Server
-	addr  net.Addr
-	set   *session.Set
+	cfg       Config                 // as it was when the App was made
+	live      atomic.Pointer[Config] // as it is now; only what can change meanwhile differs, see Reload
+	log       *slog.Logger
+	level     *slog.LevelVar
+	reg       *prometheus.Registry
+	ready     readiness
+	web       *http.Server
+	addr      net.Addr
+	set       *session.Set
+	signaling *signaling.MetricsVec
 
 	failed   chan error // what ended the App before Stop
 	cleanups []func(context.Context) error
@@ -99,6 +100,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	}
 	a.onStop(func(context.Context) error { return api.Close() })
 
+	a.signaling = signaling.NewMetrics(a.reg)
 	a.set = session.NewSet(session.Options{
 		Root:         root,
 		API:          api,
@@ -231,7 +233,6 @@ func (a *App) channels() []ChannelStatus {
 // connects, and each has a peer id of its own.
 func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 	salt := newProcessSalt()
-	metrics := signaling.NewMetrics(a.reg)
 	connects := signaling.NewConnectLimiter()
 	return func(channel string) (*signaling.Client, error) {
 		peerID := salt.peerID(a.cfg.Bot.Name, channel)
@@ -246,7 +247,7 @@ func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 			URL:        a.cfg.Signaling.URL,
 			Credential: credential,
 			Connects:   connects,
-			Metrics:    metrics,
+			Metrics:    a.signaling.Channel(channel),
 			Logger:     a.log.With("channel", channel),
 		})
 	}

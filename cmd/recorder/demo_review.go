@@ -21,7 +21,7 @@ import (
 var shownMetrics = []string{
 	"recorder_session_state",
 	"recorder_remote_peer_state",
-	"recorder_remote_peer_rtp_packets_received",
+	"recorder_remote_peer_rtp_packets_received_total",
 	"recorder_sink_frames_written_total",
 	"recorder_sink_completeness_ratio",
 }

@@ -1,6 +1,9 @@
 package main
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // Reload makes the App what cfg says, as far as that can change while it runs: added channels are joined, removed ones left
 // and their files finalised, which Reload waits for, changed ones go on under their new options, and what did not change is
@@ -17,11 +20,17 @@ func (a *App) Reload(cfg Config) error {
 	for _, key := range differences(reflect.ValueOf(live), reflect.ValueOf(cfg), "") {
 		a.log.Warn("configuration key takes effect with the next start", "key", key)
 	}
-	a.live.Store(&live)
+	before := a.live.Swap(&live)
 	if a.level != nil {
 		a.level.Set(live.Log.Level)
 	}
-	return a.set.Apply(sessionConfigs(&live))
+	err := a.set.Apply(sessionConfigs(&live))
+	for _, gone := range before.Channels {
+		if !slices.ContainsFunc(live.Channels, func(c ChannelConfig) bool { return c.Name == gone.Name }) {
+			a.signaling.Forget(gone.Name)
+		}
+	}
+	return err
 }
 
 // differences lists the keys in which two sections of a configuration differ.

@@ -44,6 +44,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Event handlers that panicked.",
 		}),
 	}
+	for vec, values := range map[*prometheus.CounterVec][]string{ // shown from the start, as 0
+		m.signalsDropped:    {"malformed", "overflow", "unexpected"},
+		m.candidatesDropped: {"limit", "ufrag", "ignored_offer", "rejected"},
+		m.replaced: {string(CauseFresh), string(CauseGlare), string(CauseDead), string(CauseUnanswered),
+			string(CauseRejoined), string(CauseStalled)},
+		m.restarts: {"offered", "unanswered", "exhausted"},
+	} {
+		for _, value := range values {
+			vec.WithLabelValues(value)
+		}
+	}
 	if r != nil {
 		r.MustRegister(m.signalsDropped, m.candidatesDropped, m.negotiationErrors, m.replaced, m.restarts,
 			m.eventsDropped, m.handlerPanics)

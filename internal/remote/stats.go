@@ -37,6 +37,11 @@ type TrackStats struct {
 	// Refused counts packets that were not of a negotiated format.
 	Refused uint64
 	Jitter  float64 // seconds
+	// Bitrate is what comes at present, in bytes per second.
+	Bitrate float64
+	// NACKs counts the packets that were asked for again, PLIs and FIRs the
+	// key frames.
+	NACKs, PLIs, FIRs uint64
 	// LastPacket is the arrival of the latest packet, zero before the first.
 	LastPacket time.Time
 }
@@ -50,6 +55,10 @@ type reception struct {
 	bytes     uint64
 	recovered uint64
 	last      time.Time
+
+	window      time.Time // when the measurement of the bitrate began
+	windowBytes uint64    // bytes before it
+	bitrate     float64   // of the one before
 
 	ssrc     uint32
 	base     int64 // extended sequence number of the source's first packet
@@ -74,6 +83,7 @@ func (r *reception) packet(b []byte, now time.Time, rate uint32, recovered bool)
 	defer r.mu.Unlock()
 	r.bytes += uint64(len(b))
 	r.last = now
+	r.measure(now)
 	if recovered {
 		r.recovered++
 		if ssrc == r.ssrc {
@@ -109,6 +119,18 @@ func (r *reception) packet(b []byte, now time.Time, rate uint32, recovered bool)
 	r.transit, r.measuring = transit, true
 }
 
+// bitrateWindow is how long the bitrate is averaged over, at least.
+const bitrateWindow = time.Second
+
+func (r *reception) measure(now time.Time) {
+	if elapsed := now.Sub(r.window); elapsed >= bitrateWindow {
+		if r.bitrate = 0; !r.window.IsZero() {
+			r.bitrate = float64(r.bytes-r.windowBytes) / elapsed.Seconds()
+		}
+		r.window, r.windowBytes = now, r.bytes
+	}
+}
+
 func (r *reception) lostSoFar() int64 {
 	if r.received == 0 {
 		return r.lost
@@ -119,15 +141,20 @@ func (r *reception) lostSoFar() int64 {
 func (r *reception) stats() TrackStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return TrackStats{
+	s := TrackStats{
 		Packets: r.packets, Bytes: r.bytes, Recovered: r.recovered, Lost: r.lostSoFar(),
-		Refused: r.refused.Load(), Jitter: r.jitter, LastPacket: r.last,
+		Refused: r.refused.Load(), Jitter: r.jitter, Bitrate: r.bitrate, LastPacket: r.last,
 	}
+	if time.Since(r.last) >= 2*bitrateWindow {
+		s.Bitrate = 0
+	}
+	return s
 }
 
 func (t *Track) stats() TrackStats {
 	s := t.reception.stats()
 	s.ID, s.Kind = t.id, t.kind
+	s.NACKs, s.PLIs, s.FIRs = t.nacks.Load(), t.plis.Load(), uint64(t.firSeq.Load())
 	return s
 }
 

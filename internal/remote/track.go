@@ -47,6 +47,8 @@ type Track struct {
 	ssrc      atomic.Uint32
 	first     atomic.Bool // a packet was delivered
 	firSeq    atomic.Uint32
+	plis      atomic.Uint64 // sent
+	nacks     atomic.Uint64 // packets asked for
 	reception reception
 	wanted    chan struct{} // closed at the first Forward, and at the end
 
@@ -132,6 +134,7 @@ func (t *Track) RequestKeyFrame(fir bool) error {
 		return errNotReceiving
 	}
 	if !fir {
+		t.plis.Add(1)
 		return t.sendRTCP(&rtcp.PictureLossIndication{MediaSSRC: ssrc})
 	}
 	seq := uint8(t.firSeq.Add(1))
@@ -145,6 +148,7 @@ func (t *Track) NACK(seqs []uint16) error {
 	if ssrc == 0 {
 		return errNotReceiving
 	}
+	t.nacks.Add(uint64(len(seqs)))
 	return t.sendRTCP(&rtcp.TransportLayerNack{MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(seqs)})
 }
 

@@ -21,50 +21,66 @@ var (
 		"1, labelled with the state of the DTLS transport.", []string{"channel", "peer", "state"}, nil)
 
 	perKind     = []string{"channel", "peer", "kind"}
-	descPackets = prometheus.NewDesc("recorder_remote_peer_rtp_packets_received",
+	descPackets = prometheus.NewDesc("recorder_remote_peer_rtp_packets_received_total",
 		"RTP packets received on the current connection, retransmissions left out.", perKind, nil)
-	descBytes = prometheus.NewDesc("recorder_remote_peer_rtp_received_bytes",
+	descBytes = prometheus.NewDesc("recorder_remote_peer_rtp_received_bytes_total",
 		"Bytes of RTP received on the current connection.", perKind, nil)
-	descRecovered = prometheus.NewDesc("recorder_remote_peer_rtp_packets_retransmitted",
+	descRecovered = prometheus.NewDesc("recorder_remote_peer_rtp_packets_retransmitted_total",
 		"Packets received through RTX on the current connection, duplicates included.", perKind, nil)
 	descLost = prometheus.NewDesc("recorder_remote_peer_rtp_packets_lost",
 		"RTP packets expected minus received on the current connection (RFC 3550, 6.4.1); 0 when duplicates outweigh losses.", perKind, nil)
 	descJitter = prometheus.NewDesc("recorder_remote_peer_jitter_seconds",
 		"Largest interarrival jitter of the peer's tracks (RFC 3550, 6.4.1).", perKind, nil)
+	descBitrate = prometheus.NewDesc("recorder_remote_peer_bitrate_bytes_per_second",
+		"Bytes of RTP that arrive at present, averaged over a second.", perKind, nil)
+	descNACKs = prometheus.NewDesc("recorder_remote_peer_nacks_sent_total",
+		"Packets asked for again on the current connection, repeats included.", perKind, nil)
+	descRequests = prometheus.NewDesc("recorder_remote_peer_key_frame_requests_sent_total",
+		"Key frames asked for on the current connection, by type of request.", []string{"channel", "peer", "type"}, nil)
 )
 
 // Collect implements prometheus.Collector. Everything is read at scrape time,
-// so no series can outlive its peer or its channel. The totals of a peer are
-// gauges because they begin again with every connection.
+// so no series can outlive its peer or its channel. The totals of a peer begin
+// again with every connection, as counters may.
 func (s *Set) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
-	}
+	out := scrape(ch)
 	for _, status := range s.Status() {
 		for _, state := range States {
-			gauge(descSessionState, boolean(status.State == state), status.Channel, state.String())
+			out.gauge(descSessionState, boolean(status.State == state), status.Channel, state.String())
 		}
 		for _, peer := range status.Peers {
-			collectPeer(gauge, status.Channel, peer)
+			out.peer(status.Channel, peer)
 		}
 	}
 }
 
-func collectPeer(gauge func(*prometheus.Desc, float64, ...string), channel string, peer *remote.Peer) {
+// scrape is one answer to a scraper.
+type scrape chan<- prometheus.Metric
+
+func (out scrape) gauge(desc *prometheus.Desc, value float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
+func (out scrape) count(desc *prometheus.Desc, value uint64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+}
+
+func (out scrape) peer(channel string, peer *remote.Peer) {
 	stats := peer.Stats()
 	id := strings.ToValidUTF8(peer.ID(), "�")
 	for state := remote.StateIdle; state <= remote.StateClosed; state++ {
-		gauge(descPeerState, boolean(stats.State == state), channel, id, state.String())
+		out.gauge(descPeerState, boolean(stats.State == state), channel, id, state.String())
 	}
 	if stats.RoundTripTime > 0 {
-		gauge(descRTT, stats.RoundTripTime, channel, id)
+		out.gauge(descRTT, stats.RoundTripTime, channel, id)
 	}
 	if stats.LocalCandidate != "" {
-		gauge(descPair, 1, channel, id, stats.LocalCandidate, stats.RemoteCandidate)
+		out.gauge(descPair, 1, channel, id, stats.LocalCandidate, stats.RemoteCandidate)
 	}
 	if stats.DTLS != "" {
-		gauge(descDTLS, 1, channel, id, stats.DTLS)
+		out.gauge(descDTLS, 1, channel, id, stats.DTLS)
 	}
+	var requests remote.TrackStats
 	kinds := make(map[string]*remote.TrackStats)
 	for _, track := range stats.Tracks {
 		sum := kinds[track.Kind.String()]
@@ -77,20 +93,28 @@ func collectPeer(gauge func(*prometheus.Desc, float64, ...string), channel strin
 		sum.Recovered += track.Recovered
 		sum.Lost += track.Lost
 		sum.Jitter = max(sum.Jitter, track.Jitter)
+		sum.Bitrate += track.Bitrate
+		sum.NACKs += track.NACKs
+		requests.PLIs += track.PLIs
+		requests.FIRs += track.FIRs
 	}
 	for kind, sum := range kinds {
-		gauge(descPackets, float64(sum.Packets), channel, id, kind)
-		gauge(descBytes, float64(sum.Bytes), channel, id, kind)
-		gauge(descRecovered, float64(sum.Recovered), channel, id, kind)
-		gauge(descLost, float64(max(sum.Lost, 0)), channel, id, kind)
-		gauge(descJitter, sum.Jitter, channel, id, kind)
+		out.count(descPackets, sum.Packets, channel, id, kind)
+		out.count(descBytes, sum.Bytes, channel, id, kind)
+		out.count(descRecovered, sum.Recovered, channel, id, kind)
+		out.count(descNACKs, sum.NACKs, channel, id, kind)
+		out.gauge(descBitrate, sum.Bitrate, channel, id, kind)
+		out.gauge(descLost, float64(max(sum.Lost, 0)), channel, id, kind)
+		out.gauge(descJitter, sum.Jitter, channel, id, kind)
 	}
+	out.count(descRequests, requests.PLIs, channel, id, "pli")
+	out.count(descRequests, requests.FIRs, channel, id, "fir")
 }
 
 // Describe implements prometheus.Collector.
 func (s *Set) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{descSessionState, descPeerState, descRTT, descPair, descDTLS,
-		descPackets, descBytes, descRecovered, descLost, descJitter} {
+		descPackets, descBytes, descRecovered, descLost, descJitter, descBitrate, descNACKs, descRequests} {
 		ch <- desc
 	}
 }

@@ -40,6 +40,17 @@ const (
 	ReasonReset        Reason = "reset"         // Client.Reset
 )
 
+// reconnectReasons are those after which a client tries again.
+var reconnectReasons = []Reason{
+	ReasonCredential, ReasonDial, ReasonNoWelcome, ReasonInactivity, ReasonNetwork, ReasonGoingAway, ReasonPolicy, ReasonTooBig,
+	ReasonTokenExpired, ReasonOverLimit, ReasonOverRate, ReasonClosed, ReasonReset,
+}
+
+// terminalCodes are the close codes after which it may not.
+var terminalCodes = []CloseCode{
+	CloseInvalidToken, CloseTokenExpired, CloseChannelNotAuthorized, CloseAccountSuspended, CloseAdminDisconnect,
+}
+
 // ending is how one connection, or an attempt at one, ended.
 type ending struct {
 	err        error

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -50,16 +51,15 @@ const (
 // the service's own. (over_message_quota only heals with the billing period.)
 func (c ErrorCode) Retriable() bool { return c == CodeBackendError || c == CodeInternalError }
 
-// known bounds the codes that become metric labels.
-func (c ErrorCode) known() bool {
-	switch c {
-	case CodeMalformedMessage, CodeUnknownType, CodeInvalidChannel, CodeInvalidPeerID, CodeChannelNotAuthorized,
-		CodeChannelReserved, CodeChannelLimitExceeded, CodePeerNotFound, CodeMissingData, CodeActionNotPermitted,
-		CodeOverMessageQuota, CodeBackendError, CodeInternalError, CodeAccountSuspended, CodeInvalidToken, CodeTokenExpired:
-		return true
-	}
-	return false
+// errorCodes are all of them.
+var errorCodes = []ErrorCode{
+	CodeMalformedMessage, CodeUnknownType, CodeInvalidChannel, CodeInvalidPeerID, CodeChannelNotAuthorized,
+	CodeChannelReserved, CodeChannelLimitExceeded, CodePeerNotFound, CodeMissingData, CodeActionNotPermitted,
+	CodeOverMessageQuota, CodeBackendError, CodeInternalError, CodeAccountSuspended, CodeInvalidToken, CodeTokenExpired,
 }
+
+// known bounds the codes that become metric labels.
+func (c ErrorCode) known() bool { return slices.Contains(errorCodes, c) }
 
 // quoted returns the code fit for a log line: unknown ones are the service's words.
 func (c ErrorCode) quoted() string {

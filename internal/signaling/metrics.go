@@ -6,40 +6,97 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics counts what the clients of one process do. It is made once and shared
-// by all of them. A nil *Metrics counts nothing.
+// MetricsVec counts what the clients of one process do, by channel. It is made
+// once and shared by all of them.
+type MetricsVec struct {
+	connections *prometheus.GaugeVec
+	reconnects  *prometheus.CounterVec
+	terminal    *prometheus.CounterVec
+	errors      *prometheus.CounterVec
+
+	tokenFailures, malformed, ackTimeouts, delayed *prometheus.CounterVec
+}
+
+// Metrics counts what the clients of one channel do. A nil *Metrics counts
+// nothing.
 type Metrics struct {
-	connections   prometheus.Gauge
-	reconnects    *prometheus.CounterVec
-	terminal      *prometheus.CounterVec
-	tokenFailures prometheus.Counter
-	errors        *prometheus.CounterVec
-	malformed     prometheus.Counter
-	ackTimeouts   prometheus.Counter
-	delayed       prometheus.Counter
+	connections prometheus.Gauge
+	reconnects  *prometheus.CounterVec
+	terminal    *prometheus.CounterVec
+	errors      *prometheus.CounterVec
+
+	tokenFailures, malformed, ackTimeouts, delayed prometheus.Counter
 }
 
 // NewMetrics registers the metrics with reg.
-func NewMetrics(reg prometheus.Registerer) *Metrics {
-	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "recorder_signaling_" + name, Help: help})
+func NewMetrics(reg prometheus.Registerer) *MetricsVec {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "recorder_signaling_" + name, Help: help},
+			append([]string{labelChannel}, labels...))
 	}
-	counterVec := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "recorder_signaling_" + name, Help: help}, []string{label})
-	}
-	m := &Metrics{
-		connections: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "recorder_signaling_connections", Help: "Connections that have been welcomed and are open."}),
-		reconnects:    counterVec("reconnects_total", "Connection attempts after a drop or a failed attempt, by what ended the one before.", "reason"),
-		terminal:      counterVec("terminal_closes_total", "Closes after which a client does not connect again, by close code.", "code"),
+	v := &MetricsVec{
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "recorder_signaling_connections", Help: "Connections that have been welcomed and are open."}, []string{labelChannel}),
+		reconnects:    counter("reconnects_total", "Connection attempts after a drop or a failed attempt, by what ended the one before.", "reason"),
+		terminal:      counter("terminal_closes_total", "Closes after which a client does not connect again, by close code.", "code"),
+		errors:        counter("errors_total", "Error frames received, by code.", "code"),
 		tokenFailures: counter("token_failures_total", "Failures to obtain a credential."),
-		errors:        counterVec("errors_total", "Error frames received, by code.", "code"),
 		malformed:     counter("malformed_frames_total", "Frames received that were not as the protocol describes."),
 		ackTimeouts:   counter("ack_timeouts_total", "Requests that got no answer in time."),
 		delayed:       counter("delayed_frames_total", "Frames held back to stay under the message rate of the service."),
 	}
-	reg.MustRegister(m.connections, m.reconnects, m.terminal, m.tokenFailures, m.errors, m.malformed, m.ackTimeouts, m.delayed)
+	for _, c := range v.all() {
+		reg.MustRegister(c)
+	}
+	return v
+}
+
+const (
+	labelChannel = "channel"
+	otherCode    = "other" // of an error frame, where the service documents none
+)
+
+type channelVec interface {
+	prometheus.Collector
+	DeletePartialMatch(prometheus.Labels) int
+}
+
+func (v *MetricsVec) all() []channelVec {
+	return []channelVec{v.connections, v.reconnects, v.terminal, v.errors, v.tokenFailures, v.malformed, v.ackTimeouts, v.delayed}
+}
+
+// Channel returns the metrics of one channel. Everything that can happen to it
+// is shown from then on, most of it as 0.
+func (v *MetricsVec) Channel(name string) *Metrics {
+	of := prometheus.Labels{labelChannel: name}
+	m := &Metrics{
+		connections:   v.connections.With(of),
+		reconnects:    v.reconnects.MustCurryWith(of),
+		terminal:      v.terminal.MustCurryWith(of),
+		errors:        v.errors.MustCurryWith(of),
+		tokenFailures: v.tokenFailures.With(of),
+		malformed:     v.malformed.With(of),
+		ackTimeouts:   v.ackTimeouts.With(of),
+		delayed:       v.delayed.With(of),
+	}
+	for _, r := range reconnectReasons {
+		m.reconnects.WithLabelValues(string(r))
+	}
+	for _, code := range terminalCodes {
+		m.terminal.WithLabelValues(strconv.Itoa(int(code)))
+	}
+	for _, code := range errorCodes {
+		m.errors.WithLabelValues(string(code))
+	}
+	m.errors.WithLabelValues(otherCode)
 	return m
+}
+
+// Forget removes the series of a channel that is not used any more.
+func (v *MetricsVec) Forget(name string) {
+	for _, c := range v.all() {
+		c.DeletePartialMatch(prometheus.Labels{labelChannel: name})
+	}
 }
 
 func (m *Metrics) connected(delta float64) {
@@ -72,7 +129,7 @@ func (m *Metrics) errorFrame(code ErrorCode) {
 		return
 	}
 	if !code.known() {
-		code = "other"
+		code = otherCode
 	}
 	m.errors.WithLabelValues(string(code)).Inc()
 }

@@ -13,7 +13,8 @@ import (
 
 func TestMetricsAreSharedByManyClientsAndPassTheLint(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
-	m := NewMetrics(reg)
+	vec := NewMetrics(reg)
+	m := vec.Channel("room")
 	bubble(t, func(t *testing.T, s *service) {
 		n := 0
 		a := start(t, s, func(o *Options) {
@@ -47,16 +48,16 @@ func TestMetricsAreSharedByManyClientsAndPassTheLint(t *testing.T) {
 		next[Disconnected](a)
 		connected(a, s)
 		want := `
-			recorder_signaling_ack_timeouts_total 152
-			recorder_signaling_connections 1
-			recorder_signaling_delayed_frames_total 1
-			recorder_signaling_errors_total{code="other"} 1
-			recorder_signaling_errors_total{code="over_message_quota"} 1
-			recorder_signaling_malformed_frames_total 3
-			recorder_signaling_reconnects_total{reason="credential"} 1
-			recorder_signaling_reconnects_total{reason="network"} 1
-			recorder_signaling_terminal_closes_total{code="4020"} 1
-			recorder_signaling_token_failures_total 1`
+			recorder_signaling_ack_timeouts_total{channel="room"} 152
+			recorder_signaling_connections{channel="room"} 1
+			recorder_signaling_delayed_frames_total{channel="room"} 1
+			recorder_signaling_errors_total{channel="room"}{code="other"} 1
+			recorder_signaling_errors_total{channel="room"}{code="over_message_quota"} 1
+			recorder_signaling_malformed_frames_total{channel="room"} 3
+			recorder_signaling_reconnects_total{channel="room"}{reason="credential"} 1
+			recorder_signaling_reconnects_total{channel="room"}{reason="network"} 1
+			recorder_signaling_terminal_closes_total{channel="room"}{code="4020"} 1
+			recorder_signaling_token_failures_total{channel="room"} 1`
 		if got := expose(t, reg); got != strings.ReplaceAll(strings.TrimSpace(want), "\t", "") {
 			t.Errorf("got\n%s", got)
 		}
@@ -67,9 +68,18 @@ func TestMetricsAreSharedByManyClientsAndPassTheLint(t *testing.T) {
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
+	vec.Channel("other")
+	vec.Forget("room")
+	if n, err := testutil.GatherAndCount(reg); err != nil || n != 1+len(reconnectReasons)+len(terminalCodes)+len(errorCodes)+1+4 {
+		t.Errorf("%d series of the other channel: %v", n, err)
+	}
+	vec.Forget("other")
+	if n, err := testutil.GatherAndCount(reg); err != nil || n != 0 {
+		t.Errorf("%d series of no channel: %v", n, err)
+	}
 }
 
-// expose returns the samples of reg, one a line.
+// expose returns the samples of reg that are not 0, one a line.
 func expose(t *testing.T, reg *prometheus.Registry) string {
 	t.Helper()
 	families, err := reg.Gather()
@@ -83,7 +93,9 @@ func expose(t *testing.T, reg *prometheus.Registry) string {
 			for _, l := range m.GetLabel() {
 				line += fmt.Sprintf("{%s=%q}", l.GetName(), l.GetValue())
 			}
-			lines = append(lines, fmt.Sprint(line, " ", m.GetCounter().GetValue()+m.GetGauge().GetValue()))
+			if v := m.GetCounter().GetValue() + m.GetGauge().GetValue(); v != 0 {
+				lines = append(lines, fmt.Sprint(line, " ", v))
+			}
 		}
 	}
 	return strings.Join(lines, "\n")

@@ -1,0 +1,55 @@
+package session
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"recorder/internal/devserver"
+)
+
+func TestSeriesGoWithWhatTheyAreOf(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(true)
+		reg := prometheus.NewPedanticRegistry()
+		reg.MustRegister(r.set)
+		count := func(prefix string) (n int) {
+			t.Helper()
+			families, err := reg.Gather()
+			r.must(err)
+			for _, f := range families {
+				if strings.HasPrefix(f.GetName(), prefix) {
+					n += len(f.GetMetric())
+				}
+			}
+			return n
+		}
+		alice := r.join(r.token("alice"), "alice-camera")
+		time.Sleep(5 * time.Second)
+		if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+			t.Errorf("%v %v", problems, err)
+		}
+		for _, desc := range []string{"state", "candidate_pair", "dtls_state", "rtp_packets_received_total", "rtp_received_bytes_total",
+			"rtp_packets_retransmitted_total", "rtp_packets_lost", "jitter_seconds", "bitrate_bytes_per_second", "nacks_sent_total",
+			"key_frame_requests_sent_total"} {
+			if count("recorder_remote_peer_"+desc) == 0 {
+				t.Errorf("no recorder_remote_peer_%s", desc)
+			}
+		}
+		alice.Leave()
+		time.Sleep(10 * time.Second)
+		if n := count("recorder_remote_peer_"); n != 0 {
+			t.Errorf("%d series of a peer that has left", n)
+		}
+		if n := count("recorder_session_"); n != len(States) {
+			t.Errorf("%d series of the session", n)
+		}
+		r.apply()
+		if n := count("recorder_"); n != 0 {
+			t.Errorf("%d series of nothing", n)
+		}
+	})
+}

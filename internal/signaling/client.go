@@ -181,12 +181,12 @@ func (c *Client) stayConnected(ctx context.Context) error {
 		c.tell(Disconnected{Err: end.err, Established: end.welcomed, Terminal: terminal, RetryIn: delay})
 		if terminal {
 			c.opts.Metrics.closedForGood(end.code())
-			c.log.Error("signalling ended for good", "reason", string(end.reason), "err", end.err)
+			c.log.Debug("signalling ended for good", "reason", string(end.reason), "err", end.err) // the caller tells of what Run returns
 			return fmt.Errorf("signalling at %s: %w", c.endpoint, end.err)
 		}
 		c.opts.Metrics.reconnect(end.reason)
 		c.log.Warn("signalling connection ended", "reason", string(end.reason), "established", end.welcomed,
-			"attempt", c.backoff.attempts, "retry_in", delay, "err", end.err)
+			"attempt", c.backoff.attempts, "retry_in", delay.Round(time.Millisecond), "err", end.err)
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():

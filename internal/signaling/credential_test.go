@@ -214,7 +214,7 @@ func TestTokenURLGivesUpWithItsContext(t *testing.T) {
 func TestTokenURLIsSecure(t *testing.T) {
 	for raw, ok := range map[string]bool{
 		"https://example.com/t?x=1": true, "http://localhost:1/t": true, "http://[::1]/": true, "http://127.0.0.1/": true,
-		"http://example.com/s3cr3t": false, "ftp://example.com/s3cr3t": false, "https://": false, "/s3cr3t": false, "https://h/%zz?s3cr3t": false,
+		"http://example.com/s3cr3t": false, "ftp://example.com/s3cr3t": false, "https://": false, "/s3cr3t": false, "https://h/%zz?s3cr3t": false, "https://h:s3cr3t": false,
 	} {
 		if _, err := TokenURL(raw, nil); (err == nil) != ok || err != nil && strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: %v", raw, err)

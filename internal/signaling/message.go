@@ -115,8 +115,11 @@ func (Pong) isFrame()         {}
 
 // LogValue leaves out the metadata, which carries ICE credentials.
 func (w Welcome) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("peer_id", w.PeerID), slog.Time("expires_at", w.ExpiresAt),
-		slog.Int("max_message_size", w.MaxMessageSize))
+	attrs := []slog.Attr{slog.String("peer_id", w.PeerID), slog.Int("max_message_size", w.MaxMessageSize)}
+	if !w.ExpiresAt.IsZero() {
+		attrs = append(attrs, slog.Time("expires_at", w.ExpiresAt))
+	}
+	return slog.GroupValue(attrs...)
 }
 
 // ClientFrame is what a client sends: subscribe, unsubscribe, publish, send or

@@ -84,7 +84,7 @@ func ValidateURL(base string) error {
 func endpoint(base string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return "", fmt.Errorf("signalling url: %w", withoutURL(err))
+		return "", fmt.Errorf("signalling url: cannot be read; want something like %s or wss://host:port", DefaultURL) // err quotes parts
 	}
 	switch {
 	case u.Hostname() == "":

@@ -67,7 +67,7 @@ func TestOnlyTheBaseOfASecureAddressIsTaken(t *testing.T) {
 func TestURLErrorsNeverQuoteACredential(t *testing.T) {
 	for _, base := range []string{
 		"wss://h/s3cr3t", "wss://h?key=s3cr3t", "wss://h#s3cr3t", "wss://u:s3cr3t@h", "ws://u:s3cr3t@h", "http://h/?key=s3cr3t",
-		"wss://h:port/?key=s3cr3t", "wss://h/%zz?key=s3cr3t", "://s3cr3t", "wss://h/\x00?s3cr3t",
+		"wss://h:port/?key=s3cr3t", "wss://h:s3cr3t", "wss://h:s3cr3t x", "wss://s3cr3t%zz", "wss://[s3cr3t", "wss://u:s3cr3t@h:x", "wss://h/%zz?key=s3cr3t", "://s3cr3t", "wss://h/\x00?s3cr3t",
 	} {
 		if err := ValidateURL(base); err == nil || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%q: %v", base, err)

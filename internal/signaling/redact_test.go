@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,32 @@ func TestNothingPrintedByAFailingRunHoldsASecret(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestLogShowsTimesThatMeanSomething(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		var out lockedBuffer
+		r := start(t, s, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+		connected(r, s).cut()
+		next[Disconnected](r)
+		connected(r, s).close(CloseInvalidToken)
+		next[Disconnected](r)
+		<-r.done
+		text := out.String()
+		if strings.Contains(text, "expires_at") {
+			t.Errorf("a key has no end:\n%s", text)
+		}
+		if !regexp.MustCompile(`retry_in=[0-9]+ms `).MatchString(text) {
+			t.Errorf("the delay is not in whole milliseconds:\n%s", text)
+		}
+		if strings.Contains(text, "level=ERROR") {
+			t.Errorf("what Run returns is logged as well:\n%s", text)
+		}
+	})
+	end := time.Date(2026, 1, 31, 9, 0, 0, 0, time.UTC)
+	if text := (Welcome{ExpiresAt: end}).LogValue().String(); !strings.Contains(text, "expires_at=2026-01-31") {
+		t.Errorf("a token's end is missing: %s", text)
+	}
 }
 
 func TestMalformedFramesAreCountedAndLoggedAtMostEveryTenSeconds(t *testing.T) {

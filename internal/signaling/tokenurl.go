@@ -24,7 +24,7 @@ type tokenURL struct {
 func TokenURL(rawURL string, client *http.Client) (Credential, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("token url: %w", withoutURL(err))
+		return nil, errors.New("token url: cannot be read; want something like https://example.com/token") // err quotes parts
 	}
 	if u.Hostname() == "" {
 		return nil, errors.New("token url: no host")

@@ -326,7 +326,7 @@ func (p *Peer) shutdown(cause Cause) {
 	for _, s := range streams {
 		p.emit(StreamRemoved{Stream: s, Closed: true})
 	}
-	p.log.Info("peer was closed", "cause", string(cause))
+	p.log.Debug("peer was closed", "cause", string(cause))
 	p.emit(StateChange{from, StateClosed})
 	p.hub.Close()
 }

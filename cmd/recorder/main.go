@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -25,18 +26,34 @@ func main() {
 	os.Exit(execute(untilSignal(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// untilSignal returns a context that the first SIGINT or SIGTERM ends. A second one ends the process, at once.
+// sameSignal is how long after a signal others count as the same one: who sends it to a process and to its group, or to a
+// terminal in which a wrapper passes it on, means it once.
+const sameSignal = time.Second
+
+// untilSignal returns a context that the first SIGINT or SIGTERM ends. A second one, later than sameSignal, ends the process at
+// once.
 func untilSignal() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2) // so that neither is lost, however close they are
+	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		<-signals
 		cancel(errors.New("interrupted"))
-		<-signals
+		awaitAnother(signals)
+		fmt.Fprintln(os.Stderr, "recorder: a second signal: ended at once; files may not be final")
 		os.Exit(exitFailed)
 	}()
 	return ctx
+}
+
+// awaitAnother returns at the first signal that is not the same as the one just received.
+func awaitAnother(signals <-chan os.Signal) {
+	received := time.Now()
+	for range signals {
+		if time.Since(received) >= sameSignal {
+			return
+		}
+	}
 }
 
 // execute runs the command that args name and returns its exit code.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -27,6 +28,8 @@ func TestMain(m *testing.M) {
 		fmt.Println("started")
 		<-ctx.Done()
 		fmt.Println("stopping")
+		time.Sleep(sameSignal)
+		fmt.Println("still stopping")
 		time.Sleep(time.Hour)
 	}
 	// What the developer's shell says must not decide what a test sees.
@@ -124,35 +127,68 @@ func TestDevserverStopsWhenAsked(t *testing.T) {
 	}
 }
 
-func TestSecondSignalEndsTheProcessAtOnce(t *testing.T) {
+func TestSecondSignalEndsTheProcessAtOnceAndSaysSo(t *testing.T) {
 	for _, first := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, os.Args[0])
-		cmd.Env = append(os.Environ(), stuckEnv+"=1")
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for _, step := range []struct {
-			said string
-			sent os.Signal
-		}{{"started", first}, {"stopping", os.Interrupt}} {
-			if !lines.Scan() || lines.Text() != step.said {
-				t.Fatalf("it said %q instead of %q", lines.Text(), step.said)
-			}
-			if err := cmd.Process.Signal(step.sent); err != nil {
+		t.Run(first.String(), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, os.Args[0])
+			cmd.Env = append(os.Environ(), stuckEnv+"=1")
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			out, err := cmd.StdoutPipe()
+			if err != nil {
 				t.Fatal(err)
 			}
-		}
-		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
-			t.Errorf("%v then %v: ended with %v", first, os.Interrupt, err)
-		}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			for _, step := range []struct {
+				said string
+				sent os.Signal
+			}{{"started", first}, {"stopping", os.Interrupt}, {"still stopping", os.Interrupt}} {
+				if !lines.Scan() || lines.Text() != step.said {
+					t.Fatalf("it said %q instead of %q", lines.Text(), step.said)
+				}
+				if err := cmd.Process.Signal(step.sent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
+				t.Errorf("ended with %v", err)
+			}
+			if !strings.Contains(stderr.String(), "recorder: a second signal") {
+				t.Errorf("it said %q", stderr.String())
+			}
+		})
 	}
+}
+
+func TestSignalsWithinASecondAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals := make(chan os.Signal)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			awaitAnother(signals)
+		}()
+		for range 3 {
+			synctest.Wait()
+			signals <- os.Interrupt
+			time.Sleep(sameSignal / 3)
+		}
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Fatal("the echo of a signal was taken for another")
+		default:
+		}
+		time.Sleep(sameSignal)
+		signals <- os.Interrupt
+		<-done
+	})
 }
 
 // try runs the recorder with args, in this process.

@@ -118,6 +118,7 @@ func (s *Session) join(j signaling.Member) {
 	m := &participant{peer: peer}
 	s.members[j.PeerID] = m
 	s.listen(m)
+	s.announce(peer)
 	s.bindings.peerJoined(j.PeerID, j.Metadata)
 	s.log.Info("peer joined", "peer", j.PeerID)
 	for _, signal := range s.early.take(j.PeerID) {
@@ -174,6 +175,7 @@ func (s *Session) removeMember(id string, cause remote.Cause) {
 	delete(s.members, id)
 	m.peer.Close(cause)
 	s.bindings.peerLeft(id)
+	s.hub.Emit(PeerLeft{m.peer}, nil)
 	s.log.Info("peer left", "peer", id, "cause", cause)
 	s.publish()
 }
@@ -181,7 +183,9 @@ func (s *Session) removeMember(id string, cause remote.Cause) {
 // direct routes what one member sent us alone.
 func (s *Session) direct(d signaling.Direct) {
 	if m := s.members[d.From]; m != nil {
-		m.peer.HandleDirect(d.Data)
+		if !m.peer.HandleDirect(d.Data) {
+			s.hub.Emit(Data{SenderPeerID: d.From, Data: d.Data, Kind: Direct, SenderMetadata: d.FromMetadata}, nil)
+		}
 		return
 	}
 	if !s.early.hold(d.From, d.Data, time.Now()) {

@@ -59,7 +59,11 @@ func (s *Session) checkReconcile(now time.Time) {
 func (s *Session) snapshotArrived() {
 	s.reconcile.stop()
 	s.bindings.join(time.Now())
+	first := s.state == StateJoining
 	s.setState(StateJoined)
+	if first {
+		s.hub.Emit(Joined{PeerID: s.client.PeerID(), Channel: s.cfg.Channel}, nil)
+	}
 }
 
 // subscribe asks for the channel without holding up Run.

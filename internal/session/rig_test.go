@@ -120,7 +120,13 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 // start runs the bot, with a token whose peer id in the test's channel is
 // "recorder" or, without one, with a key.
 func (r *rig) start(token bool) {
-	r.set = NewSet(Options{
+	r.set = NewSet(r.options(token))
+	r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow}}))
+}
+
+// options are those of every session of the test.
+func (r *rig) options(token bool) Options {
+	return Options{
 		Root: r.root, API: r.api, Logger: r.log,
 		Signaling: func(name string) (*signaling.Client, error) {
 			credential := r.key()
@@ -131,8 +137,7 @@ func (r *rig) start(token bool) {
 			}
 			return signaling.NewClient(signaling.Options{URL: "ws://127.0.0.1", Credential: credential, HTTPClient: r.http, Logger: r.log})
 		},
-	})
-	r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow}}))
+	}
 }
 
 func (r *rig) key() signaling.Credential {
@@ -158,6 +163,7 @@ func (r *rig) join(credential signaling.Credential, stream string) *member.Membe
 		Tracks: camera(stream),
 	})
 	r.must(err)
+	r.defers(m.Leave)
 	return m
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
+	"recorder/internal/event"
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
@@ -75,6 +76,7 @@ type Session struct {
 	opts   Options
 	log    *slog.Logger
 	client *signaling.Client
+	hub    *event.Hub
 
 	inbox  chan func()            // work that peers' handlers and requests post for Run
 	done   chan struct{}          // closed when Run returns
@@ -124,6 +126,7 @@ func New(cfg Config, opts Options) (*Session, error) {
 		done:    make(chan struct{}),
 		members: make(map[string]*participant),
 	}
+	s.hub = newHub(s)
 	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log}
 	s.limits = limits{cfg: cfg}
 	s.publish()
@@ -138,6 +141,7 @@ func (s *Session) Status() Status { return *s.status.Load() }
 // does the same. When the service ends the session for good Run returns why.
 func (s *Session) Run(ctx context.Context) error {
 	defer close(s.done)
+	defer s.hub.Close()
 	if !s.awaitStart(ctx) {
 		s.setState(StateClosed)
 		return nil
@@ -157,12 +161,12 @@ func (s *Session) Run(ctx context.Context) error {
 			s.leave(ctx, stopClient, StateClosed)
 			<-clientDone
 			return nil
-		case event, ok := <-events:
+		case e, ok := <-events:
 			if !ok {
 				events = nil // the client has ended; clientDone says why
 				continue
 			}
-			s.handle(event)
+			s.handle(e)
 		case work := <-s.inbox:
 			work()
 		case now := <-tick.C:
@@ -190,8 +194,8 @@ func (s *Session) post(work func()) {
 	}
 }
 
-func (s *Session) handle(event signaling.Event) {
-	switch e := event.(type) {
+func (s *Session) handle(e signaling.Event) {
+	switch e := e.(type) {
 	case signaling.Connected:
 		s.connected(e)
 	case signaling.Disconnected:
@@ -202,6 +206,8 @@ func (s *Session) handle(event signaling.Event) {
 		}
 	case signaling.Direct:
 		s.direct(e)
+	case signaling.Message:
+		s.message(e)
 	case signaling.ReplayFailed:
 		s.subscribeFailed(e.Err)
 	case *signaling.ServerError:
@@ -217,6 +223,7 @@ func (s *Session) setState(state State) {
 		return
 	}
 	s.log.Info("session changed state", "from", s.state, "to", state)
+	s.hub.Emit(StateChange{s.state, state}, nil)
 	s.state = state
 	s.publish()
 }
@@ -259,6 +266,10 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 		}
 	}
 	s.setState(end)
+	if end == StateFailed {
+		s.hub.Emit(FatalError{s.failure}, nil)
+	}
+	s.hub.Emit(Left{PeerID: s.client.PeerID(), Channel: s.cfg.Channel, Reason: cmp.Or(s.failure, s.over)}, nil)
 }
 
 // housekeep looks at every deadline.

@@ -11,9 +11,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +33,7 @@ const (
 )
 
 // startDevserver returns the address of a server that knows testSecret.
-func startDevserver(t *testing.T) string {
+func startDevserver(t testing.TB) string {
 	t.Helper()
 	server := devserver.New(devserver.Options{Secrets: map[string]string{"sk_id_1": testSecret}})
 	web := httptest.NewServer(server)
@@ -42,7 +44,7 @@ func startDevserver(t *testing.T) string {
 	return "ws://" + web.Listener.Addr().String()
 }
 
-func testConfig(t *testing.T, url, secret string, channels ...string) Config {
+func testConfig(t testing.TB, url, secret string, channels ...string) Config {
 	t.Helper()
 	cfg := defaultConfig()
 	cfg.Signaling = SignalingConfig{URL: url, SecretKey: SecretKeyConfig{ID: "sk_id_1", Secret: secret}}
@@ -56,7 +58,7 @@ func testConfig(t *testing.T, url, secret string, channels ...string) Config {
 }
 
 // startApp runs an App until the test ends, and checks then that it never showed a credential.
-func startApp(t *testing.T, cfg Config) *App {
+func startApp(t testing.TB, cfg Config) *App {
 	t.Helper()
 	var log lockedBuffer
 	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", slog.LevelDebug), Settings: loopbackOnly})
@@ -301,6 +303,41 @@ channels: [{name: a}]
 	code := execute(ctx, []string{"run", "-c", config}, io.Discard, &stderr)
 	if code != exitFailed || !strings.Contains(stderr.String(), "recorder: could not finalise the recording: ") {
 		t.Errorf("exit code %d:\n%s", code, stderr.String())
+	}
+}
+
+func TestRunOutlivesTheReaderOfItsLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recordings")
+	config := write(t, `
+signaling: {url: '`+startDevserver(t)+`', api_key: `+testKey+`}
+http: {listen: '127.0.0.1:0'}
+recordings: {dir: '`+dir+`'}
+channels: [{name: a}]
+`)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "run", "-c", config)
+	cmd.Env = append(os.Environ(), mainEnv+"=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stderr.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	stderr.Close()
+	eventually(t, "recording", func() bool { // which is logged after it began
+		found, _ := filepath.Glob(filepath.Join(dir, "*", "*", sink.ManifestName))
+		return len(found) > 0
+	})
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

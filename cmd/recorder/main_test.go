@@ -22,6 +22,9 @@ import (
 // stuckEnv makes the test binary a process that does not stop when it is asked to.
 const stuckEnv = "TEST_STUCK_PROCESS"
 
+// mainEnv makes the test binary the recorder.
+const mainEnv = "TEST_RECORDER"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(stuckEnv) != "" {
 		ctx := untilSignal()
@@ -31,6 +34,9 @@ func TestMain(m *testing.M) {
 		time.Sleep(sameSignal)
 		fmt.Println("still stopping")
 		time.Sleep(time.Hour)
+	}
+	if os.Getenv(mainEnv) != "" {
+		main()
 	}
 	// What the developer's shell says must not decide what a test sees.
 	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {

@@ -30,6 +30,7 @@ Exit codes: 0 stopped and every file is final, 1 failed, 2 the configuration is 
   RECORDER_SIGNALING_API_KEY=pk_live_… recorder run --config config.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go; the recording goes on without it
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return &usageError{err}

@@ -167,3 +167,35 @@ async function sent(id) {
   });
   return totals;
 }
+
+// screen: what a person would share, picked by Chromium's fake UI.
+async function addScreen(name = 'screen') {
+  return add(name, await navigator.mediaDevices.getDisplayMedia({video: true}), {role: name});
+}
+
+// Puts a drawn picture in the place of a stream's video track.
+async function replaceVideo(name) {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 320, height: 240});
+  const g = canvas.getContext('2d');
+  setInterval(() => { g.fillStyle = `hsl(${performance.now() / 20 % 360} 80% 40%)`; g.fillRect(0, 0, 320, 240); }, 33);
+  await peer.replaceTrack(streams[name].getVideoTracks()[0], canvas.captureStream(30).getVideoTracks()[0]);
+}
+
+function mute(name, muted = true) {
+  for (const track of streams[name].getTracks()) track.enabled = !muted;
+}
+
+// echo opens a data channel to the only remote peer and resolves with what
+// comes back for each message.
+function echo(messages) {
+  return new Promise((resolve, reject) => {
+    const channel = remote().pc.createDataChannel('echo');
+    const back = [];
+    channel.onerror = reject;
+    channel.onopen = () => messages.forEach(m => channel.send(m));
+    channel.onmessage = m => {
+      back.push(m.data);
+      if (back.length === messages.length) resolve(back);
+    };
+  });
+}

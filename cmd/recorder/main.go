@@ -122,6 +122,7 @@ Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(
+		newBenchCommand(),
 		newCheckCommand(),
 		newDemoCommand(),
 		newDevserverCommand(),

@@ -27,7 +27,11 @@ type Options struct {
 	Channel    string
 	// Tracks are published from the start, to everyone.
 	Tracks []Track
-	// Settings, if not nil, has the last word on pion's settings.
+	// Meet, if not nil, says which peers to connect to; nil: everyone.
+	Meet func(peer string) bool
+	// API makes the connections; nil: one with pion's defaults.
+	API *webrtc.API
+	// Settings, if not nil, has the last word on pion's settings. Without API only.
 	Settings func(*webrtc.SettingEngine)
 	// OnTrack, if not nil, gets what other members publish.
 	OnTrack    func(peer string, t *webrtc.TrackRemote)
@@ -82,14 +86,17 @@ func Join(ctx context.Context, o Options) (*Member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join channel %q: %w", o.Channel, err)
 	}
-	settings := webrtc.SettingEngine{}
-	if o.Settings != nil {
-		o.Settings(&settings)
+	if o.API == nil {
+		settings := webrtc.SettingEngine{}
+		if o.Settings != nil {
+			o.Settings(&settings)
+		}
+		o.API = webrtc.NewAPI(webrtc.WithSettingEngine(settings))
 	}
 	life, stop := context.WithCancel(context.Background())
 	m := &Member{
 		opts: o, client: client, log: o.Logger, life: life, stop: stop, joined: make(chan error, 1),
-		api:    webrtc.NewAPI(webrtc.WithSettingEngine(settings)),
+		api:    o.API,
 		tracks: slices.Clone(o.Tracks), peers: map[string]*conn{},
 	}
 	m.done.Go(func() {
@@ -214,7 +221,7 @@ func (m *Member) presence(e signaling.Presence) {
 		}
 	}
 	for _, joined := range e.Joined {
-		if id := joined.PeerID; id != m.client.PeerID() && m.peers[id] == nil {
+		if id := joined.PeerID; id != m.client.PeerID() && m.peers[id] == nil && (m.opts.Meet == nil || m.opts.Meet(id)) {
 			m.meet(id)
 		}
 	}

@@ -16,7 +16,8 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Check a configuration without connecting to anything",
 		Long: `check reads a configuration, lays the environment over it as run would, and names everything
-that is wrong with it, by line and key. It connects to nothing and writes nothing.
+that is wrong with it, by line and key. It connects to nothing and writes nothing, so it does not
+tell whether recordings.dir can be written to.
 
 Exit codes: 0 the configuration is good, 2 it is not.`,
 		Example: `  recorder check --config config.yaml
@@ -30,6 +31,9 @@ Exit codes: 0 the configuration is good, 2 it is not.`,
 				}
 			} else if err == nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: good: channels %d, recordings %s\n", path, len(cfg.Channels), cfg.Recordings.Dir)
+			}
+			for _, name := range unknownVariables() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s is ignored: it is no key's\n", name)
 			}
 			if err != nil {
 				return &usageError{err}

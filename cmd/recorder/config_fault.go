@@ -2,9 +2,14 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Fault is one thing wrong with the configuration.
@@ -57,6 +62,27 @@ func (l *loader) fault(key, format string, args ...any) {
 		f.Line = l.lineOf(key)
 	}
 	l.faults = append(l.faults, f)
+}
+
+// yamlLine is how the YAML parser begins a message about a line.
+var yamlLine = regexp.MustCompile(`^line ([0-9]+): `)
+
+// yamlFaults notes what the YAML parser complains of.
+func (l *loader) yamlFaults(err error) {
+	messages := []string{err.Error()}
+	if many, ok := errors.AsType[*yaml.TypeError](err); ok {
+		messages = many.Errors
+	} else if inner := errors.Unwrap(err); inner != nil {
+		messages = []string{inner.Error()}
+	}
+	for _, message := range messages {
+		f := Fault{Message: strings.TrimPrefix(message, "yaml: ")}
+		if m := yamlLine.FindStringSubmatch(f.Message); m != nil {
+			f.Line, _ = strconv.Atoi(m[1]) // digits
+			f.Message = strings.TrimPrefix(f.Message, m[0])
+		}
+		l.faults = append(l.faults, f)
+	}
 }
 
 // origin returns the key that a value comes from: the one in defaults, if a channel inherited it.

@@ -18,11 +18,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-const (
-	envPrefix = "RECORDER"
-	// maxFileSize bounds the configuration and the files it names: whoever points us at /dev/zero gets an error.
-	maxFileSize = 1 << 20
-)
+// maxFileSize bounds the configuration and the files it names: whoever points us at /dev/zero gets an error.
+const maxFileSize = 1 << 20
 
 // loadConfig reads the file at path, lays the environment over it and checks everything. Its error, when the file could be
 // read at all, is a *ConfigError that holds every fault. It connects to nothing; of the files that the configuration
@@ -60,7 +57,7 @@ func newLoader(path string) *loader {
 func (l *loader) decode(text []byte, cfg *Config) bool {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		l.fault("", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		l.yamlFaults(err)
 		return false
 	}
 	if len(doc.Content) > 0 && doc.Content[0].Kind != yaml.MappingNode {
@@ -70,14 +67,14 @@ func (l *loader) decode(text []byte, cfg *Config) bool {
 	v := viper.New()
 	v.SetConfigType("yaml")
 	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
-		l.fault("", "%s", strings.TrimPrefix(errors.Unwrap(err).Error(), "yaml: "))
+		l.yamlFaults(err)
 		return false
 	}
 	// Before viper's own decoding, whose UnmarshalExact does not see unknown keys that hold nothing or an empty map.
 	for _, root := range doc.Content {
 		l.walk(root, reflect.TypeFor[Config](), "")
 	}
-	l.bindEnv(v, reflect.TypeFor[Config](), "")
+	l.bindEnv(v)
 	inheritDefaults(v)
 	l.decodeFaults(v.Unmarshal(cfg, func(c *mapstructure.DecoderConfig) {
 		c.WeaklyTypedInput = false // or 5 would be a duration, of 5 ns, and true a channel's name
@@ -142,26 +139,6 @@ func (l *loader) walkKey(key, value *yaml.Node, typ reflect.Type, path string) {
 		return
 	}
 	l.walk(value, field.Type, child)
-}
-
-// bindEnv tells viper of the variable of every key that holds one value. AutomaticEnv would not do: Unmarshal asks it
-// only for the keys that the file has anyway.
-func (l *loader) bindEnv(v *viper.Viper, typ reflect.Type, path string) {
-	for _, key := range keysOf(typ) {
-		field, _ := fieldOf(typ, key)
-		child := join(path, key)
-		switch kindOf(field.Type) {
-		case reflect.Struct:
-			l.bindEnv(v, field.Type, child)
-		case reflect.Slice, reflect.Map:
-		default:
-			name := envName(child)
-			if os.Getenv(name) != "" {
-				l.env[child] = name
-			}
-			_ = v.BindEnv(child, name) // fails only without a key
-		}
-	}
 }
 
 // inheritDefaults writes into every channel what it does not say itself: what the environment or the file says for all of
@@ -288,10 +265,6 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-func envName(key string) string {
-	return envPrefix + "_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // readFile reads a small file.

@@ -293,22 +293,6 @@ func secretFile(t *testing.T, text string) string {
 	return path
 }
 
-// scalarKeys returns the path of every key that holds one value.
-func scalarKeys(typ reflect.Type, path string) []string {
-	var keys []string
-	for _, key := range keysOf(typ) {
-		field, _ := fieldOf(typ, key)
-		switch kindOf(field.Type) {
-		case reflect.Struct:
-			keys = append(keys, scalarKeys(field.Type, join(path, key))...)
-		case reflect.Slice, reflect.Map:
-		default:
-			keys = append(keys, join(path, key))
-		}
-	}
-	return keys
-}
-
 // allKeys returns the last part of every key, inside lists too.
 func allKeys(typ reflect.Type) []string {
 	var keys []string

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,11 +25,11 @@ func newHealthcheckCommand() *cobra.Command {
 		Long: `healthcheck sends GET /healthz to the http.listen address of the configuration (or of
 RECORDER_HTTP_LISTEN), for containers without a shell or curl.
 
-Exit codes: 0 it is alive, 1 it is not, 2 the configuration cannot be read.`,
+Exit codes: 0 it is alive, 1 it is not, 2 the configuration does not tell the address.`,
 		Example: "  recorder healthcheck --config config.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			listen, err := listenAddress(path)
+			listen, err := listenAddress(path, cmd.Flags().Changed("config"))
 			if err != nil {
 				return &usageError{err}
 			}
@@ -38,16 +40,22 @@ Exit codes: 0 it is alive, 1 it is not, 2 the configuration cannot be read.`,
 	return cmd
 }
 
-// listenAddress returns http.listen. Unlike loadConfig it minds nothing else, so that a probe does not fail for a file that is
-// being edited; without a file it asks the environment.
-func listenAddress(path string) (string, error) {
+// listenAddress returns http.listen. Unlike loadConfig it minds nothing else, so that a probe does not fail for a mistake that
+// a running recorder has not taken on. A file that was not asked for by name need not be there.
+func listenAddress(path string, named bool) (string, error) {
 	text, err := readFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && (named || !errors.Is(err, fs.ErrNotExist)) {
 		return "", fmt.Errorf("read configuration: %w", err)
 	}
 	l := newLoader(path)
 	cfg := defaultConfig()
-	if !l.decode(text, &cfg) {
+	if l.decode(text, &cfg) {
+		l.checkListen(cfg.HTTP.Listen)
+	}
+	l.faults = slices.DeleteFunc(l.faults, func(f Fault) bool {
+		return f.Key != "" && f.Key != "http" && !strings.HasPrefix(f.Key, "http.")
+	})
+	if len(l.faults) > 0 {
 		return "", l.error()
 	}
 	return cfg.HTTP.Listen, nil

@@ -176,13 +176,34 @@ func TestHealthcheckFollowsTheConfiguredAddress(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	t.Setenv("RECORDER_HTTP_LISTEN", server.Listener.Addr().String())
-	if code, _, stderr := try(t, t.Context(), "healthcheck", "-c", "none.yaml"); code != exitOK {
+	if code, _, stderr := try(t, t.Context(), "healthcheck"); code != exitOK {
 		t.Errorf("exit code %d from the environment: %s", code, stderr)
+	}
+	if code, _, stderr := try(t, t.Context(), "healthcheck", "-c", "none.yaml"); code != exitUsage || !strings.Contains(stderr, "open none.yaml: ") {
+		t.Errorf("exit code %d for a file that is named and not there: %s", code, stderr)
 	}
 	sick := httptest.NewServer(http.NotFoundHandler())
 	defer sick.Close()
 	t.Setenv("RECORDER_HTTP_LISTEN", sick.Listener.Addr().String())
 	if code, _, _ := try(t, t.Context(), "healthcheck", "-c", file); code != exitFailed {
 		t.Errorf("exit code %d for one that answers 404", code)
+	}
+}
+
+func TestHealthcheckAsksNobodyIfTheAddressIsNotKnown(t *testing.T) {
+	for _, tt := range []struct{ name, file, env, want string }{
+		{"bad variable", "http: {listen: '127.0.0.1:1'}", "bogus", "config.yaml: http.listen (from RECORDER_HTTP_LISTEN): want host:port"},
+		{"bad value", "http: {listen: bogus}", "", "config.yaml:1: http.listen: want host:port"},
+		{"unknown key", "http: {lisen: '127.0.0.1:1'}", "", "config.yaml:1: http.lisen: unknown key"},
+		{"wrong section", "http: 127.0.0.1", "", "config.yaml:1: http: want a map"},
+		{"no YAML", "http: {", "", "config.yaml:1: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("RECORDER_HTTP_LISTEN", tt.env)
+			code, _, stderr := try(t, t.Context(), "healthcheck", "-c", write(t, tt.file))
+			if code != exitUsage || !strings.Contains(stderr, tt.want) {
+				t.Errorf("exit code %d: %s", code, stderr)
+			}
+		})
 	}
 }

@@ -110,6 +110,30 @@ func TestCheckPrintsItsFindingsAsJSON(t *testing.T) {
 	}
 }
 
+func TestMisspeltVariableIsReportedOnceWithoutItsValue(t *testing.T) {
+	t.Setenv("RECORDER_SIGNALING_APIKEY", testKey)
+	t.Setenv("RECORDER_SIGNALING_API_KEY", testKey)
+	config := write(t, "signaling: {url: 'ws://127.0.0.1:1'}\nhttp: {listen: '127.0.0.1:0'}\nrecordings: {dir: '"+t.TempDir()+"'}\nchannels: [{name: a}]\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, command := range []string{"run", "check"} {
+		code, stdout, stderr := try(t, ctx, command, "-c", config)
+		if n := strings.Count(stderr, "RECORDER_SIGNALING_APIKEY"); code != exitOK || n != 1 {
+			t.Errorf("%s: exit code %d, said %d times:\n%s", command, code, n, stderr)
+		}
+		if strings.Contains(stdout+stderr, "TOPSECRET") || strings.Contains(stderr, "API_KEY") {
+			t.Errorf("%s: said too much:\n%s", command, stderr)
+		}
+	}
+}
+
+func TestBrokenYAMLIsPlacedByItsLineInJSONToo(t *testing.T) {
+	_, stdout, _ := try(t, t.Context(), "check", "--json", "-c", "testdata/bad/key-twice.yaml")
+	if !strings.Contains(stdout, `"line": 3`) {
+		t.Errorf("got %s", stdout)
+	}
+}
+
 func TestEveryCommandHasHelpWithAnExampleAndItsExitCodes(t *testing.T) {
 	for _, cmd := range newRootCommand().Commands() {
 		if cmd.Example == "" {

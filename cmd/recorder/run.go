@@ -37,7 +37,11 @@ Exit codes: 0 stopped and every file is final, 1 failed, 2 the configuration is 
 			}
 			level := new(slog.LevelVar)
 			level.Set(cfg.Log.Level)
-			return run(cmd.Context(), path, *cfg, newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level), level)
+			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
+			if names := unknownVariables(); len(names) > 0 {
+				log.Warn("environment variables were ignored: they are no key's", "names", names)
+			}
+			return run(cmd.Context(), path, *cfg, log, level)
 		},
 	}
 	addConfigFlag(cmd, &path)

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -61,13 +63,16 @@ func (p *diskProbe) Err(now time.Time) error {
 	}
 }
 
-// tryWrite makes a file in dir, writes to it and removes it.
+// tryWrite makes a file in dir, writes to it and removes it. The error does not name the file, which means nothing to anybody.
 func tryWrite(dir string) error {
 	f, err := os.CreateTemp(dir, ".probe-*")
-	if err != nil {
-		return err
+	if err == nil {
+		defer os.Remove(f.Name())
+		_, err = f.WriteString("probe\n")
+		err = errors.Join(err, f.Close())
 	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString("probe\n")
-	return errors.Join(err, f.Close())
+	if cause, ok := errors.AsType[syscall.Errno](err); ok {
+		return fmt.Errorf("cannot be written: %w", cause)
+	}
+	return err
 }

@@ -56,12 +56,12 @@ func TestReadyzIs503WithTheReason(t *testing.T) {
 	}{
 		{"starting", func(r *readiness) { r.loaded.Store(false) }, "starting"},
 		{"draining", func(r *readiness) { r.draining.Store(true) }, "draining"},
-		{"directory gone", func(r *readiness) { os.RemoveAll(r.disk.dir); r.disk.probe() }, "recordings directory: open "},
+		{"directory gone", func(r *readiness) { os.RemoveAll(r.disk.dir); r.disk.probe() }, "recordings directory: cannot be written: no such file or directory"},
 		{"directory is a file", func(r *readiness) {
 			r.disk.dir = filepath.Join(r.disk.dir, "file")
 			os.WriteFile(r.disk.dir, nil, 0o600)
 			r.disk.probe()
-		}, "recordings directory: open "},
+		}, "recordings directory: cannot be written: not a directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h, ready := newTestHandler(t)

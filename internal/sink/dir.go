@@ -47,7 +47,10 @@ func openRoot(dir string) (*os.Root, error) {
 	}
 	if err != nil {
 		root.Close()
-		return nil, err
+		if cause, ok := errors.AsType[syscall.Errno](err); ok {
+			err = cause // without the name of the probe, which means nothing to anybody
+		}
+		return nil, fmt.Errorf("cannot be written: %w", err)
 	}
 	return root, nil
 }

@@ -68,6 +68,10 @@ func TestOpenRootNeedsAWritableDirectory(t *testing.T) {
 			t.Errorf("%s was accepted", dir)
 		}
 	}
+	_, err := openRoot("/proc") // is there, and takes nothing
+	if err == nil || !strings.HasPrefix(err.Error(), "cannot be written: ") || strings.Contains(err.Error(), "probe") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestRecordingDirectoriesLieTwoLevelsDown(t *testing.T) {

@@ -112,10 +112,26 @@ func (p *Peer) answer(l *link, d *description) {
 		return
 	}
 	p.moved = false
-	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"answer", sdp}}, "answer")
+	p.sendAnswer(l, sdp, answerRepeats)
 	p.refresh()
 	p.emit(events...)
 	p.newGeneration(candidates)
+}
+
+// sendAnswer sends an answer, and again while the transport does not come up: a
+// member that lost it waits for ever and never offers again. One that has it
+// refuses the repeat without harm.
+func (p *Peer) sendAnswer(l *link, sdp string, repeats int) {
+	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"answer", sdp}}, "answer")
+	if repeats == 0 {
+		return
+	}
+	answered := l.remote
+	p.after(answerRepeat, l, func(l *link) {
+		if l.remote == answered && l.condition() == negotiating {
+			p.sendAnswer(l, sdp, repeats-1)
+		}
+	})
 }
 
 // offer makes and sends an offer, and starts its watchdog.

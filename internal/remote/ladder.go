@@ -6,6 +6,10 @@ const (
 	maxRestarts   = 9
 	maxDelay      = 30 * time.Second
 	answerTimeout = 15 * time.Second
+
+	// An answer is sent again after so long without a transport, so often.
+	answerRepeat  = 3 * time.Second
+	answerRepeats = 2
 )
 
 // ladder is the budget of ICE restarts: at once, then after 1, 2, 4, 8, 16,

@@ -87,6 +87,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.onStop(func(context.Context) error { return root.Close() })
 
 	a.ready.disk = newDiskProbe(a.cfg.Recordings.Dir)
+	a.reg.MustRegister(a.ready.disk)
 	a.background(a.ready.disk.Run)
 
 	api, err := remote.NewAPI(remote.APIOptions{

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -25,8 +27,11 @@ type diskProbe struct {
 }
 
 type probeResult struct {
-	at  time.Time
-	err error
+	at    time.Time
+	err   error
+	free  uint64 // bytes
+	size  uint64
+	known bool // free and size are
 }
 
 func newDiskProbe(dir string) *diskProbe { return &diskProbe{dir: dir} }
@@ -46,8 +51,41 @@ func (p *diskProbe) Run(ctx context.Context) {
 }
 
 func (p *diskProbe) probe() {
-	err := tryWrite(p.dir)
-	p.last.Store(&probeResult{at: time.Now(), err: err})
+	result := probeResult{err: tryWrite(p.dir)}
+	if free, size, err := diskSpace(p.dir); err == nil {
+		result.free, result.size, result.known = free, size, true
+	}
+	result.at = time.Now()
+	p.last.Store(&result)
+}
+
+var (
+	descDiskFree = prometheus.NewDesc("recorder_disk_free_bytes", "Bytes that may still be written to the recordings directory's disk.", nil, nil)
+	descDiskSize = prometheus.NewDesc("recorder_disk_size_bytes", "Bytes that the recordings directory's disk holds in all.", nil, nil)
+	descDiskGood = prometheus.NewDesc("recorder_disk_writable", "1 if a file could be written to the recordings directory a moment ago.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (p *diskProbe) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descDiskFree
+	ch <- descDiskSize
+	ch <- descDiskGood
+}
+
+// Collect implements prometheus.Collector.
+func (p *diskProbe) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v)
+	}
+	writable := 0.0
+	if p.Err(time.Now()) == nil {
+		writable = 1
+	}
+	gauge(descDiskGood, writable)
+	if last := p.last.Load(); last != nil && last.known {
+		gauge(descDiskFree, float64(last.free))
+		gauge(descDiskSize, float64(last.size))
+	}
 }
 
 // Err returns what was wrong with the directory when it was last tried, or nil.

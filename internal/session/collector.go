@@ -12,7 +12,7 @@ var (
 	descSessionState = prometheus.NewDesc("recorder_session_state",
 		"1 for the state the session is in, 0 for the others.", []string{"channel", "state"}, nil)
 	descPeerState = prometheus.NewDesc("recorder_remote_peer_state",
-		"1 for the state the remote peer is in, 0 for the others.", []string{"channel", "peer", "state"}, nil)
+		"1, labelled with the state that the remote peer is in.", []string{"channel", "peer", "state"}, nil)
 	descRTT = prometheus.NewDesc("recorder_remote_peer_round_trip_time_seconds",
 		"Latest round-trip time of the selected candidate pair.", []string{"channel", "peer"}, nil)
 	descPair = prometheus.NewDesc("recorder_remote_peer_candidate_pair",
@@ -68,9 +68,7 @@ func (out scrape) count(desc *prometheus.Desc, value uint64, labels ...string) {
 func (out scrape) peer(channel string, peer *remote.Peer) {
 	stats := peer.Stats()
 	id := strings.ToValidUTF8(peer.ID(), "�")
-	for state := remote.StateIdle; state <= remote.StateClosed; state++ {
-		out.gauge(descPeerState, boolean(stats.State == state), channel, id, state.String())
-	}
+	out.gauge(descPeerState, 1, channel, id, stats.State.String())
 	if stats.RoundTripTime > 0 {
 		out.gauge(descRTT, stats.RoundTripTime, channel, id)
 	}

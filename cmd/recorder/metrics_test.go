@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"recorder/internal/devserver"
+	"recorder/internal/member"
+)
+
+//go:generate go test -run TestREADMEListsEveryMetric . -update
+
+// The table of metrics in the README stands between these.
+const (
+	readme       = "../../README.md"
+	metricsBegin = "<!-- metrics: made by go generate ./cmd/recorder -->\n"
+	metricsEnd   = "<!-- end of metrics -->\n"
+)
+
+// visit has somebody with camera and microphone join a channel.
+// Members who call themselves visitors ignore one another.
+func visit(t testing.TB, url, channel, name string, length time.Duration) *member.Member {
+	t.Helper()
+	credential, err := newCredential(SignalingConfig{SecretKey: SecretKeyConfig{ID: "sk_id_1", Secret: testSecret}},
+		BotConfig{}, name, channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	camera := map[string]any{"role": "camera"}
+	m, err := member.Join(t.Context(), member.Options{
+		URL: url, Credential: credential, Channel: channel, Settings: loopbackOnly,
+		Meet: func(peer string) bool { return !strings.HasPrefix(peer, "visitor") },
+		Tracks: []member.Track{
+			{StreamID: "camera", TrackID: "picture", MimeType: webrtc.MimeTypeVP8, Source: first(length, member.Picture()), Metadata: camera},
+			{StreamID: "camera", TrackID: "sound", MimeType: webrtc.MimeTypeOpus, Source: first(length, member.Sound()), Metadata: camera},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Leave)
+	return m
+}
+
+// metricsTable is what a registry shows of the recorder, as a Markdown table.
+func metricsTable(t *testing.T, reg *prometheus.Registry) string {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "recorder_") {
+			continue
+		}
+		var labels []string
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if name := "`" + l.GetName() + "`"; !slices.Contains(labels, name) {
+					labels = append(labels, name)
+				}
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
+	}
+	return b.String()
+}
+
+// TestREADMEListsEveryMetric compares the README's table with what a recorder shows during a call.
+func TestREADMEListsEveryMetric(t *testing.T) {
+	url := startDevserver(t)
+	cfg := testConfig(t, url, testSecret, "a")
+	app := startApp(t, cfg)
+	watch, err := newWatcher(write(t, channelFile("a")), &cfg, app.reg, app.Reload, slog.New(slog.DiscardHandler))
+	must(t, err)
+	defer watch.notify.Close()
+	visit(t, url, "a", "visitor", time.Hour)
+
+	text, err := os.ReadFile(readme)
+	must(t, err)
+	before, rest, ok := strings.Cut(string(text), metricsBegin)
+	want, after, ok2 := strings.Cut(rest, metricsEnd)
+	if !ok || !ok2 {
+		t.Fatal("no place for the table in the README")
+	}
+	got := ""
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && (*update || got != want); time.Sleep(200 * time.Millisecond) {
+		got = "\n" + metricsTable(t, app.reg) + "\n" // grows as reports and checks come in
+	}
+	if problems, err := testutil.GatherAndLint(app.reg); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+	if *update {
+		must(t, os.WriteFile(readme, []byte(before+metricsBegin+got+metricsEnd+after), 0o644))
+		return
+	}
+	if got != want {
+		t.Errorf("the README's table is out of date: go generate ./cmd/recorder\ngot:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// BenchmarkScrape is one scrape of a recorder that has the streams of 40 members open, each of sound and picture. They have
+// fallen silent, so that it is the scrape that is measured.
+func BenchmarkScrape(b *testing.B) {
+	const peers, most = 40, 5 * time.Millisecond
+	server := devserver.New(devserver.Options{Secrets: map[string]string{"sk_id_1": testSecret}, Limits: devserver.Limits{Connects: -1, Rate: -1}})
+	web := httptest.NewServer(server)
+	b.Cleanup(func() {
+		server.Close()
+		web.Close()
+	})
+	url := "ws://" + web.Listener.Addr().String()
+	app := startApp(b, testConfig(b, url, testSecret, "a"))
+	for i := range peers {
+		visit(b, url, "a", fmt.Sprintf("visitor-%02d", i), 4*time.Second)
+	}
+	time.Sleep(6 * time.Second)
+	if n, err := testutil.GatherAndCount(app.reg, "recorder_sink_stream_last_key_frame_age_seconds"); err != nil || n != peers {
+		b.Fatalf("%d members are recorded, %v", n, err)
+	}
+	request := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/metrics", nil)
+	var took []time.Duration
+	b.ReportAllocs()
+	for b.Loop() {
+		began := time.Now()
+		app.web.Handler.ServeHTTP(httptest.NewRecorder(), request)
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	median := took[len(took)/2] // other work of the machine is not the scrape's
+	b.ReportMetric(float64(median)/1e6, "ms/median")
+	if median > most {
+		b.Errorf("a scrape took %v, want at most %v", median, most)
+	}
+}

@@ -20,7 +20,8 @@ func newVerifyCommand() *cobra.Command {
 the manifest: hash, size, counts, order, duration and headers. It changes nothing, and may run while
 recordings are being written.
 
-Exit codes: 0 every file is as its manifest says, 1 one is not or cannot be read, 2 usage.`,
+Exit codes: 0 every file is as its manifest says, 1 one is not or cannot be read or there is no
+recording, 2 usage.`,
 		Example: `  recorder verify ./recordings
   recorder verify ./recordings --json | jq '.recordings[] | select(.ok | not)'`,
 		Args: cobra.ExactArgs(1),
@@ -28,18 +29,31 @@ Exit codes: 0 every file is as its manifest says, 1 one is not or cannot be read
 			out := newConsole(cmd.OutOrStdout())
 			var progress func(sink.RecordingReport)
 			if !asJSON {
-				progress = func(r sink.RecordingReport) { printRecording(out, r) }
+				progress = func(r sink.RecordingReport) {
+					if r.Dir == "." {
+						r.Dir = args[0]
+					}
+					printRecording(out, r)
+				}
 			}
 			report, err := sink.Verify(args[0], progress)
 			if err != nil {
 				return err
 			}
+			var none error
+			if len(report.Recordings) == 0 && report.OK {
+				none = fmt.Errorf("no recordings in %s: want the directory of all recordings, or of one", args[0])
+				report.OK = false
+			}
 			if asJSON {
 				if err := printJSON(cmd.OutOrStdout(), report); err != nil {
 					return err
 				}
-			} else {
+			} else if none == nil {
 				printVerdict(out, report)
+			}
+			if none != nil {
+				return none
 			}
 			if !report.OK {
 				return errSilent
@@ -53,7 +67,16 @@ Exit codes: 0 every file is as its manifest says, 1 one is not or cannot be read
 
 // printRecording prints one recording as a table of its files.
 func printRecording(out *console, r sink.RecordingReport) {
-	out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, plain(string(r.State)))
+	switch r.State {
+	case "": // nothing is known but its problems
+		out.Printf("%s\n", plain(r.Dir))
+		printProblems(out, r.Problems)
+		return
+	case sink.StateRecording:
+		out.Printf("%s  channel %q, %s: unfinished, being written or cut short\n", plain(r.Dir), r.Channel, r.State)
+	default:
+		out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, plain(string(r.State)))
+	}
 	rows := [][]string{{"FILE", "CODEC", "DURATION", "FRAMES", "BYTES", ""}}
 	problems := slices.Clone(r.Problems)
 	for _, p := range r.Parts {
@@ -67,24 +90,33 @@ func printRecording(out *console, r sink.RecordingReport) {
 		rows = append(rows, []string{plain(p.File), plain(p.Codec), seconds(time.Duration(p.Duration)),
 			strconv.FormatInt(p.Frames, 10), strconv.FormatInt(p.Size, 10), verdict})
 	}
+	if len(r.Parts) == 0 {
+		rows = [][]string{{"no files"}}
+	}
 	out.Table(rows)
 	printProblems(out, problems)
 }
 
 func printVerdict(out *console, report sink.Report) {
 	printProblems(out, report.Problems)
-	files, bad := 0, 0
+	files, badFiles, badRecordings := 0, 0, 0
 	for _, r := range report.Recordings {
 		files += len(r.Parts)
 		if !r.OK {
-			bad++
+			badRecordings++
+		}
+		for _, p := range r.Parts {
+			if len(p.Problems) > 0 {
+				badFiles++
+			}
 		}
 	}
-	verdict := out.Good("good")
-	if !report.OK {
-		verdict = out.Bad(fmt.Sprintf("%d BAD", bad+len(report.Problems)))
+	if report.OK {
+		out.Printf("recordings %d, files %d: %s\n", len(report.Recordings), files, out.Good("good"))
+		return
 	}
-	out.Printf("recordings %d, files %d: %s\n", len(report.Recordings), files, verdict)
+	bad := func(n int) string { return out.Bad(fmt.Sprintf("%d BAD", n)) }
+	out.Printf("recordings %d (%s), files %d (%s)\n", len(report.Recordings), bad(badRecordings), files, bad(badFiles))
 }
 
 func printProblems(out *console, problems []string) {

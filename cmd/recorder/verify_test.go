@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,22 +16,35 @@ func TestVerifyNamesEveryProblemAndCountsTheBadRecordings(t *testing.T) {
 	out := &console{w: &buf}
 	good := sink.RecordingReport{Dir: "room/1", Channel: "room", State: sink.StateComplete, OK: true, Parts: []sink.PartReport{
 		{File: "alice/s/audio-1.ogg", Codec: "opus", Duration: sink.Seconds(8 * time.Second), Frames: 400, Size: 12345},
+		{File: "alice/s/audio-2.ogg", Codec: "opus", Duration: sink.Seconds(8 * time.Second), Frames: 400, Size: 12345},
 	}}
+	open := sink.RecordingReport{Dir: "room/3", Channel: "room", State: sink.StateRecording, OK: true}
+	broken := sink.RecordingReport{Dir: "room/4", Problems: []string{"no manifest"}}
 	bad := sink.RecordingReport{Dir: "room/2", Channel: "ro\x1b[2Jom", State: sink.StateComplete, Problems: []string{"no end although complete"}, Parts: []sink.PartReport{
 		{File: "bob/s/video-1.ivf", Codec: "vp8", Problems: []string{"frame count is 1, the manifest says 2"}},
+		{File: "bob/s/audio-1.ogg", Codec: "opus", Problems: []string{"file is missing"}},
 	}}
 	printRecording(out, good)
 	printRecording(out, bad)
-	printVerdict(out, sink.Report{Recordings: []sink.RecordingReport{good, bad}})
+	printRecording(out, open)
+	printRecording(out, broken)
+	printVerdict(out, sink.Report{Recordings: []sink.RecordingReport{good, bad, open, broken}})
 	want := `room/1  channel "room", complete
   FILE                 CODEC  DURATION  FRAMES  BYTES  
   alice/s/audio-1.ogg  opus   8.00 s    400     12345  ok
+  alice/s/audio-2.ogg  opus   8.00 s    400     12345  ok
 room/2  channel "ro\x1b[2Jom", complete
   FILE               CODEC  DURATION  FRAMES  BYTES  
   bob/s/video-1.ivf  vp8    0.00 s    0       0      BAD
+  bob/s/audio-1.ogg  opus   0.00 s    0       0      BAD
   BAD no end although complete
   BAD bob/s/video-1.ivf: frame count is 1, the manifest says 2
-recordings 2, files 2: 1 BAD
+  BAD bob/s/audio-1.ogg: file is missing
+room/3  channel "room", recording: unfinished, being written or cut short
+  no files
+room/4
+  BAD no manifest
+recordings 4 (2 BAD), files 4 (2 BAD)
 `
 	if got := buf.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
@@ -37,11 +52,19 @@ recordings 2, files 2: 1 BAD
 }
 
 func TestVerifyExitCodes(t *testing.T) {
-	if code, stdout, _ := try(t, t.Context(), "verify", t.TempDir()); code != exitOK || stdout != "recordings 0, files 0: good\n" {
-		t.Errorf("empty directory: %d, %q", code, stdout)
+	empty := t.TempDir()
+	if code, stdout, stderr := try(t, t.Context(), "verify", empty); code != exitFailed || stdout != "" || !strings.HasPrefix(stderr, "recorder: no recordings in "+empty+": ") {
+		t.Errorf("empty directory: %d, %q, %q", code, stdout, stderr)
 	}
-	if code, stdout, _ := try(t, t.Context(), "verify", "--json", t.TempDir()); code != exitOK || !strings.Contains(stdout, `"ok": true`) {
+	if code, stdout, _ := try(t, t.Context(), "verify", "--json", empty); code != exitFailed || !strings.Contains(stdout, `"ok": false`) {
 		t.Errorf("as JSON: %d, %q", code, stdout)
+	}
+	bad := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bad, sink.ManifestName), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, _ := try(t, t.Context(), "verify", bad); code != exitFailed || !strings.HasPrefix(stdout, bad+"\n  BAD ") {
+		t.Errorf("one recording with a broken manifest: %d, %q", code, stdout)
 	}
 	if code, _, stderr := try(t, t.Context(), "verify", "none"); code != exitFailed || !strings.Contains(stderr, "none") {
 		t.Errorf("no directory: %d, %q", code, stderr)

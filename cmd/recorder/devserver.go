@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -42,6 +43,9 @@ Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed, 2 usage.`,
 			if err != nil {
 				return &usageError{err}
 			}
+			if err := checkSDK(sdk); err != nil {
+				return &usageError{err}
+			}
 			level := slog.LevelInfo
 			if verbose {
 				level = slog.LevelDebug
@@ -74,6 +78,21 @@ func parseSecretKeys(pairs []string) (map[string]string, error) {
 		secrets[id] = secret
 	}
 	return secrets, nil
+}
+
+// checkSDK finds a wrong path before a browser does.
+func checkSDK(path string) error {
+	if path == "" {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("want a file")
+	}
+	if err != nil {
+		return fmt.Errorf("--sdk %s: %w", path, err)
+	}
+	return nil
 }
 
 // runDevserver serves until ctx ends.

@@ -121,6 +121,8 @@ Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.Version = buildInfo().String()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(
 		newBenchCommand(),
 		newCheckCommand(),

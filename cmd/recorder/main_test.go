@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"recorder/internal/devserver"
 )
 
 // stuckEnv makes the test binary a process that does not stop when it is asked to.
@@ -67,6 +70,9 @@ func TestExitCodeSaysWhoseFaultItIs(t *testing.T) {
 		{"unknown flag", []string{"check", "--fast"}, exitUsage, "", "recorder: unknown flag: --fast"},
 		{"extra argument", []string{"version", "now"}, exitUsage, "", `recorder: unknown command "now" for "recorder version"`},
 		{"bad secret key", []string{"devserver", "--secret-key", "TOPSECRET"}, exitUsage, "", "recorder: --secret-key number 1: want id=secret"},
+		{"SDK that is not there", []string{"devserver", "--sdk", "/nonexist"}, exitUsage, "", "recorder: --sdk /nonexist: stat /nonexist: no such file or directory"},
+		{"SDK that is a directory", []string{"devserver", "--sdk", "testdata"}, exitUsage, "", "recorder: --sdk testdata: want a file"},
+		{"version as a flag", []string{"--version"}, exitOK, "recorder ", ""},
 		{"address in use or forbidden", []string{"devserver", "--listen", "256.0.0.1:1"}, exitFailed, "", "recorder: devserver: listen tcp: "},
 		{"nothing to check", []string{"healthcheck", "-c", good}, exitFailed, "", `recorder: Get "http://127.0.0.1:1/healthz": `},
 	} {
@@ -85,6 +91,37 @@ func TestExitCodeSaysWhoseFaultItIs(t *testing.T) {
 				t.Error("stderr holds a credential")
 			}
 		})
+	}
+}
+
+func TestVersionLeavesOutWhatIsNotKnown(t *testing.T) {
+	for want, info := range map[string]BuildInfo{
+		"recorder devel (go1.26.0, linux/amd64)":        {Version: "devel", Go: "go1.26.0", Platform: "linux/amd64"},
+		"recorder 1.2.3 0abc12 (go1.26.0, linux/amd64)": {Version: "1.2.3", Revision: "0abc12", Go: "go1.26.0", Platform: "linux/amd64"},
+	} {
+		if got := info.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	_, flag, _ := try(t, t.Context(), "--version")
+	if _, command, _ := try(t, t.Context(), "version"); flag != command || strings.Contains(flag, "(devel)") {
+		t.Errorf("got %q and %q", flag, command)
+	}
+}
+
+// The join page, the example configuration and the manual meet in one channel without anybody typing.
+func TestJoinPageOffersTheChannelOfTheExampleConfiguration(t *testing.T) {
+	t.Setenv("RECORDER_SIGNALING_API_KEY", testKey)
+	cfg, err := loadConfig("../../config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := httptest.NewRecorder()
+	server := devserver.New(devserver.Options{})
+	defer server.Close()
+	server.ServeHTTP(page, httptest.NewRequest("GET", "/", nil))
+	if want := `value="` + cfg.Channels[0].Name + `"`; !strings.Contains(page.Body.String(), want) {
+		t.Errorf("the page has no %s", want)
 	}
 }
 

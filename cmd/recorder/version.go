@@ -31,8 +31,19 @@ func buildInfo() BuildInfo {
 			}
 		}
 	}
-	info.Version = cmp.Or(info.Version, "(devel)")
+	if info.Version == "" || info.Version == "(devel)" {
+		info.Version = "devel"
+	}
 	return info
+}
+
+// String is one line for people.
+func (info BuildInfo) String() string {
+	text := "recorder " + info.Version
+	if info.Revision != "" {
+		text += " " + info.Revision
+	}
+	return fmt.Sprintf("%s (%s, %s)", text, info.Go, info.Platform)
 }
 
 // newBuildInfoMetric returns recorder_build_info, a gauge that is always 1.
@@ -58,7 +69,7 @@ func newVersionCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), info)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "recorder %s %s (%s, %s)\n", info.Version, info.Revision, info.Go, info.Platform)
+			fmt.Fprintln(cmd.OutOrStdout(), info)
 			return nil
 		},
 	}

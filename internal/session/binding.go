@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"recorder/internal/remote"
 	"recorder/internal/sink"
 )
@@ -39,7 +41,8 @@ type bindings struct {
 	present   map[string]json.RawMessage // members by peer id, with their metadata
 	retry     time.Time                  // when to try again to begin the recording
 	streams   []*binding
-	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
+	waiting   []arrival           // tracks that cannot be bound yet, or are not wanted now
+	outages   prometheus.Observer // nil: not counted
 }
 
 // arrival is a track that a member has begun to send. Nothing of it is read,
@@ -191,20 +194,24 @@ func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
 // attach feeds a track to the slot that it continues, or to a new one.
 func (s *binding) attach(a arrival, now time.Time) {
 	if s.peer != a.peer {
+		s.lose() // if only for a moment: the manifest tells of every change of sender
 		s.release()
 		s.peer = a.peer
 	}
-	if s.out {
-		s.out = false
-		s.sink.Resume(a.peer.ID())
-	}
-	s.alive = now
 	slot := s.slot(a.track, now)
 	if slot == nil {
 		return // refused: hostile numbers of tracks
 	}
 	slot.from, slot.feed = a, newFeed(a.track, slot.sink)
 	a.track.Forward(slot.feed)
+}
+
+// lose notes that the stream is away, until it flows again.
+func (s *binding) lose() {
+	if !s.out {
+		s.out = true
+		s.sink.Outage(sink.ReasonReconnect)
+	}
 }
 
 // slot finds the track's place: by id; else, as ids change when a stream is
@@ -265,14 +272,12 @@ func (b *bindings) settle(now time.Time) {
 			if s.out {
 				s.out = false
 				s.sink.Resume(s.peer.ID())
+				b.outage(now.Sub(s.alive))
 			}
 			s.alive = now
 			return false
 		}
-		if !s.out {
-			s.out = true
-			s.sink.Outage(sink.ReasonReconnect)
-		}
+		s.lose()
 		if now.Sub(s.alive) < b.cfg.ReconnectWindow {
 			return false
 		}
@@ -281,6 +286,13 @@ func (b *bindings) settle(now time.Time) {
 		s.sink.Close("not back within the reconnect window")
 		return true
 	})
+}
+
+// outage counts one that is over.
+func (b *bindings) outage(length time.Duration) {
+	if b.outages != nil {
+		b.outages.Observe(length.Seconds())
+	}
 }
 
 // flowing reports whether a member's media still arrives.

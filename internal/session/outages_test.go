@@ -11,6 +11,7 @@ import (
 
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media/ivfreader"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"recorder/internal/devserver"
 	"recorder/internal/member"
@@ -211,4 +212,28 @@ func ivfFrames(t *testing.T, path string) (frames [][]byte) {
 		}
 		frames = append(frames, frame)
 	}
+}
+
+func TestAMemberThatReturnsUnderAnotherIDIsNamedInTheManifestAndCounted(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(10 * time.Second)
+		time.Sleep(settling)
+		alice := r.join(r.key(), "camera")
+		time.Sleep(5 * time.Second)
+		before := alice.ID()
+		r.server.Drop(before, devserver.Drop{})
+		time.Sleep(5 * time.Second)
+		if n := testutil.CollectAndCount(r.set.opts.outages); n != 1 {
+			t.Errorf("%d histograms of outages", n)
+		}
+		alice.Leave()
+		m := r.finish()
+		s := m.Streams[0]
+		if s.PeerID != before || len(s.Reconnects) == 0 || s.Reconnects[0].PeerID != alice.ID() || s.Reconnects[0].Resumed == nil {
+			t.Errorf("stream of %q, reconnects %+v, want %q then %q", s.PeerID, s.Reconnects, before, alice.ID())
+		}
+		if len(m.Peers) != 2 {
+			t.Errorf("the manifest names %d peers, want both of alice's ids", len(m.Peers))
+		}
+	})
 }

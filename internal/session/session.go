@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"recorder/internal/event"
 	"recorder/internal/remote"
@@ -64,6 +65,8 @@ type Options struct {
 	CloseTimeout time.Duration
 
 	Logger *slog.Logger
+
+	outages *prometheus.HistogramVec // by channel; nil outside of a Set
 }
 
 // housekeeping is how often deadlines are looked at. It bounds how late any of
@@ -128,6 +131,9 @@ func New(cfg Config, opts Options) (*Session, error) {
 	}
 	s.hub = newHub(s)
 	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log}
+	if opts.outages != nil {
+		s.bindings.outages = opts.outages.WithLabelValues(cfg.Channel)
+	}
 	s.limits = limits{cfg: cfg}
 	s.publish()
 	return s, nil

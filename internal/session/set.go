@@ -30,6 +30,7 @@ type running struct {
 
 // NewSet makes an empty set.
 func NewSet(opts Options) *Set {
+	opts.outages = newOutages()
 	return &Set{opts: opts, sessions: make(map[string]*running)}
 }
 
@@ -110,6 +111,7 @@ func (s *Set) remove(channel string) {
 		s.lost = append(s.lost, r.lost)
 	}
 	delete(s.sessions, channel)
+	s.opts.outages.DeleteLabelValues(channel)
 }
 
 // ErrClosed is returned by Apply when the Set has been closed.

@@ -57,6 +57,7 @@ func (s *Set) Apply(configs []Config) error {
 		s.mu.Lock()
 		s.remove(channel)
 		s.mu.Unlock()
+		s.opts.outages.DeleteLabelValues(channel)
 	}
 	return errors.Join(errs...)
 }
@@ -111,7 +112,6 @@ func (s *Set) remove(channel string) {
 		s.lost = append(s.lost, r.lost)
 	}
 	delete(s.sessions, channel)
-	s.opts.outages.DeleteLabelValues(channel)
 }
 
 // ErrClosed is returned by Apply when the Set has been closed.

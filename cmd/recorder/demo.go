@@ -29,7 +29,7 @@ func newDemoCommand() *cobra.Command {
 		Short: "See it work: no account, network, configuration or tools needed",
 		Long: `demo runs a server, the bot and two members with camera and microphone in this process. The members
 come, send real VP8 and Opus over WebRTC, and leave; the bot records them. It takes about 15 s, then
-prints the files, compares them with what was sent and says how to play them.
+prints the files, compares them with what was sent and says how to play them. The files stay.
 
 Everything happens on 127.0.0.1.
 
@@ -104,6 +104,7 @@ func (d *demo) run(ctx context.Context) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), demoPatience)
 	defer cancel()
 	if err := errors.Join(err, d.app.Stop(stopping)); err != nil {
+		d.out.Printf("what was recorded until then is in %s\n", d.dir)
 		return err
 	}
 	return d.review(metrics)

@@ -74,7 +74,7 @@ func (d *demo) review(metrics []string) error {
 		}
 	}
 
-	rows := [][]string{{"FILE", "DURATION", "FRAMES", "SENT", ""}}
+	rows := [][]string{{"FILE", "DURATION", "SENT", "RECORDED", "IN FILE", ""}}
 	for _, s := range d.sent {
 		track := findTrack(manifest, s.member, s.TrackID)
 		r, faults := compare(track, s)
@@ -83,7 +83,7 @@ func (d *demo) review(metrics []string) error {
 			verdict = d.out.Bad("NOT AS SENT")
 			problems = append(problems, faults...)
 		}
-		rows = append(rows, []string{r.file, seconds(r.duration), strconv.FormatUint(r.frames, 10), strconv.Itoa(s.Frames), verdict})
+		rows = append(rows, []string{r.file, seconds(r.duration), strconv.Itoa(s.Frames), strconv.FormatUint(r.frames, 10), strconv.FormatUint(r.inFile, 10), verdict})
 	}
 	if len(d.sent) == 0 {
 		problems = append(problems, "nothing was sent")
@@ -91,6 +91,8 @@ func (d *demo) review(metrics []string) error {
 
 	d.out.Printf("\nrecorded in %s:\n", dir)
 	d.out.Table(rows)
+	d.out.Printf("  frames and packets; those in the file, which recorder verify counts, are more by what fills gaps\n")
+	d.out.Printf("  and the moment before the first: silence, and a picture that is held\n")
 	d.out.Printf("\nhttp://%s/metrics, while everyone was there:\n  %s\n", d.app.Addr(), strings.Join(metrics, "\n  "))
 	if len(problems) > 0 {
 		d.out.Printf("\n")
@@ -102,6 +104,7 @@ func (d *demo) review(metrics []string) error {
 	d.out.Printf("  ffplay %s\n", filepath.Join(stream, "video-1.ivf"))
 	d.out.Printf("  ffmpeg -i %s -i %s -c copy %s.webm\n",
 		filepath.Join(stream, "audio-1.ogg"), filepath.Join(stream, "video-1.ivf"), d.sent[0].member)
+	d.out.Printf("\nThe files stay in %s until you delete them.\n", d.dir)
 	return nil
 }
 
@@ -140,6 +143,7 @@ type row struct {
 	file     string
 	duration time.Duration // of the file: from the start of the stream
 	frames   uint64        // as they were sent, without what fills gaps
+	inFile   uint64        // with it
 }
 
 // compare says what of a track is not as it was sent.
@@ -149,7 +153,7 @@ func compare(t *sink.ManifestTrack, s delivery) (r row, faults []string) {
 		return row{file: "none"}, []string{name + " was not recorded"}
 	}
 	part := t.Parts[0]
-	r = row{file: part.File, duration: part.Duration.Duration(), frames: t.Ledger.FramesWritten}
+	r = row{file: part.File, duration: part.Duration.Duration(), frames: t.Ledger.FramesWritten, inFile: uint64(part.Frames)}
 	fault := func(format string, args ...any) { faults = append(faults, name+": "+fmt.Sprintf(format, args...)) }
 	if len(t.Parts) > 1 {
 		fault("in %d files instead of one", len(t.Parts))

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +28,15 @@ func TestDemoRecordsWhatItsMembersSentAndSaysSo(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	text := out.String()
+	report, err := sink.Verify(d.dir, nil)
+	if err != nil || len(report.Recordings) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for _, p := range report.Recordings[0].Parts {
+		if line := regexp.MustCompile(`(?m)^ *` + p.File + ` .*$`).FindString(text); !slices.Contains(strings.Fields(line), strconv.FormatInt(p.Frames, 10)) {
+			t.Errorf("verify counts %d frames, the demo says %q", p.Frames, line)
+		}
+	}
 	if n := strings.Count(text, "as sent\n"); n != 4 {
 		t.Errorf("%d files as sent, want 4", n)
 	}
@@ -35,6 +47,7 @@ func TestDemoRecordsWhatItsMembersSentAndSaysSo(t *testing.T) {
 		`recorder_sink_frames_written_total{channel="demo",kind="video"}`,
 		"ffmpeg -i ",
 		"ffplay ",
+		"The files stay in " + d.dir,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)
@@ -48,12 +61,16 @@ func TestDemoRecordsWhatItsMembersSentAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestInterruptedDemoFails(t *testing.T) {
+func TestInterruptedDemoFailsAndSaysWhereItsFilesAre(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	d := demo{dir: t.TempDir(), program: program, out: newConsole(&bytes.Buffer{}), log: slog.New(slog.DiscardHandler)}
+	var out bytes.Buffer
+	d := demo{dir: t.TempDir(), program: program, out: newConsole(&out), log: slog.New(slog.DiscardHandler)}
 	if err := d.run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+	if !strings.Contains(out.String(), d.dir) {
+		t.Errorf("it does not say where its files are: %q", out.String())
 	}
 }
 

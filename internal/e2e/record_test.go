@@ -14,6 +14,7 @@ type sentStats struct {
 	Width        int    `json:"width"`
 	Height       int    `json:"height"`
 	Codec        string `json:"codec"`
+	AudioCodec   string `json:"audioCodec"`
 }
 
 func TestBrowserIsRecordedToFilesThatFFmpegAccepts(t *testing.T) {

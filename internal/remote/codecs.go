@@ -14,7 +14,7 @@ const mimeTypeRED = "audio/red" // RFC 2198
 // audioFeedback and videoFeedback are what we can do, in Chromium's terms.
 // goog-remb is missing on purpose: we answer with transport-cc.
 var (
-	audioFeedback = []webrtc.RTCPFeedback{{Type: webrtc.TypeRTCPFBTransportCC}}
+	audioFeedback = []webrtc.RTCPFeedback{{Type: webrtc.TypeRTCPFBTransportCC}, {Type: webrtc.TypeRTCPFBNACK}}
 	videoFeedback = []webrtc.RTCPFeedback{
 		{Type: webrtc.TypeRTCPFBTransportCC},
 		{Type: webrtc.TypeRTCPFBCCM, Parameter: "fir"},

@@ -22,16 +22,12 @@ func newFeed(track *remote.Track, to *sink.Track) *feed {
 	f := &feed{track: track}
 	f.last.Store(time.Now().UnixNano())
 	formats := make(map[uint8]sink.Format)
-	audioNACK := false
 	for pt, codec := range track.Formats() {
 		formats[pt] = sink.Format{
 			MimeType: codec.MimeType, ClockRate: codec.ClockRate, Channels: codec.Channels, Fmtp: codec.SDPFmtpLine,
 		}
-		for _, fb := range codec.RTCPFeedback {
-			audioNACK = audioNACK || fb.Type == "nack" && fb.Parameter == ""
-		}
 	}
-	f.source = to.NewSource(sink.SourceInfo{Formats: formats, Feedback: f, AudioNACK: audioNACK})
+	f.source = to.NewSource(sink.SourceInfo{Formats: formats, Feedback: f})
 	return f
 }
 

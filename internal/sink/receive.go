@@ -174,7 +174,9 @@ func (src *Source) ask(now time.Duration) {
 	case fir:
 		l.FIRs++
 	}
-	if src.nacks && len(src.window.missing) > 0 {
+	// Audio, too: browsers do not offer to repeat it and do when asked (libwebrtc keeps what it sent,
+	// whatever was negotiated). To a sender that does not, a request costs a few bytes.
+	if len(src.window.missing) > 0 {
 		src.wanted = src.nacker.due(now, src.window.window, src.window.missing, src.wanted[:0])
 		o.nack = src.wanted
 		l.NACKs += uint64(len(o.nack))

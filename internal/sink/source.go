@@ -27,9 +27,8 @@ type Feedback interface {
 
 // SourceInfo describes one connection's version of a track.
 type SourceInfo struct {
-	Formats   map[uint8]Format // by payload type; RTX and FEC are not listed
-	Feedback  Feedback         // may be nil
-	AudioNACK bool             // audio was negotiated with nack too
+	Formats  map[uint8]Format // by payload type; RTX and FEC are not listed
+	Feedback Feedback         // may be nil
 }
 
 // Source is one track as it comes over one connection. Its three methods implement the writer a
@@ -39,7 +38,6 @@ type Source struct {
 	number   int
 	formats  map[uint8]codecFormat
 	feedback Feedback
-	nacks    bool
 
 	mu       sync.Mutex
 	inbox    []*packet
@@ -102,13 +100,10 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	t.orphan = false
 	src := &Source{track: t, number: t.counter, feedback: info.Feedback, formats: make(map[uint8]codecFormat)}
 	rate, slew, held := int64(opusRate), int64(audioSlew), audioHeld
-	src.nacks = info.AudioNACK
 	if t.kind == video {
 		rate, slew, held = container.VideoClockRate, videoSlew, videoHeld
-		src.nacks = true
 		src.keys.need()
 	}
-	src.nacks = src.nacks && info.Feedback != nil
 	src.clock = newClock(rate, slew)
 	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}
 	for pt, f := range info.Formats {

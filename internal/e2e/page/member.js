@@ -142,6 +142,12 @@ function remote(id) {
   return id ? all.find(r => r.id === id) : all[0];
 }
 
+// The codec a remote peer wants of us, for a kind of track: the first of its description.
+function preferred(kind) {
+  const transceiver = remote().pc.getTransceivers().find(t => t.receiver.track.kind === kind);
+  return transceiver.sender.getParameters().codecs[0].mimeType;
+}
+
 // What this browser's own statistics say it has sent to a remote peer.
 async function sent(id) {
   const r = remote(id);
@@ -161,7 +167,7 @@ async function sent(id) {
       totals.height = s.frameHeight || 0;
       totals.codec = codec ? codec.mimeType : '';
     } else {
-      totals.audioPackets += s.packetsSent || 0;
+      totals.audioPackets += (s.packetsSent || 0) - (s.retransmittedPacketsSent || 0);
       totals.audioCodec = codec ? codec.mimeType : '';
     }
   });

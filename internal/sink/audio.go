@@ -154,7 +154,7 @@ func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64)
 		conceal = concealMute
 	}
 	switch {
-	case w.manifest.Frames == 0: // there is nothing to go on from
+	case w.manifest.Frames == 0 || w.samples == 0: // there is nothing to go on from
 		conceal, kind = 0, FillSilence
 	case gap > conceal:
 		kind = FillSilence
@@ -193,6 +193,14 @@ func (w *audioWriter) advance(samples int64) {
 	m.LastPTS = w.written
 	w.written += samples
 	m.Duration = Seconds(samplesTime(w.written))
+}
+
+func (w *audioWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {
+	w.any, w.ended = true, toTicks(end, opusRate)
+	if f != nil {
+		w.part, w.manifest, w.written = w.track.resumePart(m, f), m, f.audio.Granule()
+		w.ended = max(w.ended, w.written)
+	}
 }
 
 func (w *audioWriter) seal(now time.Duration) { w.track.seal(w.part, now) }

@@ -60,6 +60,7 @@ func openRoot(dir string) (*os.Root, error) {
 // goroutines, StreamDir by one at a time.
 type store struct {
 	dir   *os.Root
+	lock  *os.File // held until Close; nil where the file system has none
 	name  string
 	taken map[string]bool // by StreamDir
 }
@@ -82,7 +83,32 @@ func newStore(root *os.Root, m *Manifest) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open recording directory: %w", err)
 	}
-	return &store{dir: dir, name: name, taken: make(map[string]bool)}, nil
+	held, err := lock(dir)
+	if errors.Is(err, ErrLocked) { // by a repair that is about to take it for a leftover
+		return nil, errors.Join(err, dir.Close())
+	}
+	return &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}, nil
+}
+
+// reopenStore opens the directory of a recording that no one writes, and reads its manifest.
+func reopenStore(root *os.Root, name string) (*store, *Manifest, error) {
+	dir, err := root.OpenRoot(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	held, err := lock(dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, dir.Close())
+	}
+	s := &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}
+	m, err := readManifest(dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	for _, stream := range m.Streams {
+		s.taken[stream.Dir] = true
+	}
+	return s, m, nil
 }
 
 // Dir is the recording's directory below the root.
@@ -134,7 +160,13 @@ func (s *store) Save(manifest []byte) error {
 }
 
 // Close releases the directory. Open files stay usable.
-func (s *store) Close() error { return s.dir.Close() }
+func (s *store) Close() error {
+	err := s.dir.Close()
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
+}
 
 // makeDir makes one directory, durably, unless it is there.
 func makeDir(root *os.Root, name string) error {
@@ -153,9 +185,14 @@ func makeDir(root *os.Root, name string) error {
 
 var errNotRegular = errors.New("not a regular file")
 
-// openRegular opens a file that is no link, device or pipe: none of these lies in a recording by
-// our doing.
+// openRegular opens a file for reading that is no link, device or pipe: none of these lies in a
+// recording by our doing.
 func openRegular(dir *os.Root, name string) (*os.File, error) {
+	return openRegularAs(dir, name, os.O_RDONLY)
+}
+
+// openRegularAs is openRegular with the flags of [os.Root.OpenFile].
+func openRegularAs(dir *os.Root, name string, flag int) (*os.File, error) {
 	info, err := dir.Lstat(name)
 	if err != nil {
 		return nil, err
@@ -163,7 +200,15 @@ func openRegular(dir *os.Root, name string) (*os.File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
 	}
-	return dir.Open(name)
+	return dir.OpenFile(name, flag, 0)
+}
+
+// located yields root itself when it is the directory of one recording, else what recordings does.
+func located(root *os.Root) iter.Seq2[string, error] {
+	if _, err := root.Lstat(ManifestName); err == nil {
+		return func(yield func(string, error) bool) { yield(".", nil) }
+	}
+	return recordings(root)
 }
 
 // recordings yields the path of every recording's directory below root, in order of name. Whether

@@ -1,6 +1,10 @@
 package sink
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // ledger accounts for one track on its stream's clock: from when to when media was due, and every
 // stretch of that for which there is none as it was sent.
@@ -56,21 +60,49 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 	i := reasonIndex(r)
 	if n := len(l.gaps); n > 0 {
 		last := l.gaps[n-1]
-		lastEnd := time.Duration(last.Start + last.Duration)
-		if last.Reason == r && start-lastEnd <= gapMerge || n >= gapLimit {
+		lastStart, lastEnd := last.Start.Duration(), (last.Start + last.Duration).Duration()
+		if last.Reason == r && start-lastEnd <= gapMerge && lastStart-end <= gapMerge || n >= gapLimit {
 			if last.Fill != fill {
 				last.Fill = FillSilence
 			}
 			last.Packets += int64(lost)
 			l.totals[i] += end - start
-			if end > lastEnd {
-				last.Duration = Seconds(end) - last.Start
-			}
+			last.Start = Seconds(min(lastStart, start))
+			last.Duration = Seconds(max(lastEnd, end)) - last.Start
 			return
 		}
 	}
 	l.totals[i] += end - start
 	l.gaps = append(l.gaps, &ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(end - start), Packets: int64(lost), Fill: fill})
+}
+
+// restoreLedger is the ledger of a track as its manifest has it.
+func restoreLedger(t *ManifestTrack) ledger {
+	l := ledger{gaps: t.Gaps}
+	for _, g := range t.Gaps {
+		l.totals[reasonIndex(g.Reason)] += g.Duration.Duration()
+	}
+	if t.Start != nil {
+		l.begin(t.Start.Position.Duration())
+	}
+	l.end += t.Expected.Duration() + l.totals[reasonIndex(ReasonMute)]
+	return l
+}
+
+// lose makes a gap of all that is accounted for from start to end and in no gap yet.
+func (l *ledger) lose(r Reason, start, end time.Duration) {
+	var later []*ManifestGap
+	for _, g := range l.gaps {
+		if g.Start+g.Duration > Seconds(start) && g.Start < Seconds(end) {
+			later = append(later, g)
+		}
+	}
+	slices.SortFunc(later, func(a, b *ManifestGap) int { return cmp.Compare(a.Start, b.Start) })
+	for _, g := range later {
+		l.gap(r, start, g.Start.Duration(), 0, "")
+		start = max(start, (g.Start + g.Duration).Duration())
+	}
+	l.gap(r, start, end, 0, "")
 }
 
 // seconds is what should be there, and what is. Silence the sender chose is in neither.

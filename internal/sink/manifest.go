@@ -34,7 +34,8 @@ type Manifest struct {
 // RecordingState is where a recording is in its life.
 type RecordingState string
 
-// The states of a recording. Only StateRecording is ever left again.
+// The states of a recording. StateRecording is left for another; StateRecovered only when the
+// recording is continued.
 const (
 	StateRecording RecordingState = "recording" // files are open, or were when the process died
 	StateComplete  RecordingState = "complete"  // closed by the process that opened it

@@ -25,6 +25,7 @@ type part struct {
 	video  container.Video
 	sealed time.Duration // when bytes were last handed over for a sync
 	dirty  bool          // something came since
+	held   int64         // bytes that a resumed file had; 0 for a new one
 
 	mu      sync.Mutex
 	buf     []byte          // laid out, not taken by the flusher
@@ -33,6 +34,7 @@ type part struct {
 	patched bool
 	sync    bool // the flusher is to sync
 	closing bool
+	idle    bool  // resumed, and nothing came since
 	err     error // the flusher gave up
 
 	wake chan struct{}
@@ -75,6 +77,15 @@ func startPart(c container.Codec, audio *container.Ogg, video container.Video, o
 	return p
 }
 
+// resumePart goes on with a file behind what it holds.
+func resumePart(c container.Codec, f *resumedFile, file File, done func(partResult)) *part {
+	p := &part{codec: c, audio: f.audio, video: f.video, done: done, wake: make(chan struct{}, 1), idle: true}
+	p.open = func() (File, error) { return file, nil }
+	p.held = f.info.End
+	go p.flush()
+	return p
+}
+
 // full reports whether n more bytes are more than may wait.
 func (p *part) full(n int) bool { return p.flying+len(p.buf)+n > partQueue }
 
@@ -112,7 +123,7 @@ func (p *part) writeVideo(pts int64, key bool, frame []byte) bool {
 }
 
 func (p *part) wrote() {
-	p.dirty = true
+	p.dirty, p.idle = true, false
 	if len(p.buf) >= partWrite && p.flying == 0 {
 		p.poke()
 	}
@@ -150,7 +161,7 @@ func (p *part) failed() error {
 func (p *part) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.audio != nil && p.err == nil {
+	if p.audio != nil && p.err == nil && !p.idle {
 		p.buf = p.audio.AppendEOS(p.buf)
 	}
 	p.closing = true
@@ -159,8 +170,8 @@ func (p *part) close() {
 
 // flush is the flusher.
 func (p *part) flush() {
-	w := partFile{part: p}
-	w.hash, w.hashing = sha256.New(), p.audio != nil
+	w := partFile{part: p, size: p.held}
+	w.hash, w.hashing = sha256.New(), p.audio != nil && p.held == 0
 	for range p.wake {
 		if w.step() {
 			break
@@ -247,6 +258,9 @@ func (w *partFile) result() partResult {
 		r.kept = new(container.Info)
 		return r
 	}
+	if r.err == nil && w.part.idle {
+		_, r.err = container.Repair(w.part.codec, w.file) // the end of stream that resuming undid
+	}
 	if r.err != nil {
 		w.salvage(&r)
 	} else {
@@ -261,12 +275,18 @@ func (w *partFile) result() partResult {
 // sum is the hash of the whole file. Where the header was patched that takes reading it again.
 func (w *partFile) sum() (string, error) {
 	if !w.hashing {
-		w.hash.Reset()
-		if _, err := io.CopyBuffer(w.hash, io.NewSectionReader(w.file, 0, math.MaxInt64), make([]byte, partWrite)); err != nil {
-			return "", fmt.Errorf("read back: %w", err)
-		}
+		return hashFile(w.file)
 	}
 	return hex.EncodeToString(w.hash.Sum(nil)), nil
+}
+
+// hashFile reads a file for its hash.
+func hashFile(f io.ReaderAt) (string, error) {
+	sum := sha256.New()
+	if _, err := io.CopyBuffer(sum, io.NewSectionReader(f, 0, math.MaxInt64), make([]byte, partWrite)); err != nil {
+		return "", fmt.Errorf("read back: %w", err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // salvage makes a correct file of what was written before the error.

@@ -15,6 +15,10 @@ type RecordingInfo struct {
 	Channel string
 	Bot     string
 	Start   time.Time // with Go's monotonic reading; default now
+
+	// ReconnectWindow is how long after a crash the recording that it interrupted is continued
+	// instead of beginning a new one. 0: never.
+	ReconnectWindow time.Duration
 }
 
 // Recording is one stay in one channel. Its methods may be called from any goroutine.
@@ -41,6 +45,7 @@ type Recording struct {
 	closing  bool
 	scolded  time.Duration // when trouble was last logged
 	tracks   []*Track      // of all streams, closed ones too
+	asleep   []sleeper     // of a continued recording
 }
 
 const (
@@ -55,7 +60,8 @@ const (
 	errorLogPeriod = 10 * time.Second
 )
 
-// NewRecording makes the directory of a new recording and writes its manifest.
+// NewRecording makes the directory of a new recording and writes its manifest. Where a crash
+// interrupted a recording of the channel a moment ago, and Recover found it, that one goes on.
 func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
 	rec, err := r.newRecording(info)
 	if err != nil {
@@ -71,6 +77,13 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Start.IsZero() {
 		info.Start = time.Now()
 	}
+	if dir, ok := r.takeInterrupted(info); ok {
+		rec, err := r.continueRecording(dir, info)
+		if err == nil {
+			return rec, nil
+		}
+		r.options.Logger.Warn("could not continue recording, beginning another", "dir", dir, "err", err)
+	}
 	m := &Manifest{
 		Version: ManifestVersion, ID: newID(), Channel: info.Channel, Bot: info.Bot,
 		State: StateRecording, Started: At(info.Start, info.Start),
@@ -79,18 +92,25 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
+	rec := r.recording(st, m, info.Start)
+	if err := rec.writeManifest(0); err != nil {
+		r.metrics.remove(rec)
+		st.Close()
+		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
+	}
+	return rec, nil
+}
+
+// recording is the Recording of a directory and its manifest, whose clock was 0 at start.
+func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 	rec := &Recording{
-		root: r, log: r.options.Logger.With("channel", info.Channel, "recording", m.ID), start: info.Start,
+		root: r, log: r.options.Logger.With("channel", m.Channel, "recording", m.ID), start: start,
 		store: st, create: st.Create,
 		stop: make(chan struct{}), pumped: make(chan struct{}), saved: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	if err := rec.writeManifest(0); err != nil {
-		st.Close()
-		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
-	}
 	r.metrics.add(rec)
-	return rec, nil
+	return rec
 }
 
 // ID is the short random id that ends the directory's name.
@@ -103,7 +123,7 @@ func (rec *Recording) Dir() string { return rec.store.Dir() }
 func (rec *Recording) now() time.Duration { return time.Since(rec.start) }
 
 // instant is a position of the recording's clock on both clocks of the manifest.
-func (rec *Recording) instant(at time.Duration) Instant { return At(rec.start, rec.start.Add(at)) }
+func (rec *Recording) instant(at time.Duration) Instant { return rec.manifest.instant(at) }
 
 // PeerJoined notes a member in the manifest. Metadata is what it says of itself, and may be nil.
 func (rec *Recording) PeerJoined(peerID string, metadata json.RawMessage) {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,12 +44,16 @@ type Root struct {
 	options Options
 	dir     *os.Root
 	metrics *metrics
+
+	mu          sync.Mutex
+	interrupted []interrupted // by Recover, until continued
 }
 
 // ErrClosed is returned by what was closed before.
 var ErrClosed = errors.New("recording closed")
 
-// Open prepares the recordings directory. It fails when nothing can be created in it.
+// Open prepares the recordings directory. It fails when nothing can be created in it. What a crash
+// left there is Recover's affair.
 func Open(o Options) (*Root, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -35,6 +35,9 @@ type Stream struct {
 // peer's of the same id is another stream. A caller that knows better keeps the Stream it has and
 // calls Resume.
 func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
+	if s := rec.wake(info); s != nil {
+		return s, nil
+	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if rec.closing {

@@ -45,6 +45,9 @@ type writer interface {
 	write(src *Source, p *packet, lost int, now time.Duration)
 	// seal has everything so far on the disk soon.
 	seal(now time.Duration)
+	// resume goes on with a track that had media up to end on the stream's clock: in file f, which is
+	// part m, or, when f is nil, in one to be begun.
+	resume(end time.Duration, m *ManifestPart, f *resumedFile)
 	// end closes the part at hand, the stream being over. A track that was alive until now was
 	// silent since its last packet.
 	end(now time.Duration, alive bool)
@@ -70,14 +73,19 @@ func (s *Stream) Track(info TrackInfo) *Track {
 	if s.closed || len(s.tracks) >= maxTracks || info.Kind != audio && info.Kind != video {
 		return nil
 	}
-	t := &Track{stream: s, kind: info.Kind}
-	t.manifest = &ManifestTrack{ID: info.ID, Kind: info.Kind, Metadata: boundMetadata(info.Metadata), Completeness: 1}
+	m := &ManifestTrack{ID: info.ID, Kind: info.Kind, Metadata: boundMetadata(info.Metadata), Completeness: 1}
+	s.manifest.Tracks = append(s.manifest.Tracks, m)
+	return s.newTrack(m)
+}
+
+// newTrack makes the track of a manifest's entry.
+func (s *Stream) newTrack(m *ManifestTrack) *Track {
+	t := &Track{stream: s, kind: m.Kind, manifest: m}
 	if t.kind == audio {
 		t.writer = &audioWriter{track: t}
 	} else {
 		t.writer = &videoWriter{track: t}
 	}
-	s.manifest.Tracks = append(s.manifest.Tracks, t.manifest)
 	s.tracks = append(s.tracks, t)
 	s.rec.tracks = append(s.rec.tracks, t)
 	s.rec.changed()
@@ -301,7 +309,22 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		}
 		return timedFile{f, rec.root.metrics.syncs}, nil
 	}
-	done := func(r partResult) {
+	return startPart(container.Codec(m.Codec), a, v, open, t.partDone(m))
+}
+
+// resumePart goes on with a file that a crash left and repair finished.
+func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
+	rec := t.stream.rec
+	m.Recovered = false
+	rec.changed()
+	rec.parts.Add(1)
+	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.syncs}, t.partDone(m))
+}
+
+// partDone enters in the manifest what became of a file.
+func (t *Track) partDone(m *ManifestPart) func(partResult) {
+	rec := t.stream.rec
+	return func(r partResult) {
 		defer rec.parts.Done()
 		rec.mu.Lock()
 		defer rec.mu.Unlock()
@@ -309,11 +332,10 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		if r.err != nil {
 			m.Error = r.err.Error()
 			t.shorten(m, r.kept)
-			rec.complain("could not write media file", "file", name, "err", r.err)
+			rec.complain("could not write media file", "file", m.File, "err", r.err)
 		}
 		rec.changed()
 	}
-	return startPart(container.Codec(m.Codec), a, v, open, done)
 }
 
 // shorten corrects what was said of a file that lost its end to an error.

@@ -65,11 +65,7 @@ func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 			progress(r)
 		}
 	}
-	if _, err := root.Lstat(ManifestName); err == nil {
-		add(verifyRecording(root, "."))
-		return report, nil
-	}
-	for name, err := range recordings(root) {
+	for name, err := range located(root) {
 		if err != nil {
 			report.OK = false
 			report.Problems = append(report.Problems, err.Error())

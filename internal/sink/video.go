@@ -235,6 +235,17 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 	return true
 }
 
+func (w *videoWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {
+	w.any, w.last = true, toTicks(end, container.VideoClockRate)
+	w.seen = w.last
+	if f != nil {
+		w.part, w.manifest, w.sets = w.track.resumePart(m, f), m, f.sets
+		if all := w.track.manifest.Resolutions; len(all) > 0 {
+			w.width, w.height = all[len(all)-1].Width, all[len(all)-1].Height
+		}
+	}
+}
+
 func (w *videoWriter) seal(now time.Duration) { w.track.seal(w.part, now) }
 
 func (w *videoWriter) end(now time.Duration, alive bool) {

@@ -1,0 +1,400 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// window is the reconnect window of these tests.
+const window = time.Minute
+
+// begin starts a recording in dir, as a process does: what a crash left there is recovered first.
+func begin(t *testing.T, dir string) *call {
+	t.Helper()
+	root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Recover(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", Start: time.Now(), ReconnectWindow: window})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &call{T: t, root: root, rec: rec, pumped: true}
+	c.open("alice")
+	return c
+}
+
+// open has alice's stream come, or come back, under a peer id.
+func (c *call) open(peer string) {
+	c.Helper()
+	var err error
+	if c.stream, err = c.rec.Stream(StreamInfo{PeerID: peer, StreamID: "camera"}); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// end closes the recording as a process that is told to stop does.
+func (c *call) end() {
+	c.Helper()
+	if err := c.rec.Close(context.Background()); err != nil {
+		c.Fatal(err)
+	}
+	if err := c.root.Close(); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// crash returns what a process that dies now leaves on the disk.
+func (c *call) crash(dir string) string {
+	c.Helper()
+	synctest.Wait() // what the flushers were given they write in no time
+	if err := os.CopyFS(dir, os.DirFS(c.root.options.Dir)); err != nil {
+		c.Fatal(err)
+	}
+	return dir
+}
+
+// talk sends sound and pictures for a while.
+func (c *call) talk(a, v *leg, d time.Duration) {
+	for i := range int(d / (40 * ms)) {
+		c.step(a, v, i == 0)
+	}
+}
+
+// At whatever moment the recorder dies, after a repair every file is as its manifest says, and no
+// more is missing than the sync interval's worth.
+func TestACrashCostsAtMostASyncInterval(t *testing.T) {
+	dir, crashes := t.TempDir(), t.TempDir()
+	var ends []time.Time
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		a, v := c.audio(), c.video()
+		c.talk(a, v, 2*time.Second)
+		for i := range 30 {
+			c.talk(a, v, 120*ms)
+			time.Sleep(time.Duration(i) * ms)
+			ends = append(ends, time.Now())
+			c.crash(filepath.Join(crashes, string(rune('A'+i))))
+		}
+		c.end()
+	})
+	for i, died := range ends {
+		dir := filepath.Join(crashes, string(rune('A'+i)))
+		report, err := Repair(dir, nil)
+		if err != nil || !report.OK || len(report.Recordings) != 1 || report.Recordings[0].State != StateRecovered {
+			t.Fatalf("repair: %+v %v", report, err)
+		}
+		r := readRecording(t, filepath.Join(dir, filepath.FromSlash(report.Recordings[0].Dir)))
+		for _, kind := range []string{audio, video} {
+			r = r.of(kind)
+			p := r.track.Parts[0]
+			end := r.manifest.Streams[0].Started.UTC.Add(p.Duration.Duration())
+			if lost := died.Sub(end); lost > 1200*ms || lost < 0 || !p.Final || !p.Recovered {
+				t.Errorf("died at %v: %s lost %v of %+v", died, kind, lost, p)
+			}
+			for _, g := range r.track.Gaps {
+				if g.Reason != ReasonRestart || g.Start.Duration() < p.Duration.Duration()-100*ms {
+					t.Errorf("%s ends at %v, gaps %s", kind, p.Duration.Duration(), r.gaps())
+				}
+			}
+			decode(t, r.file)
+		}
+		before := tree(t, dir)
+		if again, err := Repair(dir, nil); err != nil || !again.OK || len(again.Recordings) != 0 {
+			t.Errorf("second repair: %+v %v", again, err)
+		}
+		if !reflect.DeepEqual(before, tree(t, dir)) {
+			t.Error("a second repair changed something")
+		}
+	}
+}
+
+// tree is every file below dir.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			var b []byte
+			b, err = os.ReadFile(filepath.Join(dir, name))
+			files[name] = string(b)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// A stream that comes back after a crash, and after another, goes on in the files it had; the time
+// between is a gap.
+func TestARestartIsAGapInTheSameFiles(t *testing.T) {
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	synctest.Test(t, func(t *testing.T) {
+		var id string
+		for i, dir := range dirs {
+			c := begin(t, dir)
+			if i > 0 && (c.rec.ID() != id || c.stream.manifest.Reconnects[i-1].Resumed == nil) {
+				t.Fatalf("another recording after the restart: %+v", c.stream.manifest)
+			}
+			id = c.rec.ID()
+			a, v := c.audio(), c.video()
+			a.ssrc, a.rtp = uint32(i), uint32(i)*77777 // another connection's
+			c.talk(a, v, 4*time.Second)
+			if i < len(dirs)-1 {
+				c.crash(dirs[i+1])
+				time.Sleep(5 * time.Second)
+			} else {
+				a.Close()
+				v.Close()
+				c.wait(time.Second)
+			}
+			if i == 0 {
+				defer c.end()
+			} else {
+				c.end()
+			}
+		}
+	})
+	found, _ := filepath.Glob(filepath.Join(dirs[2], "*", "*"))
+	if len(found) != 1 {
+		t.Fatalf("recordings %q", found)
+	}
+	r := readRecording(t, found[0])
+	if r.manifest.State != StateComplete || len(r.manifest.Streams) != 1 || len(r.manifest.Streams[0].Tracks) != 2 {
+		t.Fatalf("manifest %+v", r.manifest)
+	}
+	for _, kind := range []string{audio, video} {
+		r := r.of(kind)
+		if len(r.track.Parts) != 1 || r.track.Parts[0].Recovered {
+			t.Errorf("%s: parts %+v", kind, r.track.Parts)
+		}
+		if len(r.track.Gaps) != 2 {
+			t.Fatalf("%s: gaps %s", kind, r.gaps())
+		}
+		var missing time.Duration
+		for i, g := range r.track.Gaps {
+			end := time.Duration(9*(i+1)) * time.Second
+			if g.Reason != ReasonRestart || g.Duration < Seconds(4900*ms) || g.Duration > Seconds(6200*ms) || !near((g.Start+g.Duration).Duration(), end, 50*ms) {
+				t.Errorf("%s: gaps %s", kind, r.gaps())
+			}
+			missing += g.Duration.Duration()
+		}
+		if !near(r.track.Expected.Duration(), 22*time.Second, 150*ms) || !near(r.track.Recorded.Duration(), 22*time.Second-missing, 150*ms) {
+			t.Errorf("%s: %v of %v, gaps %s", kind, r.track.Recorded.Duration(), r.track.Expected.Duration(), r.gaps())
+		}
+		decode(t, r.file)
+	}
+	if length, _ := r.audioFile(t); !near(length, 22*time.Second, 40*ms) {
+		t.Errorf("sound lasts %v", length)
+	}
+	_, pts := pictures(t, r.of(video).file)
+	if last := pts[len(pts)-1]; !near(toDuration(last, 90000), 22*time.Second-40*ms, 40*ms) {
+		t.Errorf("the last picture is at %v", toDuration(last, 90000))
+	}
+	opusInfo(t, r.of(audio).file)
+}
+
+// A stream of a continued recording that does not come back stays as it was recovered, and one that
+// comes back too late is another.
+func TestAStreamThatReturnsTooLateIsAnother(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, first)
+		a, v := c.audio(), c.video()
+		c.talk(a, v, 3*time.Second)
+		c.crash(second)
+		defer c.end()
+
+		root, err := Open(Options{Dir: second, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := root.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", Start: time.Now(), ReconnectWindow: window})
+		if err != nil || rec.ID() != c.rec.ID() {
+			t.Fatalf("not continued: %v", err)
+		}
+		time.Sleep(window + time.Second)
+		late := &call{T: t, root: root, rec: rec, pumped: true}
+		late.open("alice")
+		late.talk(late.audio(), nil, 2*time.Second)
+		late.end()
+	})
+	found, _ := filepath.Glob(filepath.Join(second, "*", "*"))
+	r := readRecording(t, found[0])
+	if s := r.manifest.Streams; len(s) != 2 || s[0].EndReason != Interrupted || s[0].Dir == s[1].Dir || len(s[0].Reconnects) != 0 {
+		t.Errorf("streams %+v", s)
+	}
+}
+
+// What is not the interrupted recording of the same bot and channel, or not any more, is not
+// continued.
+func TestWhatIsNotContinued(t *testing.T) {
+	for name, info := range map[string]RecordingInfo{
+		"another channel": {Channel: "hall", Bot: "bot", ReconnectWindow: window},
+		"another bot":     {Channel: "room", Bot: "robot", ReconnectWindow: window},
+		"too late":        {Channel: "room", Bot: "bot", ReconnectWindow: 4 * time.Second},
+		"no window":       {Channel: "room", Bot: "bot"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second := t.TempDir(), t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				c := begin(t, first)
+				c.talk(c.audio(), nil, 2*time.Second)
+				c.crash(second)
+				defer c.end()
+				time.Sleep(5 * time.Second)
+				root, err := Open(Options{Dir: second, Logger: slog.New(slog.DiscardHandler)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer root.Close()
+				if _, err := root.Recover(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				rec, err := root.NewRecording(info)
+				if err != nil || rec.ID() == c.rec.ID() {
+					t.Errorf("continued: %v", err)
+				}
+				rec.Close(t.Context())
+			})
+		})
+	}
+}
+
+// Two recorders on one directory: neither takes the other's recordings for left over.
+func TestARecordingInProgressIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		c.talk(c.audio(), nil, 2*time.Second)
+		synctest.Wait()
+		before := tree(t, dir)
+		report, err := Repair(dir, nil)
+		if err != nil || !report.OK || len(report.Recordings) != 1 || !report.Recordings[0].Busy || report.Recordings[0].State != StateRecording {
+			t.Errorf("repair: %+v %v", report, err)
+		}
+		if !reflect.DeepEqual(before, tree(t, dir)) {
+			t.Error("something was changed")
+		}
+		other := begin(t, dir)
+		if other.rec.ID() == c.rec.ID() {
+			t.Error("the other recorder's recording was continued")
+		}
+		other.end()
+		c.end()
+		if report, err := Repair(dir, nil); err != nil || len(report.Recordings) != 0 {
+			t.Errorf("repair of finished recordings: %+v %v", report, err)
+		}
+	})
+}
+
+// A crash may come before the manifest, before a file, or before anything is in it.
+func TestRepairOfHardlyAnything(t *testing.T) {
+	root := tempRoot(t)
+	bare := newManifest("room")
+	st, err := newStore(root, bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.dir.WriteFile(manifestTemp, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
+	if err := root.MkdirAll("somebody/elses", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.WriteFile("somebody/elses/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	m := newManifest("room")
+	st, err = newStore(root, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	track := &ManifestTrack{ID: "t", Kind: audio, Completeness: 1}
+	m.Peers = []*ManifestPeer{{ID: "p", Joined: m.Started}}
+	m.Streams = []*ManifestStream{{ID: "s", PeerID: "p", Dir: "p/s", Started: m.Started, Tracks: []*ManifestTrack{track}}}
+	for _, name := range []string{"p/s/audio-1.ogg", "p/s/audio-2.ogg"} {
+		track.Parts = append(track.Parts, &ManifestPart{File: name, Codec: "opus", ClockRate: 48000, Channels: 1, Frames: 70})
+	}
+	f, err := st.Create("p/s/audio-1.ogg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("OggS\x00\x02"), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	b, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Save(b); err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
+
+	report, err := Repair(root.Name(), nil)
+	if err != nil || !report.OK || len(report.Recordings) != 1 || len(report.Recordings[0].Parts) != 2 {
+		t.Fatalf("repair: %+v %v", report, err)
+	}
+	if _, err := root.Stat(st.Dir()); err != nil {
+		t.Error(err)
+	}
+	names := entries(t, root)
+	if slices.ContainsFunc(names, func(n string) bool { return filepath.Base(n) == manifestTemp }) || !slices.Contains(names, "somebody/elses/file") {
+		t.Errorf("left %q", names)
+	}
+	r := readRecording(t, filepath.Join(root.Name(), filepath.FromSlash(st.Dir())))
+	for _, p := range r.track.Parts {
+		if p.Error == "" || p.Frames != 0 || p.Final {
+			t.Errorf("part %+v", p)
+		}
+	}
+	if p := r.manifest.Peers[0]; p.Left == nil {
+		t.Error("the peer never left")
+	}
+}
+
+// What cannot be repaired now is left as it is, for another time.
+func TestRepairThatFailsChangesNoManifest(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, first)
+		c.talk(c.audio(), nil, 2*time.Second)
+		c.crash(second)
+		c.end()
+	})
+	files, _ := filepath.Glob(filepath.Join(second, "*", "*", "*", "*", "*.ogg"))
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(files[0], 0o700); err != nil {
+		t.Fatal(err)
+	}
+	report, err := Repair(second, nil)
+	if err != nil || report.OK || report.Recordings[0].State != StateRecording {
+		t.Errorf("repair: %+v %v", report, err)
+	}
+	if _, err := Repair(filepath.Join(second, "nowhere"), nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("repair of nothing: %v", err)
+	}
+}

@@ -1,0 +1,282 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// RepairReport is what Repair did.
+type RepairReport struct {
+	OK         bool                `json:"ok"` // nothing unfinished is left, but what is being recorded now
+	Recordings []RepairedRecording `json:"recordings"`
+	Problems   []string            `json:"problems,omitempty"` // outside of any recording
+}
+
+// RepairedRecording is a recording that had not been finished.
+type RepairedRecording struct {
+	Dir      string         `json:"dir"` // below the directory repaired, slash-separated
+	Channel  string         `json:"channel,omitempty"`
+	State    RecordingState `json:"state,omitempty"`
+	Busy     bool           `json:"busy,omitempty"` // a live recorder writes it, so it was left alone
+	Ended    *Instant       `json:"ended,omitempty"`
+	Parts    []RepairedPart `json:"parts,omitempty"` // those that were not final
+	Problems []string       `json:"problems,omitempty"`
+}
+
+// RepairedPart is a file that had not been finished.
+type RepairedPart struct {
+	File     string  `json:"file"` // below the recording
+	Frames   int64   `json:"frames"`
+	Duration Seconds `json:"duration_seconds"`
+	Cut      int64   `json:"cut_bytes"`       // of a frame that was not whole
+	Error    string  `json:"error,omitempty"` // why nothing could be kept
+}
+
+// Interrupted is the end_reason of a stream whose recorder died.
+const Interrupted = "the recorder stopped before its files were finished"
+
+// Repair finishes the recordings that a crash left unfinished, as the recorder does when it
+// starts: torn tails are cut, headers and ends of stream set, hashes, counts, gaps and states
+// entered in the manifest. dir is the directory of all recordings or that of one. What is final is
+// not touched, so a second Repair does nothing. progress, which may be nil, is called after each
+// recording that was unfinished. The error is for a directory that cannot be opened.
+func Repair(dir string, progress func(RepairedRecording)) (RepairReport, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return RepairReport{}, fmt.Errorf("repair recordings: %w", err)
+	}
+	defer root.Close()
+	report := RepairReport{OK: true, Recordings: []RepairedRecording{}}
+	for name, err := range located(root) {
+		if err != nil {
+			report.OK = false
+			report.Problems = append(report.Problems, err.Error())
+			break
+		}
+		r, unfinished := repairRecording(root, name)
+		if !unfinished {
+			continue
+		}
+		report.OK = report.OK && len(r.Problems) == 0
+		report.Recordings = append(report.Recordings, r)
+		if progress != nil {
+			progress(r)
+		}
+	}
+	return report, nil
+}
+
+// repairRecording repairs the recording in a directory. It is false when there is nothing to do.
+func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinished bool) {
+	r.Dir = name
+	problem := func(err error) (RepairedRecording, bool) {
+		r.Problems = append(r.Problems, err.Error())
+		return r, true
+	}
+	dir, err := root.OpenRoot(name)
+	if err != nil {
+		return problem(err)
+	}
+	m, err := readManifest(dir)
+	dir.Close()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := removeLeftover(root, name); err != nil {
+			return problem(err)
+		}
+		return r, false
+	case err != nil:
+		return problem(err)
+	case m.State != StateRecording:
+		return r, false
+	}
+	r.Channel, r.State = m.Channel, m.State
+	st, m, err := reopenStore(root, name) // the manifest again: its writer may have finished meanwhile
+	switch {
+	case errors.Is(err, ErrLocked):
+		r.Busy = true
+		return r, true
+	case err != nil:
+		return problem(err)
+	}
+	defer st.Close()
+	if m.State != StateRecording {
+		return r, false
+	}
+	if r.Parts, err = m.repair(st.dir); err != nil {
+		return problem(err) // of the disk: the next attempt may fare better
+	}
+	b, err := m.Encode()
+	if err == nil {
+		err = st.Save(b)
+	}
+	if err != nil {
+		return problem(err)
+	}
+	r.State, r.Ended = m.State, m.Ended
+	return r, true
+}
+
+// removeLeftover removes the directory of a recording whose recorder died before it had a manifest.
+// It holds nothing then; a directory that holds anything is somebody else's.
+func removeLeftover(root *os.Root, name string) error {
+	dir, err := root.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	held, err := lock(dir)
+	if err != nil {
+		return nil // it is about to have one
+	}
+	defer held.Close()
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != manifestTemp {
+		return err
+	}
+	if len(entries) == 1 {
+		err = dir.Remove(manifestTemp)
+	}
+	return errors.Join(err, root.Remove(name))
+}
+
+// repair makes every file of the recording final and the manifest true of them.
+func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart, err error) {
+	died := m.position(m.Updated)
+	for _, s := range m.Streams {
+		for _, t := range s.Tracks {
+			for _, p := range t.Parts {
+				if p.Final || p.Error != "" {
+					continue
+				}
+				r, err := p.repair(dir)
+				if err != nil {
+					return parts, fmt.Errorf("%s: %w", p.File, err)
+				}
+				parts = append(parts, r)
+				t.cutResolutions(p)
+			}
+			if s.Ended == nil && t.Start != nil {
+				died = max(died, m.position(s.Started)+t.recount())
+			}
+		}
+	}
+	at := m.instant(died)
+	for _, s := range m.Streams {
+		s.interrupt(at)
+	}
+	for _, p := range m.Peers {
+		if p.Left == nil {
+			p.Left = &at
+		}
+	}
+	now := time.Now()
+	m.State, m.Ended, m.Updated = StateRecovered, &at, At(m.Started.UTC, now)
+	return parts, nil
+}
+
+// position is an instant on the recording's clock, which the wall clock of a manifest is as well:
+// it was read once, when the recording began.
+func (m *Manifest) position(i Instant) time.Duration { return i.UTC.Sub(m.Started.UTC) }
+
+// instant is the inverse of position.
+func (m *Manifest) instant(at time.Duration) Instant {
+	return Instant{UTC: m.Started.UTC.Add(at), MonotonicMS: at.Milliseconds()}
+}
+
+// repair makes the file final. The error is one of the disk; a file that holds nothing is none.
+func (p *ManifestPart) repair(dir *os.Root) (RepairedPart, error) {
+	r := RepairedPart{File: p.File}
+	f, err := openRegularAs(dir, p.File, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		p.nothing("the recorder stopped before the file was made", 0)
+		r.Error = p.Error
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	repaired, err := container.Repair(container.Codec(p.Codec), f)
+	if errors.Is(err, container.ErrFormat) {
+		info, err := f.Stat()
+		if err != nil {
+			return r, err
+		}
+		p.nothing("the recorder stopped before the file held any media", info.Size())
+		r.Error = p.Error
+		return r, nil
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return r, err
+	}
+	if p.SHA256, err = hashFile(f); err != nil {
+		return r, err
+	}
+	p.holds(&repaired.Info)
+	p.Final, p.Recovered = true, true
+	r.Frames, r.Duration, r.Cut = p.Frames, p.Duration, repaired.Cut
+	return r, nil
+}
+
+// nothing says that the file came to hold no media.
+func (p *ManifestPart) nothing(why string, size int64) {
+	*p = ManifestPart{File: p.File, Codec: p.Codec, ClockRate: p.ClockRate, Channels: p.Channels, Width: p.Width, Height: p.Height,
+		Size: size, Error: why}
+}
+
+// holds says what the file holds.
+func (p *ManifestPart) holds(info *container.Info) {
+	p.Size, p.Frames, p.KeyFrames, p.FirstPTS, p.LastPTS = info.End, info.Frames, info.KeyFrames, info.FirstPTS, info.LastPTS
+	p.Duration = Seconds(info.Duration + toDuration(int64(info.PreSkip), opusRate))
+}
+
+// cutResolutions drops the pictures of a part that did not reach the disk.
+func (t *ManifestTrack) cutResolutions(p *ManifestPart) {
+	kept := t.Resolutions[:0]
+	for _, r := range t.Resolutions {
+		if r.File != p.File || p.Frames > 0 && r.PTS <= p.LastPTS {
+			kept = append(kept, r)
+		}
+	}
+	t.Resolutions = kept
+}
+
+// recount brings the sums of a track up to what its files hold, and returns its end on the
+// stream's clock. What was accounted for and is in no file is a gap.
+func (t *ManifestTrack) recount() time.Duration {
+	l := restoreLedger(t)
+	var media time.Duration
+	for _, p := range t.Parts {
+		media = max(media, p.Duration.Duration())
+	}
+	if t.Kind == video && l.end-media <= maxInterval*time.Second/container.VideoClockRate {
+		media = max(media, l.end) // the last picture lasts that long
+	}
+	l.lose(ReasonRestart, media, l.end)
+	l.end = max(l.end, media)
+	t.Gaps = l.gaps
+	t.Expected, t.Recorded = l.seconds()
+	t.Completeness = Completeness(t.Recorded, t.Expected)
+	return l.end
+}
+
+// interrupt ends the stream, unless it has ended: when its recorder died, or when it was lost.
+func (s *ManifestStream) interrupt(at Instant) {
+	if s.Ended != nil {
+		return
+	}
+	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
+		at = s.Reconnects[n-1].Lost
+		s.Reconnects = s.Reconnects[:n-1]
+	}
+	s.Ended, s.EndReason = &at, Interrupted
+}

@@ -1,0 +1,159 @@
+package sink
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"recorder/internal/container"
+)
+
+// sleeper is a stream of a continued recording that has not come back so far.
+type sleeper struct {
+	stream *ManifestStream
+	until  time.Duration // when it is too late
+}
+
+// wake continues the stream of that id, if one sleeps: with its files, its clock and its ledger,
+// and a gap from where the files ended. It is nil if none does. It reads files, so mu is not held.
+func (rec *Recording) wake(info StreamInfo) *Stream {
+	rec.mu.Lock()
+	m := rec.takeSleeper(info.StreamID)
+	if m == nil {
+		rec.mu.Unlock()
+		return nil
+	}
+	lost := *m.Ended
+	rec.peer(info.PeerID, info.PeerMetadata)
+	rec.parts.Add(1) // Close waits
+	defer rec.parts.Done()
+	m.Ended, m.EndReason = nil, ""
+	for _, t := range m.Tracks {
+		if p := t.resumable(); p != nil {
+			p.Final, p.SHA256 = false, ""
+		}
+	}
+	rec.mu.Unlock()
+	// From here on a crash finds the files unfinished, as they will be.
+	if err := rec.writeManifest(0); err != nil {
+		rec.log.Error("could not write manifest", "err", err)
+	}
+	files := make(map[*ManifestPart]*resumedFile)
+	for _, t := range m.Tracks {
+		if p := t.resumable(); p != nil {
+			files[p] = rec.resumeFile(*p)
+		}
+	}
+
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	now := rec.instant(rec.now())
+	m.Reconnects = append(m.Reconnects, &ManifestReconnect{Reason: ReasonRestart, Lost: lost, Resumed: &now, PeerID: info.PeerID})
+	s := &Stream{rec: rec, info: info, manifest: m, files: make(map[string]int), begun: true, origin: rec.manifest.position(m.Started)}
+	for _, t := range m.Tracks {
+		s.files[t.Kind] += len(t.Parts)
+		p := t.resumable()
+		s.restore(t, p, files[p])
+	}
+	if rec.closing {
+		s.end(rec.now(), "recording closed")
+	} else {
+		rec.streams = append(rec.streams, s)
+	}
+	return s
+}
+
+// takeSleeper takes the stream of that id off the list, and those it is too late for. mu is held.
+func (rec *Recording) takeSleeper(id string) (found *ManifestStream) {
+	if rec.closing {
+		return nil
+	}
+	kept, now := rec.asleep[:0], rec.now()
+	for _, s := range rec.asleep {
+		switch {
+		case now > s.until:
+		case found == nil && s.stream.ID == id:
+			found = s.stream
+		default:
+			kept = append(kept, s)
+		}
+	}
+	rec.asleep = kept
+	return found
+}
+
+// resumable is the file that more media of the track could go to, nil if there is none.
+func (t *ManifestTrack) resumable() *ManifestPart {
+	if len(t.Parts) == 0 {
+		return nil
+	}
+	if p := t.Parts[len(t.Parts)-1]; p.Recovered && p.Error == "" && p.Frames > 0 {
+		return p
+	}
+	return nil
+}
+
+// restore makes a track of what the manifest has of it. Its media goes on in file f, part p, unless
+// that is nil.
+func (s *Stream) restore(m *ManifestTrack, p *ManifestPart, f *resumedFile) {
+	t := s.newTrack(m)
+	t.counter, t.outage = 1, ReasonRestart
+	if m.Start == nil {
+		return
+	}
+	t.ledger = restoreLedger(m)
+	if f != nil && f.err != nil {
+		*p, f = f.kept, nil
+	}
+	t.writer.resume(t.ledger.end, p, f)
+}
+
+// resumedFile is a file opened to go on behind its last whole frame.
+type resumedFile struct {
+	file  *os.File
+	info  container.Info
+	audio *container.Ogg
+	video container.Video
+	sets  container.AVC
+
+	err  error        // it cannot go on,
+	kept ManifestPart // and is what it was
+}
+
+// resumeFile opens the file of a part. When that cannot go on another will follow it.
+func (rec *Recording) resumeFile(p ManifestPart) *resumedFile {
+	r := new(resumedFile)
+	if r.err = r.open(rec.store.dir, p); r.err != nil {
+		rec.log.Error("could not go on with a file, another one follows it", "file", p.File, "err", r.err)
+		if _, err := p.repair(rec.store.dir); err != nil {
+			p.Error = err.Error()
+		}
+		r.kept = p
+	}
+	return r
+}
+
+func (r *resumedFile) open(dir *os.Root, p ManifestPart) (err error) {
+	if r.file, err = openRegularAs(dir, p.File, os.O_RDWR); err != nil {
+		return err
+	}
+	switch container.Codec(p.Codec) {
+	case container.Opus:
+		r.audio, r.info, err = container.ResumeOgg(r.file, 0)
+	case container.H264:
+		var m *container.Matroska
+		m, r.sets, r.info, err = container.ResumeMatroska(r.file)
+		r.video = m
+	default:
+		var v *container.IVF
+		v, r.info, err = container.ResumeIVF(r.file)
+		r.video = v
+	}
+	if err == nil && r.info.Frames != p.Frames {
+		err = errors.New("it was changed since it was repaired")
+	}
+	if err != nil {
+		return errors.Join(err, r.file.Close())
+	}
+	return nil
+}

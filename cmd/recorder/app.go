@@ -30,6 +30,7 @@ type App struct {
 	ready     readiness
 	web       *http.Server
 	addr      net.Addr
+	root      *sink.Root
 	set       *session.Set
 	signaling *signaling.MetricsVec
 
@@ -74,7 +75,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 		return err
 	})
 
-	root, err := sink.Open(sink.Options{
+	a.root, err = sink.Open(sink.Options{
 		Dir:           a.cfg.Recordings.Dir,
 		SyncInterval:  a.cfg.Recordings.SyncInterval,
 		ReorderWindow: a.cfg.Recordings.ReorderWindow,
@@ -84,7 +85,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.onStop(func(context.Context) error { return root.Close() })
+	a.onStop(func(context.Context) error { return a.root.Close() })
 
 	a.ready.disk = newDiskProbe(a.cfg.Recordings.Dir)
 	a.reg.MustRegister(a.ready.disk)
@@ -103,7 +104,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 
 	a.signaling = signaling.NewMetrics(a.reg)
 	a.set = session.NewSet(session.Options{
-		Root:         root,
+		Root:         a.root,
 		API:          api,
 		Signaling:    a.newSignaling(),
 		ICEServers:   iceServers(a.cfg.WebRTC.ICEServers),

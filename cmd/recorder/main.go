@@ -129,6 +129,7 @@ Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is
 		newDemoCommand(),
 		newDevserverCommand(),
 		newHealthcheckCommand(),
+		newRepairCommand(),
 		newRunCommand(),
 		newVerifyCommand(),
 		newVersionCommand(),

@@ -85,7 +85,9 @@ func (b *bindings) begin(now time.Time) {
 	if b.recording != nil || now.Before(b.retry) {
 		return
 	}
-	recording, err := b.root.NewRecording(sink.RecordingInfo{Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now})
+	recording, err := b.root.NewRecording(sink.RecordingInfo{
+		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now, ReconnectWindow: b.cfg.ReconnectWindow,
+	})
 	if err != nil {
 		b.retry = now.Add(recordingRetry)
 		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"recorder/internal/sink"
+)
+
+// Recover finishes the recordings that a crash left unfinished, before Start begins others. Those whose channel is joined again
+// within its reconnect_window are continued. If ctx ends it stops, and so will whoever asked.
+func (a *App) Recover(ctx context.Context) error {
+	found, err := a.root.Recover(ctx)
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	if len(found) > 0 {
+		a.log.Info("unfinished recordings dealt with", "recordings", len(found))
+	}
+	return nil
+}
+
+func newRepairCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "repair DIR",
+		Short: "Finish recordings that a crash left unfinished",
+		Long: `repair makes what a killed recorder or a power cut left of a recording, or of all recordings below a
+directory, into files that are whole: it cuts the frame that was being written, completes headers,
+and enters hashes, counts and gaps in the manifest, which says "recovered" from then on. run does the
+same whenever it starts. Finished recordings are not touched, nor are those that a live recorder
+writes, so it may be used at any time and any number of times.
+
+Exit codes: 0 nothing is left to repair, 1 something could not be repaired, 2 usage.`,
+		Example: `  recorder repair ./recordings
+  recorder repair ./recordings --json | jq '.recordings[].parts[] | select(.error)'`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			out := newConsole(cmd.OutOrStdout())
+			var progress func(sink.RepairedRecording)
+			if !asJSON {
+				progress = func(r sink.RepairedRecording) { printRepaired(out, r) }
+			}
+			report, err := sink.Repair(args[0], progress)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), report)
+			} else {
+				printProblems(out, report.Problems)
+				out.Printf("recordings repaired: %d\n", repaired(report))
+			}
+			if err == nil && !report.OK {
+				err = errSilent
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	return cmd
+}
+
+// repaired counts the recordings that were unfinished and are not any more.
+func repaired(report sink.RepairReport) (n int) {
+	for _, r := range report.Recordings {
+		if r.State == sink.StateRecovered {
+			n++
+		}
+	}
+	return n
+}
+
+// printRepaired prints what became of one recording as a table of the files that were not final.
+func printRepaired(out *console, r sink.RepairedRecording) {
+	state := string(r.State)
+	if r.Busy {
+		state = "being written, left alone"
+	}
+	out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, state)
+	if len(r.Parts) > 0 {
+		rows := [][]string{{"FILE", "DURATION", "FRAMES", "BYTES CUT", ""}}
+		for _, p := range r.Parts {
+			verdict := out.Good("repaired")
+			if p.Error != "" {
+				verdict = out.Bad("EMPTY: ") + plain(p.Error)
+			}
+			rows = append(rows, []string{plain(p.File), fmt.Sprintf("%.2f s", p.Duration.Duration().Seconds()),
+				strconv.FormatInt(p.Frames, 10), strconv.FormatInt(p.Cut, 10), verdict})
+		}
+		out.Table(rows)
+	}
+	printProblems(out, r.Problems)
+}

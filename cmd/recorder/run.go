@@ -54,7 +54,9 @@ func run(ctx context.Context, path string, cfg Config, log *slog.Logger, level *
 	if err != nil {
 		return err
 	}
-	err = app.Start()
+	if err = app.Recover(ctx); err == nil {
+		err = app.Start()
+	}
 	if err == nil {
 		err = follow(ctx, app, path, &cfg)
 	}

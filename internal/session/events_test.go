@@ -256,3 +256,24 @@ func TestMessagesOfMembersBecomeData(t *testing.T) {
 		wantLines(t, "data", w.since(), `direct bob: {"hello":1}`, `broadcast bob: [1,2]`)
 	})
 }
+
+func TestADropWhileReconcilingReconcilesOnceMore(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		var w witness
+		r.attend(w.watch)
+		r.join(r.token("alice"), "camera")
+		time.Sleep(settling)
+		w.since()
+		toBot := func(to string, frame any) bool {
+			_, ok := frame.(*devserver.Presence)
+			return ok && to == "recorder"
+		}
+		r.server.Next(toBot, devserver.Lose)
+		r.server.Drop("recorder", devserver.Drop{Presence: devserver.Silent})
+		time.Sleep(3 * time.Second) // connected again, and waiting for the snapshot
+		r.server.Drop("recorder", devserver.Drop{Presence: devserver.Silent})
+		time.Sleep(10 * time.Second)
+		wantLines(t, "two drops", w.since(), "joined → reconnecting", "reconnecting → joined",
+			"alice: connected → reconnecting", "alice: reconnecting → connected")
+	})
+}

@@ -31,8 +31,9 @@ type watcher struct {
 	succeeded  prometheus.Gauge
 }
 
-// newWatcher watches the configuration at path, of which cfg is what it held. The files are watched through their
-// directories, because editors replace a file, and Kubernetes the link to the directory that it is in.
+// newWatcher watches the configuration at path, of which cfg is what it held. The directories of its files are watched,
+// because editors replace a file, and Kubernetes the link to the directory that it is in; and the files themselves, because
+// one that is mounted alone is written in place, which its directory does not tell.
 func newWatcher(path string, cfg *Config, reg prometheus.Registerer, apply func(Config) error, log *slog.Logger) (*watcher, error) {
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -66,8 +67,10 @@ func (w *watcher) accept(cfg *Config) {
 		}
 	}
 	for _, file := range append(w.secret, w.path) {
-		if err := w.notify.Add(filepath.Dir(file)); err != nil {
-			w.log.Warn("cannot notice changes of a file of the configuration", "file", file, "err", err)
+		for _, path := range []string{filepath.Dir(file), file} {
+			if err := w.notify.Add(path); err != nil {
+				w.log.Warn("cannot notice changes of a file of the configuration", "file", file, "err", err)
+			}
 		}
 	}
 }

@@ -102,17 +102,22 @@ func (r *rig) join(p *Page, credential string) string {
 // recording returns the only recording's directory and manifest.
 func (r *rig) recording() (string, sink.Manifest) {
 	r.t.Helper()
-	found, _ := filepath.Glob(filepath.Join(r.dir, "*", "*", sink.ManifestName))
+	return onlyRecording(r.t, r.dir)
+}
+
+func onlyRecording(t testing.TB, recordings string) (string, sink.Manifest) {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(recordings, "*", "*", sink.ManifestName))
 	if len(found) != 1 {
-		r.t.Fatalf("want one recording, have %v", found)
+		t.Fatalf("want one recording, have %v", found)
 	}
 	data, err := os.ReadFile(found[0])
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var m sink.Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return filepath.Dir(found[0]), m
 }

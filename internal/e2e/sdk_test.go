@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/webrtc/v4"
+
 	"recorder/internal/devserver"
 	"recorder/internal/event"
 	"recorder/internal/remote"
@@ -22,16 +24,30 @@ import (
 
 // bot is a session in this process, so that a test sees what it tells.
 type bot struct {
-	t       *testing.T
-	server  string // host:port
-	session *session.Session
+	t          *testing.T
+	server     string // host:port
+	recordings string // their directory
+	session    *session.Session
+	leave      func() // leaves the channel and finalises the files, once
 
 	mu   sync.Mutex
 	told []string
 }
 
+// botOptions are what tests differ in.
+type botOptions struct {
+	window    time.Duration // the reconnect window
+	ice       []webrtc.ICEServer
+	relayOnly bool
+}
+
 // startBot has a bot with the peer id "recorder" join room-42.
 func startBot(t *testing.T) *bot {
+	t.Helper()
+	return newBot(t, botOptions{window: 10 * time.Second})
+}
+
+func newBot(t *testing.T, o botOptions) *bot {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
@@ -39,13 +55,14 @@ func startBot(t *testing.T) *bot {
 	}
 	server := devserver.New(devserver.Options{Secrets: map[string]string{secretID: secret}, Logger: slog.New(slog.DiscardHandler)})
 	web := httptest.NewServer(server)
-	root, err := sink.Open(sink.Options{Dir: t.TempDir(), Logger: log})
+	recordings := t.TempDir()
+	root, err := sink.Open(sink.Options{Dir: recordings, Logger: log})
 	must(t, err)
-	api, err := remote.NewAPI(remote.APIOptions{Logger: log})
+	api, err := remote.NewAPI(remote.APIOptions{Logger: log, RelayOnly: o.relayOnly, Settings: func(s *webrtc.SettingEngine) { s.SetIncludeLoopbackCandidate(true) }})
 	must(t, err)
-	b := &bot{t: t, server: web.Listener.Addr().String()}
-	b.session, err = session.New(session.Config{Channel: "room-42", Bot: "recorder", ReconnectWindow: 10 * time.Second}, session.Options{
-		Root: root, API: api, Logger: log,
+	b := &bot{t: t, server: web.Listener.Addr().String(), recordings: recordings}
+	b.session, err = session.New(session.Config{Channel: "room-42", Bot: "recorder", ReconnectWindow: o.window}, session.Options{
+		Root: root, API: api, ICEServers: o.ice, Logger: log,
 		Signaling: func(string) (*signaling.Client, error) {
 			return signaling.NewClient(signaling.Options{
 				URL: "ws://" + b.server, Credential: signaling.StaticToken(Token(t, secretID, secret, "recorder")), Logger: log,
@@ -59,9 +76,12 @@ func startBot(t *testing.T) *bot {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.session.Run(ctx) }()
-	t.Cleanup(func() {
+	b.leave = sync.OnceFunc(func() {
 		cancel()
 		must(t, <-done)
+	})
+	t.Cleanup(func() {
+		b.leave()
 		must(t, api.Close())
 		must(t, root.Close())
 		server.Close()
@@ -69,6 +89,9 @@ func startBot(t *testing.T) *bot {
 	})
 	return b
 }
+
+// recording returns the only recording's directory and manifest.
+func (b *bot) recording() (string, sink.Manifest) { return onlyRecording(b.t, b.recordings) }
 
 // watch notes what a peer tells, and echoes what its data channels bring.
 func (b *bot) watch(p *remote.Peer) {

@@ -38,6 +38,8 @@ type APIOptions struct {
 	// UDPPort, if not 0, is the one UDP port for all connections; 0 takes an
 	// ephemeral port for each.
 	UDPPort int
+	// RelayOnly keeps all media on TURN servers (RFC 8828, mode 4).
+	RelayOnly bool
 	// Settings, if not nil, has the last word on pion's settings.
 	Settings func(*webrtc.SettingEngine)
 }
@@ -49,6 +51,8 @@ type API struct {
 	log     *slog.Logger
 	metrics *metrics
 	mux     ice.UDPMux // nil without UDPPort
+
+	relayOnly bool
 }
 
 // NewAPI returns an API. It fails if UDPPort cannot be listened on. Close it
@@ -57,7 +61,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	a := &API{log: o.Logger, metrics: newMetrics(o.Registerer)}
+	a := &API{relayOnly: o.RelayOnly, log: o.Logger, metrics: newMetrics(o.Registerer)}
 
 	media := &webrtc.MediaEngine{}
 	if err := registerCodecs(media); err != nil {
@@ -115,9 +119,14 @@ func (a *API) Close() error {
 }
 
 func (a *API) newPeerConnection(servers []webrtc.ICEServer) (*webrtc.PeerConnection, error) {
+	policy := webrtc.ICETransportPolicyAll
+	if a.relayOnly {
+		policy = webrtc.ICETransportPolicyRelay
+	}
 	return a.api.NewPeerConnection(webrtc.Configuration{
-		ICEServers:   servers,
-		BundlePolicy: webrtc.BundlePolicyMaxBundle,
+		ICEServers:         servers,
+		ICETransportPolicy: policy,
+		BundlePolicy:       webrtc.BundlePolicyMaxBundle,
 	})
 }
 

@@ -44,7 +44,7 @@ func TestSeriesGoWithWhatTheyAreOf(t *testing.T) {
 		if n := count("recorder_remote_peer_"); n != 0 {
 			t.Errorf("%d series of a peer that has left", n)
 		}
-		if n := count("recorder_session_"); n != len(States) {
+		if n := count("recorder_session_state"); n != len(States) {
 			t.Errorf("%d series of the session", n)
 		}
 		r.apply()

@@ -88,7 +88,7 @@ func TestOutageIsAGap(t *testing.T) {
 	}
 	reconnects := r.manifest.Streams[0].Reconnects
 	if len(reconnects) != 1 || reconnects[0].PeerID != "alice again" || reconnects[0].Resumed == nil ||
-		reconnects[0].Resumed.MonotonicMS-reconnects[0].Lost.MonotonicMS != 5000 {
+		!near(reconnects[0].Resumed.UTC.Sub(reconnects[0].Lost.UTC), 5020*ms, 20*ms) {
 		t.Errorf("reconnects %+v", reconnects)
 	}
 	decode(t, r.of(video).file)
@@ -112,4 +112,69 @@ func TestTwoPeersWithOneStreamID(t *testing.T) {
 			t.Error("a stream that lost its connection did not come back")
 		}
 	})
+}
+
+// A stream that is lost and does not come back ended when it was lost.
+func TestAStreamThatStaysAwayEndedWhenItWasLost(t *testing.T) {
+	for _, closed := range []bool{true, false} {
+		r := inCall(t, Options{}, func(c *call) {
+			a := c.audio()
+			a.speak(100)
+			c.stream.Outage(ReasonReconnect)
+			c.wait(2 * time.Second)
+			c.stream.Resume("alice")
+			a.rtp += 96_000
+			a.speak(100)
+			a.Close()
+			c.wait(3 * time.Second)
+			c.stream.Outage(ReasonReconnect)
+			c.wait(10 * time.Second)
+			if closed {
+				c.stream.Close("not back")
+				c.wait(5 * time.Second)
+			}
+		})
+		s := r.manifest.Streams[0]
+		if !near(s.Ended.UTC.Sub(s.Started.UTC), 6*time.Second, 40*ms) {
+			t.Errorf("lasted %v, want 6 s", s.Ended.UTC.Sub(s.Started.UTC))
+		}
+		if len(s.Reconnects) != 1 || s.Reconnects[0].Resumed == nil {
+			t.Errorf("reconnects %+v", s.Reconnects)
+		}
+		if length, _ := r.audioFile(t); !near(length, 6*time.Second, 20*ms) {
+			t.Errorf("sound lasts %v", length)
+		}
+	}
+}
+
+// What is missing from an outage is missing for its reason, though a part of what was sent then
+// comes through: it is asked for again. What is lost at other times is lost.
+func TestLossInAnOutageIsTheOutages(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		lose := func(n int) {
+			for range n {
+				a.seq++
+				a.rtp += 960
+				c.wait(20 * ms)
+			}
+		}
+		a.speak(100)
+		lose(10)
+		a.speak(90)
+		lose(100)
+		c.stream.Outage(ReasonReconnect)
+		lose(100)
+		a.speak(1) // late
+		lose(20)
+		c.stream.Resume("alice")
+		lose(5)
+		a.speak(100)
+		lose(10)
+		a.speak(100)
+		c.wait(3 * time.Second)
+		a.Close()
+	})
+	r.wantGaps(t, gapOf(ReasonLoss, 2*time.Second, 200*ms), gapOf(ReasonReconnect, 4*time.Second, 4520*ms-20*ms),
+		gapOf(ReasonLoss, 10520*ms, 200*ms))
 }

@@ -345,3 +345,20 @@ func TestManifestComesFirst(t *testing.T) {
 		a.speak(50)
 	})
 }
+
+// A picture that comes a moment after the stream's zero is its first, and stands there once.
+func TestAPictureThatComesAtOnceStandsOnce(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a, v := c.audio(), c.video()
+		a.put(tone(0))
+		time.Sleep(500 * time.Microsecond)
+		v.film(50, true)
+		c.wait(time.Second)
+		v.Close()
+		a.Close()
+	})
+	_, pts := pictures(t, r.of(video).file)
+	if len(pts) != 50 || pts[0] != 0 || r.of(video).track.Parts[0].HeldFirst {
+		t.Errorf("%d pictures from %d", len(pts), pts[:2])
+	}
+}

@@ -168,7 +168,9 @@ func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart, err error) {
 	}
 	at := m.instant(died)
 	for _, s := range m.Streams {
-		s.interrupt(at)
+		if s.Ended == nil {
+			s.end(at, Interrupted)
+		}
 	}
 	for _, p := range m.Peers {
 		if p.Left == nil {
@@ -267,16 +269,4 @@ func (t *ManifestTrack) recount() time.Duration {
 	t.Expected, t.Recorded = l.seconds()
 	t.Completeness = Completeness(t.Recorded, t.Expected)
 	return l.end
-}
-
-// interrupt ends the stream, unless it has ended: when its recorder died, or when it was lost.
-func (s *ManifestStream) interrupt(at Instant) {
-	if s.Ended != nil {
-		return
-	}
-	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
-		at = s.Reconnects[n-1].Lost
-		s.Reconnects = s.Reconnects[:n-1]
-	}
-	s.Ended, s.EndReason = &at, Interrupted
 }

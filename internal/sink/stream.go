@@ -3,6 +3,7 @@ package sink
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -27,8 +28,19 @@ type Stream struct {
 
 	begun  bool
 	origin time.Duration // the stream's 0 on the recording's clock
-	out    bool          // between Outage and Resume
+
+	out     bool     // between Outage and Resume
+	outages []outage // the latest
 }
+
+// outage is a time, on the recording's clock, in which nothing could come.
+type outage struct {
+	reason      Reason
+	from, until time.Duration
+}
+
+// keptOutages is for how many outages back a gap may turn out to belong to one.
+const keptOutages = 8
 
 // Stream returns the open stream of that id, or begins one. The peer may have changed since: a
 // member that reconnects often has another id. While the first peer's stream is fed, another
@@ -86,8 +98,9 @@ func (s *Stream) live() bool {
 	return false
 }
 
-// Outage says that nothing comes from now on, and why: ReasonReconnect or ReasonRestart. For each
-// track the next media ends it.
+// Outage says that nothing comes any more since the last packet did, and why: ReasonReconnect or
+// ReasonRestart. For each track the next media ends it. What turns out to be missing from the time
+// up to Resume is missing for that reason.
 func (s *Stream) Outage(reason Reason) {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
@@ -95,11 +108,36 @@ func (s *Stream) Outage(reason Reason) {
 		return
 	}
 	s.out = true
+	var lost time.Duration
 	for _, t := range s.tracks {
+		t.receive(s.rec.now())
 		t.outage = reason
+		lost = max(lost, t.heard)
 	}
-	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(s.rec.now())})
+	if lost == 0 {
+		lost = s.rec.now()
+	}
+	s.noteOutage(outage{reason, lost, math.MaxInt64})
+	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(lost)})
 	s.rec.changed()
+}
+
+func (s *Stream) noteOutage(o outage) {
+	if len(s.outages) == keptOutages {
+		s.outages = append(s.outages[:0], s.outages[1:]...)
+	}
+	s.outages = append(s.outages, o)
+}
+
+// blame is the reason of a gap on the stream's clock that packets lost on the way seem to explain:
+// if it overlaps an outage that is it, though some of what was sent then came through.
+func (s *Stream) blame(start, end time.Duration) Reason {
+	for _, o := range s.outages {
+		if s.origin+end > o.from && s.origin+start < o.until {
+			return o.reason
+		}
+	}
+	return ReasonLoss
 }
 
 // Resume says that the stream came back, as the named peer.
@@ -110,12 +148,15 @@ func (s *Stream) Resume(peerID string) {
 		return
 	}
 	s.info.PeerID = peerID
-	s.out = false
-	if n := len(s.manifest.Reconnects); n > 0 && s.manifest.Reconnects[n-1].Resumed == nil {
-		at := s.rec.instant(s.rec.now())
-		s.manifest.Reconnects[n-1].Resumed, s.manifest.Reconnects[n-1].PeerID = &at, peerID
-		s.rec.changed()
+	if !s.out {
+		return
 	}
+	s.out = false
+	now := s.rec.now()
+	s.outages[len(s.outages)-1].until = now
+	at, last := s.rec.instant(now), s.manifest.Reconnects[len(s.manifest.Reconnects)-1]
+	last.Resumed, last.PeerID = &at, peerID
+	s.rec.changed()
 }
 
 // Close ends the stream: what has arrived is written and its files are finished, which goes on
@@ -144,7 +185,16 @@ func (s *Stream) end(now time.Duration, reason string) {
 	}
 	s.account(now)
 	at := s.rec.instant(now)
-	s.manifest.Ended, s.manifest.EndReason = &at, reason
+	s.manifest.end(at, reason)
+}
+
+// end says that the stream is over. One that was lost and did not come back ended then.
+func (s *ManifestStream) end(at Instant, reason string) {
+	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
+		at = s.Reconnects[n-1].Lost
+		s.Reconnects = s.Reconnects[:n-1]
+	}
+	s.Ended, s.EndReason = &at, reason
 }
 
 // tick does all there is to do for the stream at now.

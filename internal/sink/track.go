@@ -252,6 +252,9 @@ func (t *Track) account(now time.Duration) {
 
 // gap notes missing media in the ledger and the metrics.
 func (t *Track) gap(r Reason, start, end time.Duration, lost int, fill string) {
+	if r == ReasonLoss {
+		r = t.stream.blame(start, end)
+	}
 	t.ledger.gap(r, start, end, lost, fill)
 	t.stream.rec.changed()
 }

@@ -33,6 +33,7 @@ type videoWriter struct {
 const (
 	maxInterval = container.VideoClockRate / 10 // assumed for a picture when nothing follows it
 	videoMute   = 2 * container.VideoClockRate  // a pause that is worth a line in the manifest
+	atOnce      = container.VideoClockRate / 1000
 )
 
 func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration) {
@@ -199,6 +200,9 @@ func newEncoder(c container.Codec, pic picture) (container.Video, error) {
 // put writes pic at pos, or right behind the last one if that is later.
 func (w *videoWriter) put(pic picture, pos int64) bool {
 	m := w.manifest
+	if m.Frames == 0 && pos < atOnce {
+		pos = 0
+	}
 	pts := pos
 	switch {
 	case m.Frames > 0:

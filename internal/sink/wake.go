@@ -47,9 +47,11 @@ func (rec *Recording) wake(info StreamInfo) *Stream {
 
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	now := rec.instant(rec.now())
+	back := rec.now()
+	now := rec.instant(back)
 	m.Reconnects = append(m.Reconnects, &ManifestReconnect{Reason: ReasonRestart, Lost: lost, Resumed: &now, PeerID: info.PeerID})
 	s := &Stream{rec: rec, info: info, manifest: m, files: make(map[string]int), begun: true, origin: rec.manifest.position(m.Started)}
+	s.noteOutage(outage{ReasonRestart, rec.manifest.position(lost), back})
 	for _, t := range m.Tracks {
 		s.files[t.Kind] += len(t.Parts)
 		p := t.resumable()

@@ -92,7 +92,9 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.background(a.ready.disk.Run)
 
 	api, err := remote.NewAPI(remote.APIOptions{
+		OnePort:    true,
 		UDPPort:    a.cfg.WebRTC.UDPPort,
+		ReadLag:    a.cfg.WebRTC.ReadLag,
 		Settings:   opts.Settings,
 		Logger:     a.log,
 		Registerer: a.reg,

@@ -48,6 +48,7 @@ func (l *loader) check(cfg *Config) {
 	if p := cfg.WebRTC.UDPPort; p < 0 || p > 65535 {
 		l.fault("webrtc.udp_port", "want 0 to 65535")
 	}
+	l.checkRange("webrtc.read_lag", cfg.WebRTC.ReadLag, 0, 100*time.Millisecond)
 	l.checkICEServers(cfg.WebRTC.ICEServers)
 	if cfg.Log.Format != "text" && cfg.Log.Format != "json" {
 		l.fault("log.format", "want text or json")

@@ -131,6 +131,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"recordings.sync_interval":  "7s",
 		"recordings.reorder_window": "3s",
 		"webrtc.udp_port":           "7000",
+		"webrtc.read_lag":           "20ms",
 		"log.level":                 "warn",
 		"log.format":                "json",
 		"shutdown_timeout":          "9s",

@@ -27,17 +27,18 @@ const (
 // replayWindow is how far, in packets, SRTP lets a packet come late.
 const replayWindow = 1024
 
-// socketBuffer is asked for on the shared UDP socket, in bytes, so that a
-// stall of the process does not lose what the kernel already has.
-const socketBuffer = 4 << 20
-
 // APIOptions configure an [API]. The zero value is usable.
 type APIOptions struct {
 	Logger     *slog.Logger          // nil: slog.Default()
 	Registerer prometheus.Registerer // nil: no metrics
-	// UDPPort, if not 0, is the one UDP port for all connections; 0 takes an
-	// ephemeral port for each.
+	// OnePort has all connections share one UDP port, a free one. Otherwise
+	// each has ports of its own.
+	OnePort bool
+	// UDPPort, if not 0, is the one port to share.
 	UDPPort int
+	// ReadLag is how long packets gather at the shared port before they are
+	// read, at the cost of that delay; 0 reads them as they come.
+	ReadLag time.Duration
 	// RelayOnly keeps all media on TURN servers (RFC 8828, mode 4).
 	RelayOnly bool
 	// Settings, if not nil, has the last word on pion's settings.
@@ -50,13 +51,13 @@ type API struct {
 	api     *webrtc.API
 	log     *slog.Logger
 	metrics *metrics
-	mux     ice.UDPMux // nil without UDPPort
+	mux     ice.UDPMux // nil without a shared port
 
 	relayOnly bool
 }
 
-// NewAPI returns an API. It fails if UDPPort cannot be listened on. Close it
-// after the last peer.
+// NewAPI returns an API. It fails if the shared port cannot be listened
+// on. Close it after the last peer.
 func NewAPI(o APIOptions) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -81,8 +82,8 @@ func NewAPI(o APIOptions) (*API, error) {
 	settings.SetSRTCPReplayProtectionWindow(replayWindow)
 	settings.SetSCTPMaxMessageSize(maxSCTPMessage)
 	settings.SetSCTPMaxReceiveBufferSize(maxSCTPReceiving)
-	if o.UDPPort != 0 {
-		if err := a.listen(o.UDPPort); err != nil {
+	if o.OnePort || o.UDPPort != 0 {
+		if err := a.listen(o); err != nil {
 			return nil, err
 		}
 		settings.SetICEUDPMux(a.mux)
@@ -95,15 +96,15 @@ func NewAPI(o APIOptions) (*API, error) {
 	return a, nil
 }
 
-func (a *API) listen(port int) error {
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+func (a *API) listen(o APIOptions) error {
+	socket, err := listenMedia(o.UDPPort, 0, o.ReadLag)
 	if err != nil {
 		return fmt.Errorf("listen for media: %w", err)
 	}
-	if err := conn.SetReadBuffer(socketBuffer); err != nil {
-		a.log.Warn("socket receive buffer was not enlarged", "err", err)
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(socketCollector{socket})
 	}
-	a.mux = webrtc.NewICEUDPMux(pionLogs{a.log}.NewLogger("ice"), conn)
+	a.mux = webrtc.NewICEUDPMux(pionLogs{a.log}.NewLogger("ice"), socket)
 	return nil
 }
 

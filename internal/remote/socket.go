@@ -1,0 +1,69 @@
+package remote
+
+import (
+	"net"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// socketBuffer is what the kernel is asked to hold of media that was not
+	// read yet, in bytes: a second of 40 members.
+	socketBuffer = 8 << 20
+	// maxSockets bounds how many sockets share the port where the kernel
+	// allows each only a small buffer.
+	maxSockets = 16
+	// DefaultReadLag is how long arriving packets are left with the kernel,
+	// to be read together.
+	DefaultReadLag = 10 * time.Millisecond
+)
+
+// mediaSocket is one UDP port for the media of all connections.
+//
+// Most of what receiving costs is handing packets from goroutine to
+// goroutine. So the socket is not read as packets come: once something is
+// there it waits for the lag and takes all of it in one system call, and each
+// hand-over that follows serves several packets.
+type mediaSocket interface {
+	net.PacketConn
+	ice.AddrPortReaderWriter
+	stats() socketStats
+}
+
+// socketStats are a socket's since it was opened.
+type socketStats struct {
+	buffer    int    // bytes the kernel granted; it counts its own overhead too
+	reads     uint64 // system calls
+	datagrams uint64
+	dropped   uint64 // datagrams, by the kernel, as the buffer was full
+}
+
+// socketCollector exports a socket's statistics.
+type socketCollector struct{ socket mediaSocket }
+
+var (
+	descSocketBuffer = prometheus.NewDesc("recorder_remote_socket_receive_buffer_bytes",
+		"Receive buffer that the system granted the media port, its own overhead included.", nil, nil)
+	descSocketReads = prometheus.NewDesc("recorder_remote_socket_reads_total",
+		"System calls that read media.", nil, nil)
+	descSocketDatagrams = prometheus.NewDesc("recorder_remote_socket_datagrams_total",
+		"Datagrams read from the media port.", nil, nil)
+	descSocketDropped = prometheus.NewDesc("recorder_remote_socket_dropped_datagrams_total",
+		"Datagrams that the system dropped because the receive buffer of the media port was full.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c socketCollector) Describe(to chan<- *prometheus.Desc) {
+	prometheus.DescribeByCollect(c, to)
+}
+
+// Collect implements prometheus.Collector.
+func (c socketCollector) Collect(to chan<- prometheus.Metric) {
+	s := c.socket.stats()
+	to <- prometheus.MustNewConstMetric(descSocketBuffer, prometheus.GaugeValue, float64(s.buffer))
+	to <- prometheus.MustNewConstMetric(descSocketReads, prometheus.CounterValue, float64(s.reads))
+	to <- prometheus.MustNewConstMetric(descSocketDatagrams, prometheus.CounterValue, float64(s.datagrams))
+	to <- prometheus.MustNewConstMetric(descSocketDropped, prometheus.CounterValue, float64(s.dropped))
+}

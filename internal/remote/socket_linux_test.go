@@ -1,0 +1,186 @@
+//go:build linux && (amd64 || arm64)
+
+package remote
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// reach is where a sender on this machine finds a socket.
+func reach(s mediaSocket, ip string) *net.UDPAddr {
+	return &net.UDPAddr{IP: net.ParseIP(ip), Port: s.LocalAddr().(*net.UDPAddr).Port}
+}
+
+func listenForTest(t testing.TB, limit int, lag time.Duration) mediaSocket {
+	t.Helper()
+	s, err := listenMedia(0, limit, lag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func dialForTest(t testing.TB, to *net.UDPAddr) *net.UDPConn {
+	t.Helper()
+	c, err := net.DialUDP("udp", nil, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestSocketTakesAndAnswersBothFamilies(t *testing.T) {
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		s := listenForTest(t, 0, time.Millisecond)
+		c, err := net.DialUDP("udp", nil, reach(s, ip))
+		if err != nil {
+			t.Logf("no %s here: %v", ip, err)
+			continue
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("question"))
+		must(t, err)
+		buf := make([]byte, 100)
+		n, from, err := s.ReadFromAddrPort(buf)
+		must(t, err)
+		if string(buf[:n]) != "question" || from != c.LocalAddr().(*net.UDPAddr).AddrPort() {
+			t.Errorf("%q from %v", buf[:n], from)
+		}
+		_, err = s.WriteToAddrPort([]byte("answer"), from)
+		must(t, err)
+		n, err = c.Read(buf)
+		must(t, err)
+		if string(buf[:n]) != "answer" {
+			t.Errorf("%q came back", buf[:n])
+		}
+	}
+}
+
+func TestSocketReadsWhatGatheredAtOnce(t *testing.T) {
+	s := listenForTest(t, 0, 10*time.Millisecond)
+	c := dialForTest(t, reach(s, "127.0.0.1"))
+	const count = 300
+	for i := range count {
+		_, err := c.Write(binary.BigEndian.AppendUint32(nil, uint32(i)))
+		must(t, err)
+	}
+	buf := make([]byte, receiveMTU)
+	for i := range count {
+		n, _, err := s.ReadFrom(buf)
+		must(t, err)
+		if n != 4 || binary.BigEndian.Uint32(buf) != uint32(i) {
+			t.Fatalf("datagram %d is %x", i, buf[:n])
+		}
+	}
+	stats := s.stats()
+	if stats.datagrams != count || stats.dropped != 0 || stats.buffer == 0 {
+		t.Errorf("got %+v", stats)
+	}
+	if stats.reads > 20 {
+		t.Errorf("%d reads for %d datagrams", stats.reads, count)
+	}
+}
+
+// Where the system allows small buffers only, several of them together hold a stall.
+func TestSocketsShareThePortWhenBuffersAreSmall(t *testing.T) {
+	const members, each, size = 20, 44, 1200 // 250 ms of each member
+	lost := func(limit int) uint64 {
+		s := listenForTest(t, limit, time.Millisecond)
+		payload := bytes.Repeat([]byte{1}, size)
+		for range members {
+			c := dialForTest(t, reach(s, "127.0.0.1"))
+			for range each {
+				_, err := c.Write(payload)
+				must(t, err)
+			}
+		}
+		lost := s.stats().dropped
+		seen := map[netip.AddrPort]int{}
+		buf := make([]byte, receiveMTU)
+		for range members*each - int(lost) {
+			_, from, err := s.ReadFromAddrPort(buf)
+			must(t, err)
+			seen[from]++
+		}
+		if len(seen) > members || lost == 0 && len(seen) != members {
+			t.Errorf("datagrams of %d members", len(seen))
+		}
+		return lost
+	}
+	if n := lost(0); n != 0 {
+		t.Errorf("%d datagrams lost", n)
+	}
+	// Who shares a socket with whom is chance. One small buffer alone would lose four fifths.
+	if n := lost(208 << 10); n > members*each/10 {
+		t.Errorf("%d datagrams lost with small buffers", n)
+	}
+}
+
+func TestSocketCountsWhatTheSystemDrops(t *testing.T) {
+	s := listenForTest(t, 1, time.Millisecond) // the least there is
+	if len(s.(*batchSocket).fds) != maxSockets {
+		t.Errorf("%d sockets", len(s.(*batchSocket).fds))
+	}
+	c := dialForTest(t, reach(s, "127.0.0.1"))
+	for range 100 {
+		_, err := c.Write(make([]byte, 1200))
+		must(t, err)
+	}
+	if stats := s.stats(); stats.dropped == 0 || stats.dropped > 100 {
+		t.Errorf("got %+v", stats)
+	}
+}
+
+func TestSocketClosesUnderItsReader(t *testing.T) {
+	for _, lag := range []time.Duration{0, time.Millisecond} {
+		s := listenForTest(t, 0, lag)
+		read := make(chan error)
+		go func() {
+			_, _, err := s.ReadFrom(make([]byte, 100))
+			read <- err
+		}()
+		if lag == 0 {
+			time.Sleep(10 * time.Millisecond) // so that it is likely to wait; it must end in any case
+		}
+		must(t, s.Close())
+		if err := <-read; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("reading ended with %v", err)
+		}
+		if _, err := s.WriteTo([]byte{1}, reach(s, "127.0.0.1")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("writing ended with %v", err)
+		}
+		if err := s.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("closed again: %v", err)
+		}
+	}
+}
+
+func TestSocketReadsAndWritesWithoutAllocating(t *testing.T) {
+	s := listenForTest(t, 0, 0)
+	c := dialForTest(t, reach(s, "127.0.0.1"))
+	buf, out := make([]byte, receiveMTU), make([]byte, 1200)
+	if n := testing.AllocsPerRun(200, func() {
+		_, _ = c.Write(out)
+		_, from, err := s.ReadFromAddrPort(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.WriteToAddrPort(out[:20], from); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

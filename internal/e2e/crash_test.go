@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/devserver"
+	"recorder/internal/member"
+	"recorder/internal/signaling"
+	"recorder/internal/sink"
+)
+
+var kills = flag.Int("kills", 5, "how often TestKilledAtAnyMoment kills the recorder")
+
+// What a kill may cost: the sync interval, and a moment to write what was due.
+const costOfKill = time.Second + 200*time.Millisecond
+
+// A recorder that is killed, again and again, at moments of no choosing, loses
+// a sync interval of media each time. Restarted, it goes on in the same files.
+func TestKilledAtAnyMoment(t *testing.T) {
+	server := devserver.New(devserver.Options{
+		Secrets: map[string]string{secretID: secret}, Logger: slog.New(slog.DiscardHandler), Limits: devserver.Limits{Connects: -1},
+	})
+	web := httptest.NewServer(server)
+	t.Cleanup(func() {
+		server.Close()
+		web.Close()
+	})
+	url := "ws://" + web.Listener.Addr().String()
+	dir := filepath.Join(t.TempDir(), "recordings")
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	text := fmt.Sprintf("signaling: {url: %q, %s}\nhttp: {listen: %s}\nrecordings: {dir: %s}\nchannels: [{name: room-42}]\n",
+		url, credentials["token"].config, FreeAddr(t), dir)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alice := joinCrashing(t, url)
+
+	for i := range *kills {
+		before := spoken(alice)
+		recorder := Start(t, "run", "--config", config)
+		time.Sleep(time.Duration(rand.Int64N(int64(6 * time.Second))))
+		died := time.Now()
+		recorder.Kill()
+		checkCrash(t, dir, i, died, spoken(alice)-before)
+		if t.Failed() {
+			t.Fatalf("after kill %d:\n%s", i+1, recorder.Output())
+		}
+	}
+	recorder := Start(t, "run", "--config", config)
+	time.Sleep(6 * time.Second)
+	alice.Leave()
+	recorder.Stop()
+
+	if report, err := sink.Verify(dir, nil); err != nil || !report.OK {
+		t.Errorf("verify: %+v %v", report, err)
+	}
+	recordings := manifests(t, dir)
+	if len(recordings) != 1 {
+		t.Fatalf("want one recording, have %d", len(recordings))
+	}
+	found, m := recordings[0].dir, recordings[0].Manifest
+	if m.State != sink.StateComplete || len(m.Streams) != 1 || len(m.Streams[0].Tracks) != 2 {
+		t.Fatalf("want one stream of two tracks, have %d streams, %s", len(m.Streams), m.State)
+	}
+	for _, r := range m.Streams[0].Reconnects {
+		if r.Reason != sink.ReasonRestart || r.Resumed == nil {
+			t.Errorf("reconnect %+v", r)
+		}
+	}
+	for _, track := range m.Streams[0].Tracks {
+		if len(track.Parts) != 1 {
+			t.Errorf("%s: want one part, have %d", track.Kind, len(track.Parts))
+		}
+		for _, part := range track.Parts {
+			DecodesCleanly(t, filepath.Join(found, filepath.FromSlash(part.File)))
+		}
+		for _, gap := range track.Gaps {
+			t.Logf("%s: gap of %v at %v: %s", track.Kind, time.Duration(gap.Duration), time.Duration(gap.Start), gap.Reason)
+			if gap.Reason != sink.ReasonRestart && gap.Reason != sink.ReasonKeyFrameWait {
+				t.Errorf("%s: gap because of %q", track.Kind, gap.Reason)
+			}
+		}
+	}
+}
+
+func joinCrashing(t *testing.T, url string) *member.Member {
+	t.Helper()
+	token := signaling.StaticToken(Token(t, secretID, secret, "alice"))
+	alice, err := member.Join(t.Context(), member.Options{URL: url, Credential: token, Channel: "room-42", Tracks: []member.Track{
+		{StreamID: "camera", TrackID: "sound", MimeType: webrtc.MimeTypeOpus, Source: member.Sound()},
+		{StreamID: "camera", TrackID: "picture", MimeType: webrtc.MimeTypeVP8, Source: member.Picture()},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(alice.Leave)
+	return alice
+}
+
+// spoken is how much sound a member has sent so far.
+func spoken(m *member.Member) (d time.Duration) {
+	for _, sent := range m.Sent() {
+		if sent.TrackID == "sound" {
+			d += sent.Played
+		}
+	}
+	return d
+}
+
+// checkCrash repairs a copy of what a kill left and looks at what it cost.
+func checkCrash(t *testing.T, dir string, n int, died time.Time, flowed time.Duration) {
+	t.Helper()
+	left := filepath.Join(t.TempDir(), fmt.Sprint("crash-", n))
+	if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(left)
+	for pass := range 2 {
+		report, err := sink.Repair(left, nil)
+		if err != nil || !report.OK || pass == 1 && len(report.Recordings) > 0 {
+			t.Errorf("repair %d: %+v %v", pass, report, err)
+		}
+	}
+	if report, err := sink.Verify(left, nil); err != nil || !report.OK {
+		t.Errorf("verify: %+v %v", report, err)
+	}
+	for _, m := range manifests(t, left) {
+		for _, s := range m.Streams {
+			for _, track := range s.Tracks {
+				if len(track.Parts) == 0 {
+					continue
+				}
+				end := s.Started.UTC.Add(track.Parts[len(track.Parts)-1].Duration.Duration())
+				lost := min(died.Sub(end), flowed)
+				t.Logf("kill %d: %s lost %v", n+1, track.Kind, lost.Round(time.Millisecond))
+				if lost > costOfKill {
+					t.Errorf("kill %d: %s lost %v", n+1, track.Kind, lost)
+				}
+			}
+		}
+	}
+}
+
+type located struct {
+	sink.Manifest
+	dir string
+}
+
+// manifests reads those of all recordings.
+func manifests(t *testing.T, dir string) (all []located) {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(dir, "*", "*", sink.ManifestName))
+	for _, name := range found {
+		data, err := os.ReadFile(name)
+		m := located{dir: filepath.Dir(name)}
+		if err == nil {
+			err = json.Unmarshal(data, &m.Manifest)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m)
+	}
+	return all
+}

@@ -14,6 +14,7 @@ type sentStats struct {
 	Width        int    `json:"width"`
 	Height       int    `json:"height"`
 	Codec        string `json:"codec"`
+	Mode         string `json:"mode"` // of scalability
 	AudioCodec   string `json:"audioCodec"`
 }
 

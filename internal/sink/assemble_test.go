@@ -113,11 +113,13 @@ func TestVP8PicturesAreWhole(t *testing.T) {
 var vp9Key16 = []byte{0x82, 0x49, 0x83, 0x42, 0x20, 0x00, 0xf0, 0x00, 0xf0, 0xaa}
 
 func TestVP9LayersMakeOneSuperframe(t *testing.T) {
-	// Two spatial layers, 15 bit picture ID, non-flexible mode, sizes in the scalability structure.
-	structure := []byte{0x30, 0, 16, 0, 16, 0, 32, 0, 32}
-	base := append(append([]byte{0x80 | 0x20 | 0x08 | 0x04 | 0x02, 0x81, 0x02, 0x00, 0x00}, structure...), vp9Key16...)
-	top1 := []byte{0x80 | 0x20 | 0x08, 0x81, 0x02, 0x03, 0x00, 0x86, 0x01}
-	top2 := []byte{0x80 | 0x20 | 0x04, 0x81, 0x02, 0x03, 0x00, 0x02}
+	// Two spatial layers, 15 bit picture ID, non-flexible mode, with a scalability structure.
+	superframes, _ := ivfFrames(t, load(t, "vp9layers.ivf"))
+	frames := layers(superframes[0])
+	structure := []byte{0x30, 1, 64, 0, 180, 2, 128, 1, 104}
+	base := slices.Concat([]byte{0x80 | 0x20 | 0x08 | 0x04 | 0x02, 0x81, 0x02, 0x00, 0x00}, structure, frames[0])
+	top1 := append([]byte{0x80 | 0x20 | 0x08, 0x81, 0x02, 0x03, 0x00}, frames[1][:300]...)
+	top2 := append([]byte{0x80 | 0x20 | 0x04, 0x81, 0x02, 0x03, 0x00}, frames[1][300:]...)
 	var pictures []picture
 	a := newAssembler(new(vp9), func(p picture) { p.data = bytes.Clone(p.data); pictures = append(pictures, p) }, func(int64) {})
 	a.push(wire(0, false, base...), 0)
@@ -127,9 +129,11 @@ func TestVP9LayersMakeOneSuperframe(t *testing.T) {
 		t.Fatalf("%d pictures", len(pictures))
 	}
 	p := pictures[0]
-	want := slices.Concat(vp9Key16, []byte{0x86, 0x01, 0x02}, []byte{0xd9, 10, 0, 0, 0, 3, 0, 0, 0, 0xd9})
-	if !bytes.Equal(p.data, want) || !p.key || p.width != 32 || p.height != 32 {
-		t.Errorf("%x, key %v, %d×%d", p.data, p.key, p.width, p.height)
+	hidden := bytes.Clone(frames[0])
+	hidden[0] &^= 0x02 // show_frame
+	want := [][]byte{hidden, frames[1]}
+	if got := layers(p.data); !slices.EqualFunc(got, want, bytes.Equal) || !p.key || p.width != 640 || p.height != 360 {
+		t.Errorf("%x\nwant %x\nkey %v, %d×%d", got, want, p.key, p.width, p.height)
 	}
 	// Without the end of its base layer a picture is not whole.
 	g := assemble(new(vp9), []*packet{wire(0, false, 0x28, 0, 0, 0x86), wire(0, true, 0x2c, 0x02, 0, 0x86)}, nil)
@@ -182,9 +186,9 @@ func TestVP9KeyFrameSizes(t *testing.T) {
 		{"no frame marker", []byte{0x42, 0x49}, false, false, 0, 0},
 	}
 	for _, tt := range tests {
-		key, w, h, ok := vp9Header(tt.header)
-		if ok != tt.ok || ok && (key != tt.key || w != tt.width || h != tt.height) {
-			t.Errorf("%s: key %v, %d×%d, %v", tt.name, key, w, h, ok)
+		h, ok := new(vp9Sizes).read(tt.header)
+		if ok != tt.ok || ok && (h.key != tt.key || h.key && (h.width != tt.width || h.height != tt.height)) {
+			t.Errorf("%s: %+v, %v", tt.name, h, ok)
 		}
 	}
 }

@@ -137,6 +137,8 @@ func (v *av1) unit(dst, obu []byte) ([]byte, bool) {
 	case obuFrameHeader, obuFrame:
 		if v.pictures == 0 && v.header {
 			v.key, v.width, v.height = v.sequence.frame(body)
+		} else if v.key && headSize == 2 && obu[1]>>3&3 > 0 { // spatial_id: players show the highest layer
+			v.width, v.height = v.sequence.width, v.sequence.height
 		}
 		v.pictures++
 	}

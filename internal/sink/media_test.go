@@ -127,6 +127,7 @@ func videoMedia(t testing.TB) []media {
 			payloads: func() rtp.Payloader { return &codecs.VP9Payloader{} }},
 		{name: "VP9flexible", kind: video, format: Format{MimeType: "video/VP9", ClockRate: 90000}, frames: vp9, want: vp9, every: time.Second / 15,
 			payloads: func() rtp.Payloader { return &codecs.VP9Payloader{FlexibleMode: true} }},
+		layersMedia(t),
 		{name: "AV1", kind: video, format: Format{MimeType: "video/AV1", ClockRate: 90000}, frames: av1, want: av1, every: time.Second / 15,
 			payloads: func() rtp.Payloader { return &codecs.AV1Payloader{} }},
 		{name: "H264", kind: video, format: Format{MimeType: "video/H264", ClockRate: 90000}, frames: h264, want: avc, every: time.Second / 15,

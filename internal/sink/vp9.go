@@ -1,13 +1,16 @@
 package sink
 
-// vp9 reads VP9 payloads (RFC 9628). All spatial layers of a picture go into one superframe, as an
-// encoder would have written them: the file holds what was sent.
+import "encoding/binary"
+
+// vp9 reads VP9 payloads (RFC 9628). All spatial layers of a picture go into one superframe.
 type vp9 struct {
-	body          []byte
-	starts, ends  bool  // the payload begins, ends a layer frame
-	frames        []int // offsets of the picture's layer frames
-	open          bool  // the last of them has not ended
-	width, height int   // of the highest layer, by the scalability structure
+	body         []byte
+	starts, ends bool  // the payload begins, ends a layer frame
+	frames       []int // offsets of the picture's layer frames
+	open         bool  // the last of them has not ended
+	sizes        vp9Sizes
+	super        []byte
+	index        []byte
 }
 
 const vp9Layers = 8
@@ -52,7 +55,7 @@ func (v *vp9) parse(b []byte) (f fragment, ok bool) {
 		}
 	}
 	if flags&bitV != 0 {
-		if b, ok = v.structure(b); !ok {
+		if b, ok = skipStructure(b); !ok {
 			return f, false
 		}
 	}
@@ -64,8 +67,8 @@ func (v *vp9) parse(b []byte) (f fragment, ok bool) {
 	return f, true
 }
 
-// structure reads the scalability structure (RFC 9628 §4.2.1).
-func (v *vp9) structure(b []byte) (rest []byte, ok bool) {
+// skipStructure passes over the scalability structure (RFC 9628 §4.2.1).
+func skipStructure(b []byte) (rest []byte, ok bool) {
 	if len(b) == 0 {
 		return b, false
 	}
@@ -75,8 +78,6 @@ func (v *vp9) structure(b []byte) (rest []byte, ok bool) {
 		if len(b) < 4*layers {
 			return b, false
 		}
-		top := b[4*(layers-1):]
-		v.width, v.height = int(top[0])<<8|int(top[1]), int(top[2])<<8|int(top[3])
 		b = b[4*layers:]
 	}
 	if !group {
@@ -111,75 +112,44 @@ func (v *vp9) appendTo(dst []byte) ([]byte, bool) {
 	return append(dst, v.body...), true
 }
 
-// finish checks the uncompressed header and, for several layers, adds the superframe index (VP9
-// bitstream specification, annex B).
+// finish checks the frames' headers and, for several layers, adds the superframe index (VP9
+// bitstream specification, annex B). Senders mark every layer as one to be shown, and their
+// receivers show the highest. Players show all that is marked, so in the file only that one is.
 func (v *vp9) finish(b []byte) (p picture, ok bool) {
 	if len(v.frames) == 0 || v.open {
 		return p, false
 	}
-	p.key, p.width, p.height, ok = vp9Header(b)
-	if !ok {
-		return p, false
+	if len(v.frames) == 1 {
+		h, ok := v.sizes.read(b)
+		return picture{data: b, key: h.key, width: h.width, height: h.height}, ok
 	}
-	if n := len(v.frames); n > 1 {
-		if p.key && v.width > 0 && v.height > 0 {
-			p.width, p.height = v.width, v.height
+	const sizeBytes = 4
+	n := len(v.frames)
+	marker := byte(0xc0 | (sizeBytes-1)<<3 | (n - 1))
+	index := append(v.index[:0], marker)
+	v.super = v.super[:0]
+	for i, start := range v.frames {
+		frame, before := b[start:], len(v.super)
+		if i+1 < n {
+			frame = b[start:v.frames[i+1]]
 		}
-		const sizeBytes = 4
-		marker := byte(0xc0 | (sizeBytes-1)<<3 | (n - 1))
-		end := len(b)
-		b = append(b, marker)
-		for i, start := range v.frames {
-			next := end
-			if i+1 < n {
-				next = v.frames[i+1]
-			}
-			size := next - start
-			b = append(b, byte(size), byte(size>>8), byte(size>>16), byte(size>>24))
+		h, ok := v.sizes.read(frame)
+		if !ok || h.end == 0 {
+			return p, false
 		}
-		b = append(b, marker)
+		if i == 0 {
+			p.key = h.key
+		}
+		if i+1 < n {
+			v.super = h.hide(v.super, frame)
+		} else {
+			v.super = append(v.super, frame...)
+			p.width, p.height = h.width, h.height
+		}
+		index = binary.LittleEndian.AppendUint32(index, uint32(len(v.super)-before))
 	}
-	p.data = b
+	v.index = append(index, marker)
+	v.super = append(v.super, v.index...)
+	p.data = v.super
 	return p, true
-}
-
-// vp9Header reads the uncompressed header (VP9 bitstream specification §6.2) as far as the size of
-// a key frame.
-func vp9Header(b []byte) (key bool, width, height int, ok bool) {
-	const syncCode, rgb = 0x498342, 7
-	r := bitReader{data: b}
-	if r.bits(2) != 2 {
-		return false, 0, 0, false
-	}
-	profile := r.bits(1) | r.bits(1)<<1
-	if profile == 3 && r.flag() {
-		return false, 0, 0, false
-	}
-	if r.flag() { // show_existing_frame
-		return false, 0, 0, !r.short
-	}
-	key = !r.flag()
-	r.bits(2) // show_frame, error_resilient_mode
-	if !key {
-		return false, 0, 0, !r.short
-	}
-	if r.bits(24) != syncCode {
-		return false, 0, 0, false
-	}
-	if profile >= 2 {
-		r.bits(1) // bit depth
-	}
-	switch colour := r.bits(3); {
-	case colour != rgb:
-		r.bits(1) // range
-		if profile&1 == 1 {
-			r.bits(3) // subsampling
-		}
-	case profile&1 == 1:
-		r.bits(1)
-	default:
-		return false, 0, 0, false
-	}
-	width, height = int(r.bits(16))+1, int(r.bits(16))+1
-	return true, width, height, !r.short
 }

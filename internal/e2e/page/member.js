@@ -16,10 +16,24 @@ async function until(condition, ms) {
   throw new Error('not true within ' + ms + ' ms: ' + condition);
 }
 
-// join({url, apiKey | token, channel})
-async function join({url, apiKey, token, channel}) {
+// only makes connections that offer one video codec, say 'video/AV1', and none else.
+const only = mimeType => config => {
+  const pc = new RTCPeerConnection(config);
+  const codecs = RTCRtpReceiver.getCapabilities('video').codecs.filter(c => [mimeType, 'video/rtx'].includes(c.mimeType));
+  const prefer = () => pc.getTransceivers().filter(t => t.sender.track && t.sender.track.kind === 'video')
+    .forEach(t => t.setCodecPreferences(codecs));
+  for (const name of ['createOffer', 'setLocalDescription']) {
+    const original = pc[name];
+    pc[name] = (...args) => { prefer(); return original.apply(pc, args); };
+  }
+  return pc;
+};
+
+// join({url, apiKey | token, channel, codec})
+async function join({url, apiKey, token, channel, codec}) {
   peer = new MeteredPeer.MeteredPeer({
     url, ...(apiKey ? {apiKey} : {tokenProvider: async () => token}),
+    ...(codec ? {rtcPeerConnectionFactory: only(codec)} : {}),
   });
   peer.on('data', e => events.push({event: 'data', kind: e.kind, data: e.data, from: e.senderPeerId}));
   peer.on('state-change', e => events.push({event: 'session', to: e.to}));
@@ -142,6 +156,15 @@ function remote(id) {
   return id ? all.find(r => r.id === id) : all[0];
 }
 
+// setScalabilityMode has the encoder send layers, such as 'L3T3_KEY'.
+async function setScalabilityMode(mode) {
+  for (const sender of remote().pc.getSenders().filter(s => s.track && s.track.kind === 'video')) {
+    const parameters = sender.getParameters();
+    parameters.encodings[0].scalabilityMode = mode;
+    await sender.setParameters(parameters);
+  }
+}
+
 // The codec a remote peer wants of us, for a kind of track: the first of its description.
 function preferred(kind) {
   const transceiver = remote().pc.getTransceivers().find(t => t.receiver.track.kind === kind);
@@ -151,7 +174,7 @@ function preferred(kind) {
 // What this browser's own statistics say it has sent to a remote peer.
 async function sent(id) {
   const r = remote(id);
-  const totals = {frames: 0, keyFrames: 0, audioPackets: 0, bytes: 0, nacks: 0, plis: 0, width: 0, height: 0, codec: '', audioCodec: ''};
+  const totals = {frames: 0, keyFrames: 0, audioPackets: 0, bytes: 0, nacks: 0, plis: 0, width: 0, height: 0, codec: '', mode: '', audioCodec: ''};
   if (!r || !r.pc) return totals;
   const report = await r.pc.getStats();
   report.forEach(s => {
@@ -166,6 +189,7 @@ async function sent(id) {
       totals.width = s.frameWidth || 0;
       totals.height = s.frameHeight || 0;
       totals.codec = codec ? codec.mimeType : '';
+      totals.mode = s.scalabilityMode || '';
     } else {
       totals.audioPackets += (s.packetsSent || 0) - (s.retransmittedPacketsSent || 0);
       totals.audioCodec = codec ? codec.mimeType : '';

@@ -11,3 +11,5 @@ ffmpeg -v error -y $picture -c:v libx264 -profile:v baseline -preset medium -tun
 	-x264-params aud=1:slices=2:scenecut=0 -f h264 h264.h264
 ffmpeg -v error -y -f lavfi -i "aevalsrc=0.4*sin(2*PI*(140+30*sin(5*t))*t)*(0.5+0.5*sin(9*t))+0.05*random(0)*(0.5+0.5*sin(9*t)):s=48000:d=4" \
 	-ac 1 -c:a libopus -application voip -b:a 20k -fec 1 -packet_loss 10 -page_duration 1 -fflags +bitexact -flags +bitexact voice.ogg
+# vp9layers.ivf is not made here: twenty superframes of two spatial layers, 320x180 and 640x360, as
+# Chromium's encoder sent them in scalability mode L2T3_KEY.

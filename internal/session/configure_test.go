@@ -173,6 +173,11 @@ func TestOnlyStreamsOfAWantedRoleAreRecorded(t *testing.T) {
 		if got := ids(); got != "alice nameless" {
 			t.Errorf("sound of all roles: %q", got)
 		}
+		config.Roles, config.SkipVideo = []string{"screen"}, false
+		r.apply(config)
+		if got := ids(); got != "alice-screen" {
+			t.Errorf("with role screen again: %q", got)
+		}
 		alice.Leave()
 		m := r.finish()
 		for _, s := range m.Streams {

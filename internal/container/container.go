@@ -74,7 +74,7 @@ type Patch struct {
 }
 
 // Apply writes p to w.
-func (p Patch) Apply(w io.WriterAt) error {
+func (p *Patch) Apply(w io.WriterAt) error {
 	_, err := w.WriteAt(p.data[:p.n], p.Offset)
 	return err
 }

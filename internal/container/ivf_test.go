@@ -23,7 +23,8 @@ func ivfSample(t *testing.T) sample {
 			b = v.AppendFrame(b, i*3000, i == 0, bytes.Repeat([]byte{byte(min(i, 1)), 0xee}, 5+int(i)))
 			unit(len(b))
 		}
-		if err := v.Patch().Apply(&memFile{b}); err != nil {
+		patch := v.Patch()
+		if err := patch.Apply(&memFile{b}); err != nil {
 			t.Fatal(err)
 		}
 		return b
@@ -79,7 +80,8 @@ func TestIVFBytesAreThoseOfPion(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Patch().Apply(&memFile{ours}); err != nil {
+	patch := v.Patch()
+	if err := patch.Apply(&memFile{ours}); err != nil {
 		t.Fatal(err)
 	}
 	theirs, err := os.ReadFile(path)
@@ -135,7 +137,8 @@ func TestIVFIsReadByPion(t *testing.T) {
 		b := v.AppendHeader(nil)
 		b = v.AppendFrame(b, 0, true, []byte("first"))
 		b = v.AppendFrame(b, 1<<40, false, []byte("second"))
-		if err := v.Patch().Apply(&memFile{b}); err != nil {
+		patch := v.Patch()
+		if err := patch.Apply(&memFile{b}); err != nil {
 			t.Fatal(err)
 		}
 		r, head, err := ivfreader.NewWith(bytes.NewReader(b))
@@ -253,7 +256,8 @@ func TestIVFIsAcceptedByTools(t *testing.T) {
 				b = v.AppendFrame(b, pts, KeyFrame(test.codec, frame), frame)
 				want += fmt.Sprintf("%d\n", pts)
 			}
-			if err := v.Patch().Apply(&memFile{b}); err != nil {
+			patch := v.Patch()
+			if err := patch.Apply(&memFile{b}); err != nil {
 				t.Fatal(err)
 			}
 			path := writeFile(t, "ours.ivf", b)

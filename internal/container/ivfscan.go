@@ -86,7 +86,8 @@ func RepairIVF(f File) (Repaired, error) {
 	if err != nil || !info.CountFault {
 		return r, err
 	}
-	if err := ivfCount(uint32(info.Frames)).Apply(f); err != nil {
+	count := ivfCount(uint32(info.Frames))
+	if err := count.Apply(f); err != nil {
 		return r, fmt.Errorf("set frame count: %w", err)
 	}
 	r.CountFault, r.Changed = false, true

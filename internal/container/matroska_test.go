@@ -31,7 +31,8 @@ func matroskaSample(t *testing.T) sample {
 			b = m.AppendFrame(b, i*3000, i%3 == 0, accessUnit(0x65, byte(i)))
 			unit(len(b))
 		}
-		if err := m.Patch().Apply(&memFile{b}); err != nil {
+		patch := m.Patch()
+		if err := patch.Apply(&memFile{b}); err != nil {
 			t.Fatal(err)
 		}
 		return b
@@ -190,7 +191,8 @@ func TestMatroskaIsAcceptedByTools(t *testing.T) {
 				b = m.AppendFrame(b, pts, i%10 == 0, unit)
 				want += fmt.Sprintf("%d\n", scaledTime(pts))
 			}
-			if err := m.Patch().Apply(&memFile{b}); err != nil {
+			patch := m.Patch()
+			if err := patch.Apply(&memFile{b}); err != nil {
 				t.Fatal(err)
 			}
 			path := writeFile(t, "ours.mkv", b)

@@ -15,7 +15,8 @@ func RepairMatroska(f File) (Repaired, error) {
 	if err != nil || !s.CountFault {
 		return r, err
 	}
-	if err := matroskaDuration(s.durationAt, s.last).Apply(f); err != nil {
+	duration := matroskaDuration(s.durationAt, s.last)
+	if err := duration.Apply(f); err != nil {
 		return r, fmt.Errorf("set duration: %w", err)
 	}
 	r.CountFault, r.Changed = false, true

@@ -188,6 +188,7 @@ type partFile struct {
 	size    int64
 	hash    hash.Hash
 	hashing bool // the hash follows the writes, as no header is patched
+	patch   container.Patch
 	err     error
 }
 
@@ -195,7 +196,8 @@ type partFile struct {
 func (w *partFile) step() (closed bool) {
 	p := w.part
 	p.mu.Lock()
-	buf, patch, patched, sync, closing := p.buf, p.patch, p.patched, p.sync, p.closing
+	buf, patched, sync, closing := p.buf, p.patched, p.sync, p.closing
+	w.patch = p.patch
 	p.buf, p.flying, p.sync = w.spare[:0], len(buf), false
 	if w.err != nil {
 		buf = buf[:0]
@@ -203,7 +205,7 @@ func (w *partFile) step() (closed bool) {
 	p.mu.Unlock()
 
 	if w.err == nil {
-		w.err = w.write(buf, patch, patched, sync || closing)
+		w.err = w.write(buf, patched, sync || closing)
 	}
 	w.spare = buf[:0]
 	if cap(w.spare) > 4*partWrite {
@@ -220,7 +222,7 @@ func (w *partFile) step() (closed bool) {
 	return closing
 }
 
-func (w *partFile) write(buf []byte, patch container.Patch, patched, sync bool) error {
+func (w *partFile) write(buf []byte, patched, sync bool) error {
 	if w.file == nil {
 		f, err := w.part.open()
 		if err != nil {
@@ -241,7 +243,7 @@ func (w *partFile) write(buf []byte, patch container.Patch, patched, sync bool) 
 		return nil
 	}
 	if patched {
-		if err := patch.Apply(w.file); err != nil {
+		if err := w.patch.Apply(w.file); err != nil {
 			return fmt.Errorf("update header: %w", err)
 		}
 	}

@@ -62,9 +62,7 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 		last := l.gaps[n-1]
 		lastStart, lastEnd := last.Start.Duration(), (last.Start + last.Duration).Duration()
 		if last.Reason == r && start-lastEnd <= gapMerge && lastStart-end <= gapMerge || n >= gapLimit {
-			if last.Fill != fill {
-				last.Fill = FillSilence
-			}
+			last.Fill = mixedFill(last.Fill, fill)
 			last.Packets += int64(lost)
 			l.totals[i] += end - start
 			last.Start = Seconds(min(lastStart, start))
@@ -74,6 +72,17 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 	}
 	l.totals[i] += end - start
 	l.gaps = append(l.gaps, &ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(end - start), Packets: int64(lost), Fill: fill})
+}
+
+// mixedFill is what a gap of two is filled with: the least like what was sent.
+func mixedFill(a, b string) string {
+	switch {
+	case a == b:
+		return a
+	case a == FillSilence || b == FillSilence:
+		return FillSilence
+	}
+	return FillConcealment
 }
 
 // restoreLedger is the ledger of a track as its manifest has it.

@@ -144,7 +144,8 @@ type ManifestPart struct {
 	Error     string  `json:"error,omitempty"`      // why writing ended early
 }
 
-// ManifestGap is a stretch of the stream's clock for which a track has no media as sent.
+// ManifestGap is a stretch of the stream's clock for which a track has no media as sent. Gaps of one
+// reason less than 60 ms apart are listed as one, which holds what lies between them.
 type ManifestGap struct {
 	Reason   Reason  `json:"reason"`
 	Start    Seconds `json:"start_seconds"`
@@ -156,8 +157,10 @@ type ManifestGap struct {
 // The values of ManifestGap.Fill.
 const (
 	FillConcealment = "concealment" // empty Opus frames: the decoder conceals
-	FillFEC         = "fec"         // the next packet's in-band FEC
-	FillSilence     = "silence"     // encoded silence
+	// FillFEC is FillConcealment before a packet that carries the last one lost again, at a lower rate
+	// (in-band FEC). Players conceal all the same; a decoder that is told to look gets more.
+	FillFEC     = "fec"
+	FillSilence = "silence" // encoded silence
 )
 
 // ManifestResolution is the picture size from PTS on, in the named part.
@@ -180,7 +183,7 @@ type Ledger struct {
 	Overflow  uint64 `json:"packets_overflow"` // did not fit a bounded queue
 	Recovered uint64 `json:"packets_recovered_nack"`
 	RED       uint64 `json:"packets_recovered_red"` // bit-exact from redundancy
-	Concealed uint64 `json:"packets_concealed"`     // stand-ins in the file: FEC or concealment
+	Concealed uint64 `json:"packets_concealed"`     // of those lost: something stands in for them, see ManifestGap.Fill
 	Lost      uint64 `json:"packets_lost"`
 
 	FramesWritten uint64 `json:"frames_written"`

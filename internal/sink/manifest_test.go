@@ -92,6 +92,22 @@ func compiledSchema(t *testing.T) *jsonschema.Schema {
 	return schema
 }
 
+// fitsSchema holds a manifest on the disk against the schema.
+func fitsSchema(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := compiledSchema(t).Validate(doc); err != nil {
+		t.Errorf("%s: %v", path, err)
+	}
+}
+
 func TestManifestsAreTheGoldenOnesAndFitTheSchema(t *testing.T) {
 	schema := compiledSchema(t)
 	for name, m := range goldenManifests() {

@@ -62,6 +62,7 @@ func readRecording(t *testing.T, dir string) recorded {
 	if r.manifest, err = DecodeManifest(f); err != nil {
 		t.Fatal(err)
 	}
+	fitsSchema(t, filepath.Join(dir, ManifestName))
 	report, err := Verify(dir, nil)
 	if err != nil || !report.OK {
 		t.Errorf("verify: %+v, %v", report, err)

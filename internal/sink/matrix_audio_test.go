@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -90,6 +91,12 @@ func TestAudioSurvivesTheNetwork(t *testing.T) {
 					ledger := r.track.Ledger
 					t.Logf("%d of %d packets missing; %d lost on the way, %d for good, %d by RED; completeness %.4f; %d gaps",
 						missing, len(sent), l.lost, ledger.Lost, ledger.RED, r.track.Completeness, len(r.track.Gaps))
+					if ledger.Concealed != ledger.Lost {
+						t.Errorf("%d packets lost, something stands in for %d", ledger.Lost, ledger.Concealed)
+					}
+					if m.name == "voice" && red == 0 && !w.answered && !slices.ContainsFunc(r.track.Gaps, func(g *ManifestGap) bool { return g.Fill == FillFEC }) {
+						t.Errorf("no gap is known to be before in-band FEC: %s", r.gaps())
+					}
 					if !w.answered && red == 0 {
 						if missing != l.lost {
 							t.Errorf("%d packets missing, %d were lost", missing, l.lost)

@@ -20,8 +20,7 @@ type audioWriter struct {
 	toc      byte
 	samples  int64 // of the last packet
 	from     *Source
-	lost     int  // packets since the last one written
-	refused  bool // by the disk, since then
+	lost     int // packets since the last one that came
 	retry    retry
 }
 
@@ -56,11 +55,11 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	w.lost += lost
 	pos := p.pos - toTicks(w.track.stream.origin, opusRate)
 	w.track.began(src, samplesTime(pos))
+	samples := int64(container.OpusSamples(p.payload))
 	if !w.ready(src, p, now) {
-		w.refuse()
+		w.refuse(src, p, pos, samples)
 		return
 	}
-	samples := int64(container.OpusSamples(p.payload))
 	if !w.bridge(src, p, pos, samples) {
 		w.track.drop(dropOverlap)
 		if w.from == src {
@@ -69,25 +68,45 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 		return
 	}
 	if !w.part.writeAudio(p.payload, int(samples), false) {
-		w.refuse()
+		w.refuse(src, p, pos, samples)
 		return
 	}
 	w.advance(samples)
-	w.any, w.ended = true, w.written
-	w.expected, w.toc, w.samples, w.from = p.rtp+uint32(samples), p.payload[0], samples, src
-	w.lost, w.refused = 0, false
+	w.ended = w.written
+	w.follow(src, p, samples)
+	w.toc, w.samples = p.payload[0], samples
 	src.delivered, w.track.outage = true, ""
 	w.track.frame(len(p.payload))
 	w.track.ledger.media(samplesTime(pos), samplesTime(w.written))
 }
 
-func (w *audioWriter) refuse() {
-	w.refused = true
+// follow notes which packet comes next without a gap.
+func (w *audioWriter) follow(src *Source, p *packet, samples int64) {
+	w.any, w.expected, w.from, w.lost = true, p.rtp+uint32(samples), src, 0
+}
+
+// refuse notes a packet that the disk did not take: a gap, one with those of the packets before.
+func (w *audioWriter) refuse(src *Source, p *packet, pos, samples int64) {
 	w.track.drop(dropDisk)
+	switch gap := pos - w.ended; {
+	case !w.any:
+		w.ended = pos
+	case gap >= audioJump || gap >= opusUnit && w.lost > 0:
+		w.explain(src, p, pos)
+		w.ended = pos
+	}
+	if end := pos + samples; end > w.ended {
+		w.track.gap(ReasonDisk, samplesTime(w.ended), samplesTime(end), 0, FillSilence)
+		w.ended = end
+	}
+	w.follow(src, p, samples)
 }
 
 // ready has a file open that takes a packet like p.
 func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
+	if w.track.pressed() == pressureFull {
+		return false
+	}
 	channels := uint8(1)
 	if opusStereo(p.payload[0]) || src.formats[p.pt].stereo {
 		channels = 2
@@ -127,7 +146,7 @@ func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
 	case !w.any || gap < opusUnit:
 		w.fill(pos, 0)
 		return pos-w.written > -samples*3/4
-	case w.from == src && w.lost == 0 && !w.refused && p.rtp == w.expected && gap < audioJump:
+	case w.from == src && w.lost == 0 && w.written >= w.ended && p.rtp == w.expected && gap < audioJump:
 		if gap >= audioBehind {
 			w.fill(w.written+audioBehind, audioBehind)
 		}
@@ -140,9 +159,6 @@ func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
 // explain notes the gap before a packet at pos, and says how many samples of it are to be concealed.
 func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64) {
 	reason, kind, gap := w.track.gapReason(src, w.lost), FillConcealment, pos-w.ended
-	if w.refused {
-		reason = ReasonDisk
-	}
 	from, until := samplesTime(w.ended), samplesTime(pos)
 	if silent := gap - int64(w.lost)*w.samples; reason == ReasonLoss && silent >= opusUnit {
 		// More time passed than packets were lost: the sender was silent, too.
@@ -154,7 +170,7 @@ func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64)
 		conceal = concealMute
 	}
 	switch {
-	case w.manifest.Frames == 0 || w.samples == 0: // there is nothing to go on from
+	case w.manifest == nil || w.manifest.Frames == 0 || w.samples == 0: // there is nothing to go on from
 		conceal, kind = 0, FillSilence
 	case gap > conceal:
 		kind = FillSilence
@@ -203,15 +219,22 @@ func (w *audioWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile)
 	}
 }
 
-func (w *audioWriter) seal(now time.Duration) { w.track.seal(w.part, now) }
+func (w *audioWriter) missed() time.Duration { return 0 }
+
+func (w *audioWriter) seal(now time.Duration) {
+	if w.part != nil && w.track.pressed() == pressureFull {
+		w.finish()
+	}
+	w.track.seal(w.part, now)
+}
 
 func (w *audioWriter) end(now time.Duration, alive bool) {
 	if w.part == nil {
 		return
 	}
 	until := toTicks(now-w.track.stream.origin, opusRate)
-	if alive && until-w.written > opusRate*int64(endSilence)/int64(time.Second) {
-		w.track.gap(ReasonMute, samplesTime(w.written), samplesTime(until), 0, FillSilence)
+	if alive && until-max(w.written, w.ended) > opusRate*int64(endSilence)/int64(time.Second) {
+		w.track.gap(ReasonMute, samplesTime(max(w.written, w.ended)), samplesTime(until), 0, FillSilence)
 		w.fill(until, concealMute)
 	}
 	w.finish()

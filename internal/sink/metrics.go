@@ -144,7 +144,7 @@ func (rec *Recording) sum(all map[sumsKey]*sums) {
 		for i, d := range t.ledger.totals {
 			s.gaps[i] += d.Seconds()
 		}
-		expected, recorded := t.ledger.seconds()
+		expected, recorded := t.seconds()
 		s.expected += expected
 		s.recorded += recorded
 	}

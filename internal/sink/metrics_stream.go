@@ -73,7 +73,7 @@ func (s *streamSums) add(t *Track, now time.Duration) {
 	for i, d := range t.ledger.totals {
 		s.gaps[i] += d.Seconds()
 	}
-	expected, recorded := t.ledger.seconds()
+	expected, recorded := t.seconds()
 	s.expected += expected
 	s.recorded += recorded
 	s.packet = younger(s.packet, now, t.heard)

@@ -84,6 +84,9 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		}
 		r.options.Logger.Warn("could not continue recording, beginning another", "dir", dir, "err", err)
 	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
+	}
 	m := &Manifest{
 		Version: ManifestVersion, ID: newID(), Channel: info.Channel, Bot: info.Bot,
 		State: StateRecording, Started: At(info.Start, info.Start),

@@ -27,16 +27,23 @@ func (r *Root) Recover(ctx context.Context) ([]RepairedRecording, error) {
 			r.options.Logger.Error("could not look for unfinished recordings", "err", err)
 			break
 		}
-		if repaired, unfinished := repairRecording(r.dir, name); unfinished {
+		repaired, unfinished := repairRecording(r.dir, name)
+		if unfinished {
 			found = append(found, repaired)
-			r.remember(repaired)
+			r.report(repaired)
+		}
+		// One that was repaired earlier counts, too: its recorder may have died again before it went on.
+		if repaired.State == StateRecovered && len(repaired.Problems) == 0 && repaired.Ended != nil {
+			r.mu.Lock()
+			r.interrupted = append(r.interrupted, interrupted{repaired.Dir, repaired.Channel, repaired.Ended.UTC})
+			r.mu.Unlock()
 		}
 	}
 	return found, nil
 }
 
-// remember logs what became of a recording and, if it ended well, keeps it in mind.
-func (r *Root) remember(repaired RepairedRecording) {
+// report logs what became of a recording.
+func (r *Root) report(repaired RepairedRecording) {
 	log := r.options.Logger.With("dir", repaired.Dir)
 	switch {
 	case repaired.Busy:
@@ -45,9 +52,6 @@ func (r *Root) remember(repaired RepairedRecording) {
 		log.Error("could not repair recording", "problems", repaired.Problems)
 	default:
 		log.Info("recording recovered", "channel", repaired.Channel, "files", len(repaired.Parts), "ended", repaired.Ended.UTC)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.interrupted = append(r.interrupted, interrupted{repaired.Dir, repaired.Channel, repaired.Ended.UTC})
 	}
 }
 

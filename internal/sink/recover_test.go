@@ -208,6 +208,25 @@ func TestARestartIsAGapInTheSameFiles(t *testing.T) {
 	opusInfo(t, r.of(audio).file)
 }
 
+// A recorder that dies again before it has joined leaves the recording to the next one.
+func TestARecordingGoesOnAfterSeveralRestarts(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, first)
+		c.talk(c.audio(), nil, 2*time.Second)
+		c.crash(second)
+		if report, err := Repair(second, nil); err != nil || len(report.Recordings) != 1 {
+			t.Errorf("repair: %+v %v", report, err)
+		}
+		again := begin(t, second)
+		if again.rec.ID() != c.rec.ID() || len(again.stream.manifest.Reconnects) != 1 {
+			t.Error("another recording was begun")
+		}
+		again.end()
+		c.end()
+	})
+}
+
 // A stream of a continued recording that does not come back stays as it was recovered, and one that
 // comes back too late is another.
 func TestAStreamThatReturnsTooLateIsAnother(t *testing.T) {

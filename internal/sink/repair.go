@@ -71,7 +71,7 @@ func Repair(dir string, progress func(RepairedRecording)) (RepairReport, error) 
 	return report, nil
 }
 
-// repairRecording repairs the recording in a directory. It is false when there is nothing to do.
+// repairRecording repairs the recording in a directory. It is false when there was nothing to do.
 func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinished bool) {
 	r.Dir = name
 	problem := func(err error) (RepairedRecording, bool) {
@@ -92,10 +92,10 @@ func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinishe
 		return r, false
 	case err != nil:
 		return problem(err)
-	case m.State != StateRecording:
+	}
+	if r.of(m); m.State != StateRecording {
 		return r, false
 	}
-	r.Channel, r.State = m.Channel, m.State
 	st, m, err := reopenStore(root, name) // the manifest again: its writer may have finished meanwhile
 	switch {
 	case errors.Is(err, ErrLocked):
@@ -105,7 +105,7 @@ func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinishe
 		return problem(err)
 	}
 	defer st.Close()
-	if m.State != StateRecording {
+	if r.of(m); m.State != StateRecording {
 		return r, false
 	}
 	if r.Parts, err = m.repair(st.dir); err != nil {
@@ -118,8 +118,13 @@ func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinishe
 	if err != nil {
 		return problem(err)
 	}
-	r.State, r.Ended = m.State, m.Ended
+	r.of(m)
 	return r, true
+}
+
+// of says what is known of the recording by its manifest.
+func (r *RepairedRecording) of(m *Manifest) {
+	r.Channel, r.State, r.Ended = m.Channel, m.State, m.Ended
 }
 
 // removeLeftover removes the directory of a recording whose recorder died before it had a manifest.

@@ -13,11 +13,13 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +39,12 @@ type Options struct {
 	// ReorderWindow is how long a missing packet holds back those behind it, and so how long its
 	// retransmission is of use. Default 2 s.
 	ReorderWindow time.Duration
+	// MinFree is how many bytes must be free on the disk for a new recording to begin. Below half of
+	// that no pictures are recorded, and below a quarter all files are finished and nothing is
+	// recorded; with more space both go on. 0: never mind.
+	MinFree int64
+
+	free func(*os.Root) (int64, error) // bytes on the disk; default freeSpace
 }
 
 // Root is the directory all recordings live in.
@@ -44,6 +52,8 @@ type Root struct {
 	options Options
 	dir     *os.Root
 	metrics *metrics
+	level   atomic.Int32       // a pressure
+	stop    context.CancelFunc // of watchSpace
 
 	mu          sync.Mutex
 	interrupted []interrupted // by Recover, until continued
@@ -64,6 +74,9 @@ func Open(o Options) (*Root, error) {
 	if o.ReorderWindow <= 0 {
 		o.ReorderWindow = 2 * time.Second
 	}
+	if o.free == nil {
+		o.free = freeSpace
+	}
 	dir, err := openRoot(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("recordings directory %q: %w", o.Dir, err)
@@ -73,11 +86,19 @@ func Open(o Options) (*Root, error) {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	return &Root{options: o, dir: dir, metrics: m}, nil
+	r := &Root{options: o, dir: dir, metrics: m}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
+	if o.MinFree > 0 {
+		r.checkSpace()
+		go r.watchSpace(ctx)
+	}
+	return r, nil
 }
 
 // Close releases the directory. Recordings are closed first.
 func (r *Root) Close() error {
+	r.stop()
 	r.metrics.close()
 	return r.dir.Close()
 }

@@ -51,6 +51,8 @@ type writer interface {
 	// end closes the part at hand, the stream being over. A track that was alive until now was
 	// silent since its last packet.
 	end(now time.Duration, alive bool)
+	// missed is how long the gap at hand is, when the ledger has it only once it ends.
+	missed() time.Duration
 	// unwritten is how many bytes of the part at hand the disk has not taken.
 	unwritten() int
 }
@@ -239,7 +241,7 @@ func (t *Track) began(src *Source, at time.Duration) {
 // account brings the manifest's sums up to date.
 func (t *Track) account(now time.Duration) {
 	m := t.manifest
-	m.Expected, m.Recorded = t.ledger.seconds()
+	m.Expected, m.Recorded = t.seconds()
 	m.Completeness = Completeness(m.Recorded, m.Expected)
 	m.Gaps = t.ledger.gaps
 	if t.active != nil && m.Start != nil {
@@ -248,6 +250,15 @@ func (t *Track) account(now time.Duration) {
 			m.Start.Source = StartFromSenderReport
 		}
 	}
+}
+
+// seconds is what should be there so far, and what is.
+func (t *Track) seconds() (expected, recorded Seconds) {
+	expected, recorded = t.ledger.seconds()
+	if t.writer != nil {
+		expected += Seconds(t.writer.missed())
+	}
+	return expected, recorded
 }
 
 // gap notes missing media in the ledger and the metrics.
@@ -270,6 +281,9 @@ func (t *Track) frame(size int) {
 	t.manifest.Ledger.FramesWritten++
 	t.manifest.Ledger.BytesWritten += uint64(size)
 }
+
+// pressed is how short of space the disk is.
+func (t *Track) pressed() pressure { return t.stream.rec.root.pressed() }
 
 // owns reports whether src is the one that is written.
 func (t *Track) owns(src *Source) bool { return t.active == src }
@@ -324,9 +338,9 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.syncs}, t.partDone(m))
 }
 
-// partDone enters in the manifest what became of a file.
+// partDone enters in the manifest what became of a file that begins now.
 func (t *Track) partDone(m *ManifestPart) func(partResult) {
-	rec := t.stream.rec
+	rec, from := t.stream.rec, t.ledger.end
 	return func(r partResult) {
 		defer rec.parts.Done()
 		rec.mu.Lock()
@@ -334,20 +348,21 @@ func (t *Track) partDone(m *ManifestPart) func(partResult) {
 		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.sha256 != ""
 		if r.err != nil {
 			m.Error = r.err.Error()
-			t.shorten(m, r.kept)
+			t.shorten(m, r.kept, from)
 			rec.complain("could not write media file", "file", m.File, "err", r.err)
 		}
 		rec.changed()
 	}
 }
 
-// shorten corrects what was said of a file that lost its end to an error.
-func (t *Track) shorten(m *ManifestPart, kept *container.Info) {
+// shorten corrects what was said of a file that lost its end to an error. Its media began at from;
+// what it has before that stands in for files before it.
+func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duration) {
 	if kept == nil {
 		return
 	}
 	length := Seconds(kept.Duration + toDuration(int64(kept.PreSkip), opusRate))
-	t.ledger.gap(ReasonDisk, length.Duration(), m.Duration.Duration(), 0, "")
+	t.ledger.lose(ReasonDisk, max(length.Duration(), from), m.Duration.Duration())
 	if n := m.Frames - kept.Frames; n > 0 {
 		t.drops[dropDisk] += uint64(n)
 		t.manifest.Ledger.FramesDropped += uint64(n)

@@ -106,6 +106,13 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 	if pic.key {
 		src.keys.came()
 	}
+	if w.track.pressed() >= pressureHigh {
+		w.refuse(src, pos)
+		return
+	}
+	if w.gated && !pic.key {
+		src.keys.need()
+	}
 	if !pic.key && (pic.broken || w.gated || !w.track.owns(src)) {
 		w.track.drop(dropUndecodable)
 		if w.current(src) {
@@ -155,7 +162,9 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 func (w *videoWriter) refuse(src *Source, pos int64) {
 	w.miss(ReasonDisk, pos)
 	w.gated = true
-	src.keys.need()
+	if w.track.pressed() < pressureHigh {
+		src.keys.need()
+	}
 	w.track.drop(dropDisk)
 }
 
@@ -250,7 +259,19 @@ func (w *videoWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile)
 	}
 }
 
-func (w *videoWriter) seal(now time.Duration) { w.track.seal(w.part, now) }
+func (w *videoWriter) missed() time.Duration {
+	if !w.missing || w.reason == ReasonMute {
+		return 0
+	}
+	return w.time(max(w.seen-w.from, 0))
+}
+
+func (w *videoWriter) seal(now time.Duration) {
+	if w.part != nil && w.track.pressed() == pressureFull {
+		w.finish()
+	}
+	w.track.seal(w.part, now)
+}
 
 func (w *videoWriter) end(now time.Duration, alive bool) {
 	until := w.seen

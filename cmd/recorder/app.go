@@ -79,6 +79,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 		Dir:           a.cfg.Recordings.Dir,
 		SyncInterval:  a.cfg.Recordings.SyncInterval,
 		ReorderWindow: a.cfg.Recordings.ReorderWindow,
+		MinFree:       int64(a.cfg.Recordings.MinFree),
 		Logger:        a.log,
 		Registerer:    a.reg,
 	})
@@ -87,6 +88,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	}
 	a.onStop(func(context.Context) error { return a.root.Close() })
 
+	a.ready.space = a.root.Err
 	a.ready.disk = newDiskProbe(a.cfg.Recordings.Dir)
 	a.reg.MustRegister(a.ready.disk)
 	a.background(a.ready.disk.Run)

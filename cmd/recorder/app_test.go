@@ -49,6 +49,7 @@ func testConfig(t testing.TB, url, secret string, channels ...string) Config {
 	cfg := defaultConfig()
 	cfg.Signaling = SignalingConfig{URL: url, SecretKey: SecretKeyConfig{ID: "sk_id_1", Secret: secret}}
 	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.Recordings.MinFree = 0
 	cfg.Recordings.Dir = filepath.Join(t.TempDir(), "recordings")
 	cfg.Channels = nil
 	for _, name := range channels {

@@ -83,6 +83,9 @@ type RecordingsConfig struct {
 	SyncInterval time.Duration `mapstructure:"sync_interval"`
 	// How long a missing packet is waited for before it counts as lost. 100ms to 10s.
 	ReorderWindow time.Duration `mapstructure:"reorder_window"`
+	// How much space must be free on the disk for a recording to begin: 500MB, 2GB, 1TB. Below half of that no pictures
+	// are recorded, and below a quarter nothing is; with more space both go on. 0: never mind.
+	MinFree Size `mapstructure:"min_free"`
 }
 
 // WebRTCConfig is how media reaches the bot.
@@ -154,6 +157,7 @@ func defaultConfig() Config {
 			Dir:           "./recordings",
 			SyncInterval:  time.Second,
 			ReorderWindow: 2 * time.Second,
+			MinFree:       1_000_000_000,
 		},
 		WebRTC:          WebRTCConfig{ReadLag: remote.DefaultReadLag},
 		Log:             LogConfig{Level: slog.LevelInfo, Format: "text"},

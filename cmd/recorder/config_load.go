@@ -178,6 +178,14 @@ func decodeScalar(from, to reflect.Type, data any) (any, error) {
 			return level, level.UnmarshalText([]byte(s))
 		}
 		return nil, errors.New("want debug, info, warn or error")
+	case to == reflect.TypeFor[Size]():
+		switch s := data.(type) {
+		case string:
+			return parseSize(s)
+		case int:
+			return parseSize(strconv.Itoa(s))
+		}
+		return nil, errSize
 	case to == reflect.TypeFor[time.Time]():
 		switch t := data.(type) {
 		case time.Time: // YAML knows them too

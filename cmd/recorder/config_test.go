@@ -130,6 +130,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"recordings.dir":            "/env",
 		"recordings.sync_interval":  "7s",
 		"recordings.reorder_window": "3s",
+		"recordings.min_free":       "3TB",
 		"webrtc.udp_port":           "7000",
 		"webrtc.read_lag":           "20ms",
 		"log.level":                 "warn",
@@ -326,6 +327,9 @@ func scalar(cfg *Config, key string) string {
 	}
 	if t, ok := v.Interface().(time.Time); ok {
 		return t.Format(time.RFC3339)
+	}
+	if size, ok := v.Interface().(Size); ok {
+		return size.String()
 	}
 	if s, ok := v.Interface().(interface{ String() string }); ok {
 		return strings.ToLower(s.String())

@@ -132,7 +132,7 @@ func (d *demo) config() Config {
 	cfg := defaultConfig()
 	cfg.Signaling = SignalingConfig{URL: d.server, SecretKey: SecretKeyConfig{ID: "sk_id_demo", Secret: d.secret}}
 	cfg.HTTP.Listen = "127.0.0.1:0"
-	cfg.Recordings.Dir = d.dir
+	cfg.Recordings.Dir, cfg.Recordings.MinFree = d.dir, 0
 	cfg.Channels = []ChannelConfig{{Name: demoChannel, ChannelOptions: defaultConfig().Defaults}}
 	return cfg
 }

@@ -45,6 +45,7 @@ type readiness struct {
 	loaded   atomic.Bool
 	draining atomic.Bool
 	disk     *diskProbe
+	space    func() error // why nothing new is recorded for want of space
 	channels func() []ChannelStatus
 }
 
@@ -58,6 +59,9 @@ func (r *readiness) report() Readiness {
 		report.Reasons = append(report.Reasons, "draining")
 	}
 	if err := r.disk.Err(time.Now()); err != nil {
+		report.Reasons = append(report.Reasons, fmt.Sprintf("recordings directory: %v", err))
+	}
+	if err := r.space(); err != nil {
 		report.Reasons = append(report.Reasons, fmt.Sprintf("recordings directory: %v", err))
 	}
 	report.Ready = len(report.Reasons) == 0

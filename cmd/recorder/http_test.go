@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"recorder/internal/sink"
 )
 
 // newTestHandler returns a handler whose recorder has started, and what decides its readiness.
@@ -23,6 +25,7 @@ func newTestHandler(t *testing.T) (http.Handler, *readiness) {
 	ready := &readiness{disk: newDiskProbe(t.TempDir()), channels: func() []ChannelStatus {
 		return []ChannelStatus{{Channel: "a", State: "joined", Peers: 2}, {Channel: "b", State: "failed", Error: "closed with 4001"}}
 	}}
+	ready.space = func() error { return nil }
 	ready.loaded.Store(true)
 	ready.disk.probe()
 	return newHandler(newRegistry(), ready, slog.New(slog.DiscardHandler)), ready
@@ -57,6 +60,7 @@ func TestReadyzIs503WithTheReason(t *testing.T) {
 		{"starting", func(r *readiness) { r.loaded.Store(false) }, "starting"},
 		{"draining", func(r *readiness) { r.draining.Store(true) }, "draining"},
 		{"directory gone", func(r *readiness) { os.RemoveAll(r.disk.dir); r.disk.probe() }, "recordings directory: cannot be written: no such file or directory"},
+		{"disk full", func(r *readiness) { r.space = func() error { return sink.ErrDiskFull } }, "recordings directory: too little disk space"},
 		{"directory is a file", func(r *readiness) {
 			r.disk.dir = filepath.Join(r.disk.dir, "file")
 			os.WriteFile(r.disk.dir, nil, 0o600)
@@ -133,7 +137,7 @@ func TestMetricsTellOfProcessGoAndBuild(t *testing.T) {
 func TestBrokenCollectorDoesNotHideTheOthers(t *testing.T) {
 	reg := newRegistry()
 	reg.MustRegister(brokenCollector{})
-	h := newHandler(reg, &readiness{disk: newDiskProbe(t.TempDir())}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	h := newHandler(reg, &readiness{disk: newDiskProbe(t.TempDir()), space: func() error { return nil }}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if w := get(h, "GET", "/metrics"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "recorder_build_info") {
 		t.Errorf("got %d", w.Code)
 	}

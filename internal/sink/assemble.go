@@ -9,7 +9,7 @@ type picture struct {
 	pos           int64         // on the recording's clock, in RTP ticks
 	key           bool          // decodable without any before it
 	broken        bool          // something before it is missing, so only a key picture may be written
-	width, height int           // of a key picture
+	width, height int           // of a key picture, and of others where they may be of another size
 	sets          container.AVC // of a key picture in H.264; valid as long as data
 }
 

@@ -303,6 +303,63 @@ func TestCodecAndSizeChanges(t *testing.T) {
 	}
 }
 
+// In VP9 a picture may be of another size than those it refers to.
+func TestSizeChangesWithoutAKeyFrame(t *testing.T) {
+	larger := []byte{0x87, 0x01, 0, 0, 0, 0x3e, 0, 0x3e, 0, 0} // refers to the first, 32×32
+	same := []byte{0x87, 0x01, 0, 0x08, 0, 0}                  // as large as that
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		v.pt = ptVP9
+		for _, frame := range [][]byte{vp9Key16, larger, same, vp9Key16} {
+			const descriptor = 0x08 | 0x04
+			v.put(append([]byte{descriptor}, frame...))
+			v.rtp += 3600
+			v.wait(40 * ms)
+		}
+		v.Close()
+	})
+	var sizes []int
+	for _, s := range r.track.Resolutions {
+		sizes = append(sizes, s.Width)
+	}
+	if want := []int{16, 32, 16}; !slices.Equal(sizes, want) {
+		t.Errorf("widths %v, want %v", sizes, want)
+	}
+}
+
+// The frames of Opus may be of any size, and packets hold any number of them.
+func TestOpusPacketsOfAnyLength(t *testing.T) {
+	lengths := []int{960, 120, 240, 480, 480, 1920, 2880, 5760, 960}
+	var want []string
+	r := inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		for range 10 {
+			for _, samples := range lengths {
+				f, ok := silence(false, samples)
+				if !ok || f.samples != samples {
+					t.Fatalf("no packet of %d samples", samples)
+				}
+				want = append(want, string(f.packet()))
+				a.put(f.packet())
+				a.rtp += uint32(samples)
+				c.wait(samplesTime(int64(samples)))
+			}
+		}
+		c.wait(400 * ms)
+		a.Close()
+	})
+	length, packets := r.audioFile(t)
+	if want := 10 * 13800 * time.Second / 48000; length != want {
+		t.Errorf("file lasts %v, want %v", length, want)
+	}
+	if !slices.EqualFunc(packets, want, func(a []byte, b string) bool { return string(a) == b }) {
+		t.Errorf("%d packets, want the %d that were sent", len(packets), len(want))
+	}
+	r.wantGaps(t)
+	decode(t, r.file)
+	opusInfo(t, r.file)
+}
+
 // Mono that turns stereo does not lose a channel.
 func TestStereoBeginsAnotherPart(t *testing.T) {
 	r := inCall(t, Options{}, func(c *call) {

@@ -235,17 +235,27 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 	m.Frames++
 	if pic.key {
 		m.KeyFrames++
-		if pic.width != w.width || pic.height != w.height {
-			w.width, w.height = pic.width, pic.height
-			w.track.manifest.Resolutions = append(w.track.manifest.Resolutions,
-				&ManifestResolution{File: m.File, PTS: pts, Width: pic.width, Height: pic.height})
-			w.track.stream.rec.changed()
-		}
+	}
+	if pic.width > 0 && (pic.width != w.width || pic.height != w.height) {
+		w.resized(pic, pts)
 	}
 	m.LastPTS, m.Duration = pts, Seconds(w.time(pts))
 	w.track.frame(len(pic.data))
 	w.track.ledger.media(w.time(pts), w.time(pts+w.interval))
 	return true
+}
+
+// resolutionLimit bounds the sizes listed for a track.
+const resolutionLimit = 20_000
+
+// resized notes that pictures are of another size from pts on.
+func (w *videoWriter) resized(pic picture, pts int64) {
+	w.width, w.height = pic.width, pic.height
+	list := &w.track.manifest.Resolutions
+	if len(*list) < resolutionLimit {
+		*list = append(*list, &ManifestResolution{File: w.manifest.File, PTS: pts, Width: pic.width, Height: pic.height})
+		w.track.stream.rec.changed()
+	}
 }
 
 func (w *videoWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {

@@ -160,16 +160,14 @@ func TestKubernetesManifestsAreValid(t *testing.T) {
 			} else if err != nil {
 				t.Fatalf("%s: %v", file, err)
 			}
-			text, err := json.Marshal(object)
-			if err != nil {
-				t.Fatal(err)
-			}
-			instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := schema.Validate(instance); err != nil {
+			if err := validate(schema, object); err != nil {
 				t.Errorf("%s: %v", file, err)
+			}
+			if spec, ok := object["spec"].(map[string]any); ok {
+				spec["replica"] = 1
+				if validate(schema, object) == nil {
+					t.Errorf("%s: %s: a misspelt field is taken", file, object["kind"])
+				}
 			}
 			kinds[object["kind"].(string)] = true
 			if object["kind"] == "ConfigMap" {
@@ -182,6 +180,18 @@ func TestKubernetesManifestsAreValid(t *testing.T) {
 			t.Errorf("no %s", kind)
 		}
 	}
+}
+
+func validate(schema *jsonschema.Schema, object map[string]any) error {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(instance)
 }
 
 // checkConfigMap has the recorder check the configuration in a ConfigMap.

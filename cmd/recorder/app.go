@@ -89,6 +89,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.onStop(func(context.Context) error { return a.root.Close() })
 
 	a.ready.space = a.root.Err
+	a.retain()
 	a.ready.disk = newDiskProbe(a.cfg.Recordings.Dir)
 	a.reg.MustRegister(a.ready.disk)
 	a.background(a.ready.disk.Run)
@@ -153,6 +154,9 @@ func sessionConfigs(cfg *Config) []session.Config {
 			Roles:           c.Roles,
 			AloneTimeout:    c.LeaveWhenAlone,
 			MaxDuration:     c.MaxDuration,
+			MaxSize:         int64(c.MaxSize),
+			MaxMembers:      c.MaxMembers,
+			MaxStreams:      c.MaxStreams,
 			Start:           c.StartAt,
 			Stop:            c.StopAt,
 		})

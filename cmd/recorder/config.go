@@ -86,6 +86,10 @@ type RecordingsConfig struct {
 	// How much space must be free on the disk for a recording to begin: 500MB, 2GB, 1TB. Below half of that no pictures
 	// are recorded, and below a quarter nothing is; with more space both go on. 0: never mind.
 	MinFree Size `mapstructure:"min_free"`
+	// Finished recordings are removed once they ended that long ago, and the oldest while all together hold more than that.
+	// 0: never; max_age else 1m to 10 years, 87600h.
+	MaxAge       time.Duration `mapstructure:"max_age"`
+	MaxTotalSize Size          `mapstructure:"max_total_size"`
 }
 
 // WebRTCConfig is how media reaches the bot.
@@ -139,6 +143,12 @@ type ChannelOptions struct {
 	// else 1s to 30 days, 720h.
 	LeaveWhenAlone time.Duration `mapstructure:"leave_when_alone"`
 	MaxDuration    time.Duration `mapstructure:"max_duration"`
+	// The same once its recording holds that much media. 0: never.
+	MaxSize Size `mapstructure:"max_size"`
+	// How many members are connected to, and how many streams recorded, at once; those beyond are not. 0: as many as the
+	// service allows.
+	MaxMembers int `mapstructure:"max_members"`
+	MaxStreams int `mapstructure:"max_streams"`
 	// When the channel is joined and left (RFC 3339, such as 2026-01-31T09:00:00Z). Without them, at once and never.
 	StartAt time.Time `mapstructure:"start_at"`
 	StopAt  time.Time `mapstructure:"stop_at"`

@@ -45,6 +45,9 @@ func (l *loader) check(cfg *Config) {
 	}
 	l.checkRange("recordings.sync_interval", cfg.Recordings.SyncInterval, 100*time.Millisecond, time.Minute)
 	l.checkRange("recordings.reorder_window", cfg.Recordings.ReorderWindow, 100*time.Millisecond, 10*time.Second)
+	if d := cfg.Recordings.MaxAge; d != 0 {
+		l.checkRange("recordings.max_age", d, time.Minute, 87600*time.Hour)
+	}
 	if p := cfg.WebRTC.UDPPort; p < 0 || p > 65535 {
 		l.fault("webrtc.udp_port", "want 0 to 65535")
 	}
@@ -227,6 +230,11 @@ func (l *loader) checkOptions(key string, o ChannelOptions) {
 	for name, d := range map[string]time.Duration{".leave_when_alone": o.LeaveWhenAlone, ".max_duration": o.MaxDuration} {
 		if d != 0 {
 			l.checkRange(key+name, d, time.Second, 720*time.Hour)
+		}
+	}
+	for name, n := range map[string]int{".max_members": o.MaxMembers, ".max_streams": o.MaxStreams} {
+		if n < 0 {
+			l.fault(key+name, "must not be negative")
 		}
 	}
 	if len(o.Roles) > maxRoles {

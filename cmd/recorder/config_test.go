@@ -131,6 +131,8 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"recordings.sync_interval":  "7s",
 		"recordings.reorder_window": "3s",
 		"recordings.min_free":       "3TB",
+		"recordings.max_age":        "48h0m0s",
+		"recordings.max_total_size": "6GB",
 		"webrtc.udp_port":           "7000",
 		"webrtc.read_lag":           "20ms",
 		"log.level":                 "warn",
@@ -141,6 +143,9 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"defaults.reconnect_window": "7s",
 		"defaults.leave_when_alone": "11s",
 		"defaults.max_duration":     "12s",
+		"defaults.max_size":         "7MB",
+		"defaults.max_members":      "8",
+		"defaults.max_streams":      "9",
 		"defaults.start_at":         "2026-01-31T09:00:00Z",
 		"defaults.stop_at":          "2026-01-31T10:00:00Z",
 	}

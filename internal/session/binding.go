@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -217,6 +218,9 @@ func (s *binding) lose() {
 }
 
 // slot finds the track's place: by id; else, as ids change when a stream is
+	if b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams {
+		return nil, fmt.Errorf("as many as may be, %d, are recorded already", b.cfg.MaxStreams)
+	}
 // taken away and added again, the first of its kind that nothing feeds.
 func (s *binding) slot(track *remote.Track, now time.Time) *slot {
 	kind := track.Kind().String()
@@ -309,3 +313,11 @@ func (b *bindings) close(ctx context.Context) error {
 	}
 	return b.recording.Close(ctx)
 }
+// size is how many bytes of media there are.
+func (b *bindings) size() int64 {
+	if b.recording == nil {
+		return 0
+	}
+	return b.recording.Size()
+}
+

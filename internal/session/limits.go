@@ -16,7 +16,7 @@ type limits struct {
 // check returns why the session is over, or nil. The limits of a stay begin
 // when the bot is in the channel; a lost signalling connection stops no clock,
 // and nobody is missed during one.
-func (l *limits) check(now time.Time, state State, members int) error {
+func (l *limits) check(now time.Time, state State, members int, size int64) error {
 	if !l.cfg.Stop.IsZero() && !now.Before(l.cfg.Stop) {
 		return fmt.Errorf("left at the configured time, %s", l.cfg.Stop.Format(time.RFC3339))
 	}
@@ -25,6 +25,9 @@ func (l *limits) check(now time.Time, state State, members int) error {
 	}
 	if l.cfg.MaxDuration > 0 && !l.joined.IsZero() && now.Sub(l.joined) >= l.cfg.MaxDuration {
 		return fmt.Errorf("left after the longest stay configured, %v", l.cfg.MaxDuration)
+	}
+	if l.cfg.MaxSize > 0 && size >= l.cfg.MaxSize {
+		return fmt.Errorf("left with the largest recording configured, %d bytes", l.cfg.MaxSize)
 	}
 	switch {
 	case members > 0:
@@ -36,6 +39,14 @@ func (l *limits) check(now time.Time, state State, members int) error {
 		return fmt.Errorf("left, having been alone for %v", l.cfg.AloneTimeout)
 	}
 	return nil
+}
+
+// members is how many are taken in at once.
+func (l *limits) members() int {
+	if l.cfg.MaxMembers > 0 {
+		return min(l.cfg.MaxMembers, maxMembers)
+	}
+	return maxMembers
 }
 
 // waiting reports whether it is too early to join.

@@ -101,8 +101,8 @@ func (s *Session) join(j signaling.Member) {
 		s.bindings.peerJoined(j.PeerID, j.Metadata)
 		return
 	}
-	if len(s.members) >= maxMembers {
-		s.log.Warn("member was not taken in: the channel is full", "limit", maxMembers)
+	if limit := s.limits.members(); len(s.members) >= limit {
+		s.log.Warn("member was not taken in: there are as many as may be", "limit", limit)
 		return
 	}
 	peer := remote.NewPeer(remote.Options{

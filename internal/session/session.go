@@ -43,6 +43,13 @@ type Config struct {
 	// member for that long, and MaxDuration that long after it joined. 0: never.
 	AloneTimeout, MaxDuration time.Duration
 
+	// MaxSize ends the session once its recording holds that many bytes of media.
+	// MaxMembers are taken in at once, others are not connected to; MaxStreams
+	// are recorded at once, others are not. 0: no other bounds than the service's
+	// and the sink's.
+	MaxSize                int64
+	MaxMembers, MaxStreams int
+
 	// Start is when the channel is joined and Stop when it is left, by the
 	// clock on the wall. The zero time: at once, and never.
 	Start, Stop time.Time
@@ -285,7 +292,7 @@ func (s *Session) housekeep(now time.Time) {
 	s.checkReconcile(now)
 	s.bindings.settle(now)
 	s.checkMedia(now)
-	s.over = s.limits.check(now, s.state, len(s.members))
+	s.over = s.limits.check(now, s.state, len(s.members), s.bindings.size())
 }
 
 // errNoSendPermission says in one line what a service without media looks like.

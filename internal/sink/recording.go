@@ -45,6 +45,7 @@ type Recording struct {
 	closing  bool
 	scolded  time.Duration // when trouble was last logged
 	tracks   []*Track      // of all streams, closed ones too
+	size     uint64        // of the media so far
 	asleep   []sleeper     // of a continued recording
 }
 
@@ -91,7 +92,9 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		Version: ManifestVersion, ID: newID(), Channel: info.Channel, Bot: info.Bot,
 		State: StateRecording, Started: At(info.Start, info.Start),
 	}
+	r.mu.Lock()
 	st, err := newStore(r.dir, m)
+	r.mu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
@@ -121,6 +124,13 @@ func (rec *Recording) ID() string { return rec.manifest.ID }
 
 // Dir is the recording's directory, relative to the root's.
 func (rec *Recording) Dir() string { return rec.store.Dir() }
+
+// Size is how many bytes of media the recording has taken so far.
+func (rec *Recording) Size() int64 {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return int64(rec.size)
+}
 
 // now is the recording's clock: time since its start by a clock that no one sets.
 func (rec *Recording) now() time.Duration { return time.Since(rec.start) }

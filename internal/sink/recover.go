@@ -89,6 +89,9 @@ func (r *Root) continueRecording(dir string, info RecordingInfo) (*Recording, er
 	now := max(info.Start.Sub(m.Started.UTC), m.position(*m.Ended)) // the clock may have been set back
 	rec := r.recording(st, m, info.Start.Add(-now))
 	for _, s := range m.Streams {
+		for _, t := range s.Tracks {
+			rec.size += t.Ledger.BytesWritten
+		}
 		if s.EndReason == Interrupted && now-m.position(*s.Ended) <= info.ReconnectWindow {
 			rec.asleep = append(rec.asleep, sleeper{s, m.position(*s.Ended) + info.ReconnectWindow})
 		}

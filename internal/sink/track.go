@@ -280,6 +280,7 @@ func (t *Track) drop(r dropReason) {
 func (t *Track) frame(size int) {
 	t.manifest.Ledger.FramesWritten++
 	t.manifest.Ledger.BytesWritten += uint64(size)
+	t.stream.rec.size += uint64(size)
 }
 
 // pressed is how short of space the disk is.

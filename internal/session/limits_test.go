@@ -1,0 +1,78 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"recorder/internal/devserver"
+	"recorder/internal/sink"
+)
+
+// Members and streams beyond what the configuration allows are left alone, and take nothing from
+// those within.
+func TestNoMoreMembersAndStreamsThanConfigured(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config  Config
+		members int // in the manifest, of two
+		streams int // of four
+	}{
+		"as many as come": {Config{}, 2, 4},
+		"one member":      {Config{MaxMembers: 1}, 1, 2},
+		"three streams":   {Config{MaxStreams: 3}, 2, 3},
+		"both":            {Config{MaxMembers: 1, MaxStreams: 1}, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, devserver.Options{}, func(r *rig) {
+				r.start(true)
+				tt.config.Channel = "limited"
+				r.apply(tt.config)
+				time.Sleep(settling)
+				for _, id := range []string{"alice", "bob"} {
+					member := r.enter("limited", id, append(camera(id+"-camera"), camera(id+"-screen")...))
+					defer member.Leave()
+				}
+				time.Sleep(10 * time.Second)
+				r.set.Close()
+				m := r.recordings()["limited"][0]
+				r.set = nil
+				if len(m.Peers) != tt.members || len(m.Streams) != tt.streams {
+					t.Errorf("%d members with %d streams, want %d with %d", len(m.Peers), len(m.Streams), tt.members, tt.streams)
+				}
+				for _, s := range m.Streams {
+					for _, track := range s.Tracks {
+						if len(track.Parts) != 1 || track.Recorded < sink.Seconds(4*time.Second) {
+							t.Errorf("%s: %v recorded", track.ID, track.Recorded.Duration())
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestARecordingNoLargerThanConfigured(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(true)
+		r.apply(Config{Channel: "limited", MaxSize: 50_000})
+		alice := r.enter("limited", "alice", camera("alice"))
+		defer alice.Leave()
+		session := r.set.sessions["limited"]
+		<-session.done
+		if status := session.Status(); status.State != StateClosed || status.Err == nil ||
+			status.Err.Error() != "left with the largest recording configured, 50000 bytes" {
+			t.Errorf("%v, %v", status.State, status.Err)
+		}
+		var size int64
+		m := r.recordings()["limited"][0]
+		for _, s := range m.Streams {
+			for _, track := range s.Tracks {
+				for _, part := range track.Parts {
+					size += part.Size
+				}
+			}
+		}
+		if m.State != sink.StateComplete || size < 50_000 || size > 80_000 {
+			t.Errorf("%s with %d bytes", m.State, size)
+		}
+	})
+}

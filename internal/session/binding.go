@@ -181,6 +181,9 @@ func (b *bindings) contested(a arrival, now time.Time) bool {
 }
 
 func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
+	if b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams {
+		return nil, fmt.Errorf("as many as may be, %d, are recorded already", b.cfg.MaxStreams)
+	}
 	info := sink.StreamInfo{PeerID: a.peer.ID(), StreamID: a.streamID, PeerMetadata: a.peer.Metadata()}
 	if a.stream != nil {
 		info.Metadata = a.stream.Metadata()
@@ -218,9 +221,6 @@ func (s *binding) lose() {
 }
 
 // slot finds the track's place: by id; else, as ids change when a stream is
-	if b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams {
-		return nil, fmt.Errorf("as many as may be, %d, are recorded already", b.cfg.MaxStreams)
-	}
 // taken away and added again, the first of its kind that nothing feeds.
 func (s *binding) slot(track *remote.Track, now time.Time) *slot {
 	kind := track.Kind().String()
@@ -306,13 +306,6 @@ func (b *bindings) flowing(peer *remote.Peer, now time.Time) bool {
 	return slices.ContainsFunc(b.streams, func(s *binding) bool { return s.peer == peer && s.flowed(now, flowTimeout) })
 }
 
-// close finalises all files.
-func (b *bindings) close(ctx context.Context) error {
-	if b.recording == nil {
-		return nil
-	}
-	return b.recording.Close(ctx)
-}
 // size is how many bytes of media there are.
 func (b *bindings) size() int64 {
 	if b.recording == nil {
@@ -321,3 +314,10 @@ func (b *bindings) size() int64 {
 	return b.recording.Size()
 }
 
+// close finalises all files.
+func (b *bindings) close(ctx context.Context) error {
+	if b.recording == nil {
+		return nil
+	}
+	return b.recording.Close(ctx)
+}

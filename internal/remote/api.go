@@ -9,8 +9,6 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
-	"github.com/pion/interceptor/pkg/report"
-	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,10 +46,11 @@ type APIOptions struct {
 // API makes the PeerConnections of all peers: codecs, interceptors and
 // settings. It is safe for concurrent use.
 type API struct {
-	api     *webrtc.API
-	log     *slog.Logger
-	metrics *metrics
-	mux     ice.UDPMux // nil without a shared port
+	media    *webrtc.MediaEngine
+	settings webrtc.SettingEngine
+	log      *slog.Logger
+	metrics  *metrics
+	mux      ice.UDPMux // nil without a shared port
 
 	relayOnly bool
 }
@@ -68,9 +67,8 @@ func NewAPI(o APIOptions) (*API, error) {
 	if err := registerCodecs(media); err != nil {
 		return nil, fmt.Errorf("register codecs: %w", err)
 	}
-	interceptors, err := newInterceptors(media)
-	if err != nil {
-		return nil, fmt.Errorf("register interceptors: %w", err)
+	if err := registerExtensions(media); err != nil {
+		return nil, fmt.Errorf("register header extensions: %w", err)
 	}
 	settings := webrtc.SettingEngine{LoggerFactory: pionLogs{o.Logger}}
 	settings.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
@@ -91,8 +89,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	if o.Settings != nil {
 		o.Settings(&settings)
 	}
-	a.api = webrtc.NewAPI(webrtc.WithMediaEngine(media),
-		webrtc.WithInterceptorRegistry(interceptors), webrtc.WithSettingEngine(settings))
+	a.media, a.settings = media, settings
 	return a, nil
 }
 
@@ -119,42 +116,35 @@ func (a *API) Close() error {
 	return nil
 }
 
-func (a *API) newPeerConnection(servers []webrtc.ICEServer) (*webrtc.PeerConnection, error) {
+// newPeerConnection makes a connection that writes what it receives to in.
+// Interceptors it has none: the inlet does what they would, and asking for
+// lost packets is the recorder's (see [Track.NACK]). pion's NACK generator
+// would not see packets that came through RTX and ask for them again until
+// they leave its window (pion/webrtc#3063).
+func (a *API) newPeerConnection(servers []webrtc.ICEServer, in *inlet) (*webrtc.PeerConnection, error) {
+	settings := a.settings
+	settings.BufferFactory = in.newBuffer
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(a.media), webrtc.WithSettingEngine(settings),
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	policy := webrtc.ICETransportPolicyAll
 	if a.relayOnly {
 		policy = webrtc.ICETransportPolicyRelay
 	}
-	return a.api.NewPeerConnection(webrtc.Configuration{
+	return api.NewPeerConnection(webrtc.Configuration{
 		ICEServers:         servers,
 		ICETransportPolicy: policy,
 		BundlePolicy:       webrtc.BundlePolicyMaxBundle,
 	})
 }
 
-// newInterceptors gives every connection receiver reports and transport-wide
-// congestion feedback. pion's NACK generator is left out: it does not see
-// packets that came through RTX and asks for them again until they leave its
-// window (pion/webrtc#3063). The recorder asks through [Track.NACK].
-func newInterceptors(media *webrtc.MediaEngine) (*interceptor.Registry, error) {
-	registry := &interceptor.Registry{}
+// registerExtensions adds the header extensions for congestion feedback and
+// for sources that a description does not name.
+func registerExtensions(media *webrtc.MediaEngine) error {
 	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
 		if err := media.RegisterHeaderExtension(
 			webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, kind); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := webrtc.ConfigureSimulcastExtensionHeaders(media); err != nil {
-		return nil, err
-	}
-	reports, err := report.NewReceiverInterceptor()
-	if err != nil {
-		return nil, err
-	}
-	feedback, err := twcc.NewSenderInterceptor()
-	if err != nil {
-		return nil, err
-	}
-	registry.Add(reports)
-	registry.Add(feedback)
-	return registry, nil
+	return webrtc.ConfigureSimulcastExtensionHeaders(media)
 }

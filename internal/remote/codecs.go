@@ -106,13 +106,27 @@ func prefer(t *webrtc.RTPTransceiver) (map[uint8]webrtc.RTPCodecParameters, erro
 	return formatsOf(codecs), t.SetCodecPreferences(codecs)
 }
 
-// formatsOf lists codecs by payload type, without RTX.
+// formatsOf lists codecs by payload type.
 func formatsOf(codecs []webrtc.RTPCodecParameters) map[uint8]webrtc.RTPCodecParameters {
 	formats := make(map[uint8]webrtc.RTPCodecParameters, len(codecs))
 	for _, codec := range codecs {
-		if !strings.EqualFold(codec.MimeType, webrtc.MimeTypeRTX) {
-			formats[uint8(codec.PayloadType)] = codec
-		}
+		formats[uint8(codec.PayloadType)] = codec
 	}
 	return formats
+}
+
+// isRTX reports whether packets of a format are others sent again (RFC 4588).
+func isRTX(codec webrtc.RTPCodecParameters) bool {
+	return strings.EqualFold(codec.MimeType, webrtc.MimeTypeRTX)
+}
+
+// repairs returns the payload type that an RTX format repairs.
+func repairs(codec webrtc.RTPCodecParameters) (payloadType uint8, ok bool) {
+	for _, parameter := range strings.Split(codec.SDPFmtpLine, ";") {
+		if apt, found := strings.CutPrefix(strings.TrimSpace(parameter), "apt="); found {
+			n, err := strconv.ParseUint(apt, 10, 7)
+			return uint8(n), err == nil
+		}
+	}
+	return 0, false
 }

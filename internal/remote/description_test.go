@@ -157,10 +157,13 @@ func withLink(t *testing.T, f func(*link)) {
 	t.Helper()
 	api, err := NewAPI(APIOptions{Logger: testLogger(t)})
 	must(t, err)
-	pc, err := api.newPeerConnection(nil)
+	in := newInlet()
+	pc, err := api.newPeerConnection(nil, in)
 	must(t, err)
 	defer pc.GracefulClose()
-	f(newLink(1, pc, &metadataStore{}, false, func(func(*link)) {}, callbacks{}))
+	l := newLink(1, pc, in, &metadataStore{}, false, func(func(*link)) {}, callbacks{})
+	defer l.end()
+	f(l)
 }
 
 // answerTo runs an offer through pion, as a link does.

@@ -15,6 +15,7 @@ import (
 type link struct {
 	gen    uint64
 	pc     *webrtc.PeerConnection
+	inlet  *inlet // what pc receives
 	meta   *metadataStore
 	post   func(func(*link)) // runs f on the loop while this link counts
 	on     callbacks
@@ -44,13 +45,14 @@ type callbacks struct {
 	delivered func(*link) // a track delivered its first packet
 }
 
-func newLink(gen uint64, pc *webrtc.PeerConnection, meta *metadataStore, polite bool,
+func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataStore, polite bool,
 	post func(func(*link)), on callbacks,
 ) *link {
 	l := &link{
-		gen: gen, pc: pc, meta: meta, post: post, on: on, sender: rand.Uint32() | 1,
+		gen: gen, pc: pc, inlet: in, meta: meta, post: post, on: on, sender: rand.Uint32() | 1,
 		neg: negotiation{polite: polite}, mids: map[string]bool{},
 	}
+	in.feedback.run(l.sender, in.reports, pc.WriteRTCP)
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) { post(func(l *link) { on.candidate(l, c) }) })
 	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { post(on.changed) })
 	pc.OnICEConnectionStateChange(func(webrtc.ICEConnectionState) { post(on.changed) })
@@ -242,5 +244,6 @@ func (l *link) end() {
 	for _, t := range l.tracks {
 		t.end()
 	}
+	l.inlet.close()
 	l.dropChannels(false)
 }

@@ -113,12 +113,13 @@ func (p *Peer) ensureLink() (*link, error) {
 }
 
 func (p *Peer) newLink() (*link, error) {
-	pc, err := p.api.newPeerConnection(p.servers)
+	in := newInlet()
+	pc, err := p.api.newPeerConnection(p.servers, in)
 	if err != nil {
 		return nil, fmt.Errorf("create connection: %w", err)
 	}
 	p.gen++
-	return newLink(p.gen, pc, &p.meta, p.Polite(), p.onLink(p.gen), callbacks{
+	return newLink(p.gen, pc, in, &p.meta, p.Polite(), p.onLink(p.gen), callbacks{
 		candidate: p.localCandidate,
 		changed:   p.linkChanged,
 		channel:   p.channelOpened,

@@ -61,10 +61,16 @@ type reception struct {
 	bitrate     float64   // of the one before
 
 	ssrc     uint32
-	base     int64 // extended sequence number of the source's first packet
+	rate     uint32 // of the source's clock
+	base     int64  // extended sequence number of the source's first packet
 	highest  int64
 	received int64 // of this source
 	lost     int64 // of earlier sources
+
+	// As of the last report.
+	expectedBefore, receivedBefore int64
+	reported                       uint32 // the sender's last report: the middle of its NTP time
+	reportedAt                     time.Time
 
 	start     time.Time // of the transit clock
 	transit   float64   // seconds
@@ -97,6 +103,7 @@ func (r *reception) packet(b []byte, now time.Time, rate uint32, recovered bool)
 		r.lost = r.lostSoFar()
 		r.ssrc, r.base, r.highest, r.received = ssrc, int64(seq), int64(seq), 0
 		r.measuring = false
+		r.expectedBefore, r.receivedBefore, r.reportedAt = 0, 0, time.Time{}
 	default:
 		if ahead := int16(seq - uint16(r.highest)); ahead > 0 {
 			r.highest += int64(ahead)
@@ -107,6 +114,7 @@ func (r *reception) packet(b []byte, now time.Time, rate uint32, recovered bool)
 	if rate == 0 {
 		return
 	}
+	r.rate = rate
 	if r.start.IsZero() {
 		r.start = now
 	}

@@ -1,15 +1,14 @@
 package remote
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 )
@@ -40,6 +39,7 @@ type Track struct {
 	mid       string
 	kind      webrtc.RTPCodecType
 	metadata  *metadataStore
+	inlet     *inlet
 	sendRTCP  func(...rtcp.Packet) error
 	delivered func()                    // called at the first packet
 	stopped   func(*webrtc.TrackRemote) // called when pion has nothing more
@@ -99,7 +99,9 @@ func (t *Track) Formats() map[uint8]webrtc.RTPCodecParameters {
 	defer t.mu.Unlock()
 	formats := make(map[uint8]webrtc.RTPCodecParameters, len(t.formats))
 	for pt, codec := range t.formats {
-		formats[pt] = codec
+		if !isRTX(codec) {
+			formats[pt] = codec
+		}
 	}
 	return formats
 }
@@ -161,45 +163,60 @@ func (t *Track) attach(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver)
 	t.remote, t.receiver = remote, receiver
 	t.mu.Unlock()
 	t.ssrc.Store(uint32(remote.SSRC()))
-	go t.readRTP(remote)
+	go t.takeRTP(remote)
 	go t.readRTCP(receiver, remote.RID())
 }
 
-// readRTP delivers packets until remote ends. The one buffer is reused, and
-// nothing here allocates for a packet.
-func (t *Track) readRTP(remote *webrtc.TrackRemote) {
-	defer t.stopped(remote)
+// takeRTP has packets delivered as soon as there is someone to deliver to.
+func (t *Track) takeRTP(remote *webrtc.TrackRemote) {
 	<-t.wanted
-	buf := make([]byte, receiveMTU)
-	for {
-		n, attributes, err := remote.Read(buf)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
-			return
-		}
-		if err != nil || n < rtpHeaderSize {
-			// A packet of a payload type that was not negotiated, or one that is too long.
-			t.reception.refused.Add(1)
-			if err != nil && n == 0 && !errors.Is(err, io.ErrShortBuffer) {
-				return
-			}
-			continue
-		}
-		now := time.Now()
-		t.reception.packet(buf[:n], now, t.clockRate(buf[1]&0x7f), recovered(attributes))
-		if t.first.CompareAndSwap(false, true) {
-			t.delivered()
-		}
-		t.writing.Lock()
-		if t.writer != nil {
-			t.writer.WriteRTP(buf[:n], now)
-		}
-		t.writing.Unlock()
+	t.inlet.forward(t, remote, func() { t.stopped(remote) })
+}
+
+// deliver takes a packet from the inlet, on the goroutine that decrypts, and
+// allocates nothing.
+func (t *Track) deliver(p []byte, now time.Time, recovered bool) {
+	codec, ok := t.format(p[1] & 0x7f)
+	if !ok || isRTX(codec) || len(p) > receiveMTU {
+		t.reception.refused.Add(1)
+		return
+	}
+	t.reception.packet(p, now, codec.ClockRate, recovered)
+	if t.first.CompareAndSwap(false, true) {
+		t.delivered()
+	}
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	if t.writer != nil {
+		t.writer.WriteRTP(p, now)
 	}
 }
 
-// recovered reports whether the packet came through RTX.
-func recovered(attributes interceptor.Attributes) bool {
-	return attributes != nil && attributes.Get(webrtc.AttributeRtxSsrc) != nil
+// repair takes a packet that was sent again and makes it what it was
+// (RFC 4588 §4). ssrc is that of the original.
+func (t *Track) repair(p []byte, ssrc uint32, now time.Time) {
+	header := rtpHeaderSize + 4*int(p[0]&0x0f)
+	if p[0]&0x10 != 0 && len(p) >= header+4 {
+		header += 4 + 4*int(binary.BigEndian.Uint16(p[header+2:]))
+	}
+	padding := 0
+	if p[0]&0x20 != 0 {
+		padding = int(p[len(p)-1])
+	}
+	if len(p) < header+2+padding {
+		return // padding that probes the path
+	}
+	codec, ok := t.format(p[1] & 0x7f)
+	original, known := repairs(codec)
+	if !ok || !isRTX(codec) || !known {
+		t.reception.refused.Add(1)
+		return
+	}
+	p[1] = p[1]&0x80 | original
+	copy(p[2:4], p[header:])
+	binary.BigEndian.PutUint32(p[8:], ssrc)
+	copy(p[header:], p[header+2:])
+	t.deliver(p[:len(p)-2], now, true)
 }
 
 func (t *Track) readRTCP(receiver *webrtc.RTPReceiver, rid string) {
@@ -225,6 +242,7 @@ func (t *Track) readRTCP(receiver *webrtc.RTPReceiver, rid string) {
 			if !ok || report.SSRC != t.SSRC() {
 				continue
 			}
+			t.reception.senderReport(report.NTPTime, now)
 			t.writing.Lock()
 			if t.writer != nil {
 				t.writer.WriteSenderReport(report.NTPTime, report.RTPTime, now)
@@ -234,11 +252,12 @@ func (t *Track) readRTCP(receiver *webrtc.RTPReceiver, rid string) {
 	}
 }
 
-// clockRate returns the RTP clock of a payload type, 0 if it was not negotiated.
-func (t *Track) clockRate(payloadType uint8) uint32 {
+// format returns what a payload type was negotiated to be.
+func (t *Track) format(payloadType uint8) (webrtc.RTPCodecParameters, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.formats[payloadType].ClockRate
+	codec, ok := t.formats[payloadType]
+	return codec, ok
 }
 
 // end closes the writer and stops reading. Nothing is delivered after it.
@@ -252,7 +271,6 @@ func (t *Track) end() {
 	}
 	// A connection that is closed while it starts a receiver leaves it open.
 	past := time.Unix(1, 0)
-	_ = remote.SetReadDeadline(past)
 	if rid := remote.RID(); rid != "" {
 		_ = receiver.SetReadDeadlineSimulcast(past, rid)
 	} else {

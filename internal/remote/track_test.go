@@ -227,16 +227,3 @@ func TestReceptionStatistics(t *testing.T) {
 		t.Errorf("jitter: %v after %v", got, j)
 	}
 }
-
-func TestAccountingForAPacketAllocatesNothing(t *testing.T) {
-	track := &Track{formats: map[uint8]webrtc.RTPCodecParameters{111: {RTPCodecCapability: webrtc.RTPCodecCapability{ClockRate: 48000}}}}
-	b := make([]byte, 100)
-	b[1] = 111
-	now := time.Now()
-	n := testing.AllocsPerRun(1000, func() {
-		track.reception.packet(b, now, track.clockRate(b[1]&0x7f), recovered(nil))
-	})
-	if n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}

@@ -12,6 +12,7 @@ import (
 // since pion tells of a track late and of its removal never. Tracks that
 // come are in place before the first event of the description.
 func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (events []Event) {
+	l.inlet.feedback.negotiated(l.pc)
 	for _, s := range l.remote.sections {
 		if s.sending {
 			l.meta.claim(s.trackID(), s.streams, s.kind == webrtc.RTPCodecTypeAudio)
@@ -101,7 +102,7 @@ func (s section) trackID() string {
 
 func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) *Track {
 	t := &Track{
-		id: s.trackID(), label: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta,
+		id: s.trackID(), label: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta, inlet: l.inlet,
 		streams: s.streams, formats: formats, wanted: make(chan struct{}),
 	}
 	t.delivered = func() { l.post(l.on.delivered) }

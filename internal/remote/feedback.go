@@ -1,0 +1,196 @@
+package remote
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/interceptor/pkg/twcc"
+	"github.com/pion/rtcp"
+	"github.com/pion/sdp/v3"
+	"github.com/pion/webrtc/v4"
+)
+
+const (
+	// congestionInterval is how often a sender is told what arrived when
+	// (draft-holmer-rmcat-transport-wide-cc-extensions), as browsers do it.
+	congestionInterval = 100 * time.Millisecond
+	// reportEvery is after how many of these it gets a receiver report.
+	reportEvery = 10
+	// maxReports fit a receiver report (RFC 3550 §6.4.2).
+	maxReports = 31
+)
+
+// feedback tells the sender of a connection how its packets arrive, so that
+// it can adapt to the path.
+type feedback struct {
+	extension atomic.Uint32 // id of the transport-wide sequence number, 0: none
+	done      chan struct{}
+
+	mu       sync.Mutex
+	recorder *twcc.Recorder
+	start    time.Time
+}
+
+// negotiated tells of the header extensions in use.
+func (f *feedback) negotiated(pc *webrtc.PeerConnection) {
+	for _, t := range pc.GetTransceivers() {
+		for _, e := range t.Receiver().GetParameters().HeaderExtensions {
+			if e.URI == sdp.TransportCCURI {
+				f.extension.Store(uint32(e.ID))
+			}
+		}
+	}
+}
+
+// packet notes the arrival of an RTP packet of any kind.
+func (f *feedback) packet(p []byte, now time.Time) {
+	id := f.extension.Load()
+	if id == 0 {
+		return
+	}
+	number := headerExtension(p, uint8(id))
+	if len(number) < 2 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.recorder != nil {
+		f.recorder.Record(binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint16(number), now.Sub(f.start).Microseconds())
+	}
+}
+
+// run sends feedback until close. reports returns what is to be reported.
+func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionReport, send func([]rtcp.Packet) error) {
+	f.mu.Lock()
+	f.recorder, f.start = twcc.NewRecorder(sender), time.Now()
+	f.done = make(chan struct{})
+	done := f.done
+	f.mu.Unlock()
+	go func() {
+		tick := time.NewTicker(congestionInterval)
+		defer tick.Stop()
+		for n := 1; ; n++ {
+			select {
+			case <-done:
+				return
+			case now := <-tick.C:
+				var packets []rtcp.Packet
+				if n%reportEvery == 0 {
+					for all := reports(now); len(all) > 0; {
+						some := all[:min(maxReports, len(all))]
+						all = all[len(some):]
+						packets = append(packets, &rtcp.ReceiverReport{SSRC: sender, Reports: some})
+					}
+				}
+				f.mu.Lock()
+				packets = append(packets, f.recorder.BuildFeedbackPacket()...)
+				f.mu.Unlock()
+				if len(packets) > 0 {
+					_ = send(packets) // the next one says it again
+				}
+			}
+		}
+	}()
+}
+
+func (f *feedback) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done != nil {
+		close(f.done)
+		f.done = nil
+	}
+}
+
+// reports are due for what is received at present.
+func (in *inlet) reports(now time.Time) (all []rtcp.ReceptionReport) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, r := range in.routes {
+		if report, ok := r.track.reception.report(r.ssrc, now); ok {
+			all = append(all, report)
+		}
+	}
+	return all
+}
+
+// senderReport notes the sender's clock for the next report.
+func (r *reception) senderReport(ntp uint64, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reported, r.reportedAt = uint32(ntp>>16), now
+}
+
+// report is the reception report on a source since the last one (RFC 3550
+// §6.4.1), false if nothing of it came yet.
+func (r *reception) report(ssrc uint32, now time.Time) (rtcp.ReceptionReport, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.received == 0 || r.ssrc != ssrc {
+		return rtcp.ReceptionReport{}, false
+	}
+	expected, received := r.highest-r.base+1, r.received
+	report := rtcp.ReceptionReport{
+		SSRC:               ssrc,
+		LastSequenceNumber: uint32(r.highest),
+		TotalLost:          uint32(min(max(expected-received, 0), 1<<23-1)),
+		Jitter:             uint32(min(r.jitter*float64(r.rate), math.MaxUint32)),
+	}
+	if due := expected - r.expectedBefore; due > 0 {
+		lost := due - (received - r.receivedBefore)
+		report.FractionLost = uint8(min(max(lost, 0)*256/due, 255))
+	}
+	r.expectedBefore, r.receivedBefore = expected, received
+	if !r.reportedAt.IsZero() {
+		report.LastSenderReport = r.reported
+		report.Delay = uint32(now.Sub(r.reportedAt).Seconds() * 65536)
+	}
+	return report, true
+}
+
+// headerExtension returns an RTP header extension (RFC 8285), nil if the
+// packet has none with that id.
+func headerExtension(p []byte, id uint8) []byte {
+	if len(p) < rtpHeaderSize || p[0]&0x10 == 0 {
+		return nil
+	}
+	start := rtpHeaderSize + 4*int(p[0]&0x0f)
+	if len(p) < start+4 {
+		return nil
+	}
+	profile := binary.BigEndian.Uint16(p[start:])
+	end := start + 4 + 4*int(binary.BigEndian.Uint16(p[start+2:]))
+	if end > len(p) {
+		return nil
+	}
+	rest := p[start+4 : end]
+	for len(rest) > 0 {
+		var have uint8
+		var length, header int
+		switch {
+		case rest[0] == 0: // padding
+			rest = rest[1:]
+			continue
+		case profile == 0xbede:
+			have, length, header = rest[0]>>4, int(rest[0]&0x0f)+1, 1
+			if have == 15 {
+				return nil
+			}
+		case profile>>4 == 0x100 && len(rest) > 1:
+			have, length, header = rest[0], int(rest[1]), 2
+		default:
+			return nil
+		}
+		if len(rest) < header+length {
+			return nil
+		}
+		if have == id {
+			return rest[header : header+length]
+		}
+		rest = rest[header+length:]
+	}
+	return nil
+}

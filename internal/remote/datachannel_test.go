@@ -348,3 +348,36 @@ func TestASlowConsumerSlowsTheSender(t *testing.T) {
 		}
 	})
 }
+
+// What pion opens while the loop is about to end its connection is ended too.
+// A reader left waiting for its consumer would hold up Done for ever.
+func TestAChannelThatOpensAsItsConnectionEndsHoldsNothingUp(t *testing.T) {
+	for name, end := range map[string]func(w *world){
+		"the peer closes":            func(w *world) { w.peer.Close(CauseLeft) },
+		"the connection is replaced": func(w *world) { w.peer.in.put(func() { w.peer.replaceLink(w.peer.link, CauseFresh) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, "bot", "alice", func(t *testing.T, w *world) {
+				m := w.join()
+				_, err := m.pc.CreateDataChannel("first", nil)
+				must(t, err)
+				m.offer(false)
+				settle()
+				busy := make(chan struct{})
+				w.peer.in.put(func() { <-busy })
+				end(w)
+				d, err := m.pc.CreateDataChannel("flood", nil)
+				must(t, err)
+				d.OnOpen(func() {
+					for range 3 * maxHeldMessages {
+						_ = d.Send([]byte("x"))
+					}
+				})
+				settle()
+				close(busy)
+				w.peer.Close(CauseLeft)
+				<-w.peer.Done()
+			})
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -34,6 +35,9 @@ type link struct {
 	tracks   []*Track // live
 	streams  []*Stream
 	channels []*DataChannel
+
+	ended  context.Context // ends with everything the connection carries
+	finish context.CancelFunc
 }
 
 // callbacks of a link. All but channel are called on the loop.
@@ -52,6 +56,7 @@ func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataSto
 		gen: gen, pc: pc, inlet: in, meta: meta, post: post, on: on, sender: rand.Uint32() | 1,
 		neg: negotiation{polite: polite}, mids: map[string]bool{},
 	}
+	l.ended, l.finish = context.WithCancel(context.Background())
 	in.feedback.run(l.sender, in.reports, pc.WriteRTCP)
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) { post(func(l *link) { on.candidate(l, c) }) })
 	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { post(on.changed) })
@@ -246,4 +251,5 @@ func (l *link) end() {
 	}
 	l.inlet.close()
 	l.dropChannels(false)
+	l.finish()
 }

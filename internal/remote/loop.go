@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -199,10 +200,7 @@ func (p *Peer) linkChanged(l *link) {
 			p.after(drainAfterConnect, l, func(*link) { p.retire(p.draining) })
 		}
 	case l.closed():
-		for _, t := range l.tracks {
-			t.end()
-		}
-		l.dropChannels(false)
+		l.end()
 	case l.pc.ICEConnectionState() == webrtc.ICEConnectionStateFailed:
 		p.climb(l)
 	case l.pc.SCTP().Transport().State() == webrtc.DTLSTransportStateFailed && !l.failed:
@@ -256,7 +254,10 @@ func (p *Peer) channelOpened(l *link, raw *webrtc.DataChannel) {
 	d := newDataChannel(raw.Label(), nil, p.newHub())
 	d.hub.Hold()
 	d.bind(raw)
+	// The connection may end before the loop gets to this.
+	taken := context.AfterFunc(l.ended, d.shut)
 	l.post(func(l *link) {
+		taken()
 		if l != p.link || len(l.channels) >= maxChannels {
 			_ = d.Close()
 			return

@@ -26,6 +26,8 @@ const (
 	claimSilence = 400 * time.Millisecond // without a packet the old claim is given up
 
 	recordingRetry = 10 * time.Second // after the recording could not be begun
+
+	maxStreams = 64 // of one member at once; more wait for a place
 )
 
 // bindings ties the streams that members send to the files of one recording,
@@ -49,12 +51,13 @@ type bindings struct {
 // arrival is a track that a member has begun to send. Nothing of it is read,
 // and so nothing lost, before it is bound or found not to be wanted.
 type arrival struct {
-	peer     *remote.Peer
-	track    *remote.Track
-	streamID string
-	stream   *remote.Stream // nil for a track that belongs to none
-	since    time.Time
-	aside    *aside // where it goes while it is not wanted
+	peer      *remote.Peer
+	track     *remote.Track
+	streamID  string
+	stream    *remote.Stream // nil for a track that belongs to none
+	since     time.Time
+	displaced bool   // another member has its stream, until it is heard of again
+	aside     *aside // where it goes while it is not wanted
 }
 
 // binding is one stream and its files.
@@ -126,6 +129,10 @@ func (b *bindings) add(peer *remote.Peer, e remote.TrackAdded, now time.Time) {
 	if len(e.Streams) > 0 {
 		a.stream, a.streamID = e.Streams[0], e.Streams[0].ID()
 	}
+	if i := slices.IndexFunc(b.waiting, func(w arrival) bool { return w.track == e.Track }); i >= 0 {
+		b.waiting[i].stream, b.waiting[i].streamID = a.stream, a.streamID
+		return
+	}
 	if !b.bind(a, now) {
 		b.waiting = append(b.waiting, a)
 	}
@@ -145,11 +152,11 @@ func (b *bindings) bound(track *remote.Track) bool {
 // bind connects a track to its file. It reports false when it is too early to
 // say which, or when there is nowhere to record to yet.
 func (b *bindings) bind(a arrival, now time.Time) bool {
-	if b.recording == nil || !b.wanted(&a, now) {
+	if b.recording == nil || !b.wanted(&a, now) || a.displaced && !a.aside.seen.Load() {
 		return false
 	}
 	s := b.find(a, now)
-	if s == nil && b.contested(a, now) {
+	if s == nil && (b.contested(a, now) || b.crowded(a.peer)) {
 		return false
 	}
 	if s == nil {
@@ -159,15 +166,45 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 			return true
 		}
 	}
+	if s.peer != a.peer {
+		b.displace(s, now)
+	}
+	a.displaced = false
 	s.attach(a, now)
 	return true
+}
+
+// crowded reports whether a member has all the streams it may have at once.
+func (b *bindings) crowded(peer *remote.Peer) bool {
+	n := 0
+	for _, s := range b.streams {
+		if s.peer == peer {
+			n++
+		}
+	}
+	return n >= maxStreams
+}
+
+// displace takes a stream from the sender that has fallen silent. Should it be
+// heard of again, it gets a stream of its own.
+func (b *bindings) displace(s *binding, now time.Time) {
+	s.lose() // if only for a moment: the manifest tells of every change of sender
+	for _, slot := range s.slots {
+		if slot.feed.open() {
+			a := slot.from
+			a.since, a.displaced, a.aside = now, true, &aside{taken: true}
+			b.waiting = append(b.waiting, a)
+			slot.feed.stop()
+			a.track.Forward(a.aside)
+		}
+	}
 }
 
 // find returns the binding that a track belongs to: its sender's own, or one
 // whose sender is no longer there to feed it.
 func (b *bindings) find(a arrival, now time.Time) *binding {
 	for _, s := range b.streams {
-		if s.id == a.streamID && (s.peer == a.peer || !s.claimed(now)) {
+		if s.id == a.streamID && (s.peer == a.peer || !a.displaced && !s.claimed(now)) {
 			return s
 		}
 	}
@@ -177,7 +214,7 @@ func (b *bindings) find(a arrival, now time.Time) *binding {
 // contested reports whether another member, still live, feeds a stream of the
 // same id, and it is not yet certain that it will go on doing so.
 func (b *bindings) contested(a arrival, now time.Time) bool {
-	return now.Sub(a.since) < claimTimeout && slices.ContainsFunc(b.streams, func(s *binding) bool { return s.id == a.streamID })
+	return !a.displaced && now.Sub(a.since) < claimTimeout && slices.ContainsFunc(b.streams, func(s *binding) bool { return s.id == a.streamID })
 }
 
 func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
@@ -199,12 +236,8 @@ func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
 
 // attach feeds a track to the slot that it continues, or to a new one.
 func (s *binding) attach(a arrival, now time.Time) {
-	if s.peer != a.peer {
-		s.lose() // if only for a moment: the manifest tells of every change of sender
-		s.release()
-		s.peer = a.peer
-	}
-	slot := s.slot(a.track, now)
+	s.peer = a.peer
+	slot := s.slot(a)
 	if slot == nil {
 		return // refused: hostile numbers of tracks
 	}
@@ -221,16 +254,18 @@ func (s *binding) lose() {
 }
 
 // slot finds the track's place: by id; else, as ids change when a stream is
-// taken away and added again, the first of its kind that nothing feeds.
-func (s *binding) slot(track *remote.Track, now time.Time) *slot {
-	kind := track.Kind().String()
+// taken away and added again or its track replaced, the first of its kind that
+// nothing feeds, or only the connection before.
+func (s *binding) slot(a arrival) *slot {
+	track, kind := a.track, a.track.Kind().String()
 	for _, slot := range s.slots {
 		if slot.kind == kind && slot.id == track.ID() {
 			return slot
 		}
 	}
 	for _, slot := range s.slots {
-		if slot.kind == kind && !slot.feed.open() {
+		replaced := a.stream != nil && !slices.Contains(a.stream.Tracks(), slot.feed.track)
+		if slot.kind == kind && (replaced || !slot.feed.open()) {
 			return slot
 		}
 	}
@@ -250,8 +285,11 @@ func (s *binding) release() {
 	}
 }
 
-// claimed reports whether the stream's sender is there to feed it.
-func (s *binding) claimed(now time.Time) bool { return s.flowed(now, claimSilence) }
+// claimed reports whether the stream's sender is there to feed it. One whose
+// connection is up may be silent for a moment.
+func (s *binding) claimed(now time.Time) bool {
+	return s.flowed(now, claimSilence) || s.sent() && s.flowed(now, claimTimeout)
+}
 
 func (s *binding) flowed(now time.Time, within time.Duration) bool {
 	return slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.flowed(now, within) })

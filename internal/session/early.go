@@ -1,8 +1,9 @@
 package session
 
 import (
-	"encoding/json"
 	"time"
+
+	"recorder/internal/signaling"
 )
 
 const (
@@ -20,12 +21,12 @@ type earlySignals struct {
 
 type earlyQueue struct {
 	since   time.Time // of the first signal
-	signals []json.RawMessage
+	signals []signaling.Direct
 }
 
 // hold keeps a signal and reports whether there was room for it.
-func (e *earlySignals) hold(peerID string, signal json.RawMessage, now time.Time) bool {
-	q := e.peers[peerID]
+func (e *earlySignals) hold(d signaling.Direct, now time.Time) bool {
+	q := e.peers[d.From]
 	if q == nil {
 		if len(e.peers) >= earlyPeers {
 			return false
@@ -34,17 +35,17 @@ func (e *earlySignals) hold(peerID string, signal json.RawMessage, now time.Time
 			e.peers = make(map[string]*earlyQueue)
 		}
 		q = &earlyQueue{since: now}
-		e.peers[peerID] = q
+		e.peers[d.From] = q
 	}
 	if len(q.signals) >= earlyPerPeer {
 		return false
 	}
-	q.signals = append(q.signals, signal)
+	q.signals = append(q.signals, d)
 	return true
 }
 
 // take returns what is held for a peer, in order, and forgets it.
-func (e *earlySignals) take(peerID string) []json.RawMessage {
+func (e *earlySignals) take(peerID string) []signaling.Direct {
 	q := e.peers[peerID]
 	if q == nil {
 		return nil

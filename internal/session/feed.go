@@ -14,13 +14,12 @@ import (
 type feed struct {
 	track  *remote.Track
 	source *sink.Source
-	last   atomic.Int64 // Unix ns of the last packet; of the feed's making before the first
+	last   atomic.Int64 // Unix ns of the last packet, 0 before the first
 	closed atomic.Bool
 }
 
 func newFeed(track *remote.Track, to *sink.Track) *feed {
 	f := &feed{track: track}
-	f.last.Store(time.Now().UnixNano())
 	formats := make(map[uint8]sink.Format)
 	for pt, codec := range track.Formats() {
 		formats[pt] = sink.Format{

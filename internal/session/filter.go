@@ -56,12 +56,13 @@ func (b *bindings) wanted(a *arrival, now time.Time) bool {
 
 // aside drops what a track delivers (remote.RTPWriter).
 type aside struct {
-	taken bool // by the track; owned by Session.Run
+	taken bool        // by the track; owned by Session.Run
+	seen  atomic.Bool // something came
 	over  atomic.Bool
 }
 
 // WriteRTP implements remote.RTPWriter.
-func (*aside) WriteRTP([]byte, time.Time) {}
+func (a *aside) WriteRTP([]byte, time.Time) { a.seen.Store(true) }
 
 // WriteSenderReport implements remote.RTPWriter.
 func (*aside) WriteSenderReport(uint64, uint32, time.Time) {}

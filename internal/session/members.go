@@ -13,19 +13,22 @@ const (
 	maxMembers = 256 // per channel, the protocol's own bound
 
 	// departureGrace is how long a member that presence says has left is kept
-	// while its media still flows: a restarted member's fresh offer usually
+	// while its connection lasts: a restarted member's fresh offer usually
 	// follows within a second. Then the service is asked once more, as a leave
 	// may be stale, and has as long to answer.
 	departureGrace = 3 * time.Second
+
+	maxReentries = 3 // for the sake of one member, until it is connected again
 )
 
 // participant is one other member of the channel.
 type participant struct {
-	peer     *remote.Peer
-	departed time.Time // when presence said it left; zero while it is present
-	asked    bool      // the service was asked whether it really did
-	troubled time.Time // since when its connection has been down; zero while it is not
-	hadMedia bool      // it has sent a stream before, so its silence is a fault
+	peer      *remote.Peer
+	departed  time.Time // when presence said it left; zero while it is present
+	asked     time.Time // when the service was asked whether it really did
+	troubled  time.Time // since when its connection has been down; zero while it is not
+	hadMedia  bool      // media of it has arrived, so its silence is a fault
+	reentries int       // since it was connected last
 }
 
 // connected is called on the first and on every later welcome.
@@ -41,10 +44,12 @@ func (s *Session) connected(e signaling.Connected) {
 	s.publish()
 }
 
-// disconnected keeps every connection: media does not need the socket.
+// disconnected keeps every connection: media does not need the socket. Who has
+// left is for the next snapshot to say.
 func (s *Session) disconnected() {
 	s.reconcile.stop()
 	for _, m := range s.members {
+		m.stay()
 		m.peer.SignalingLost()
 	}
 	if s.state == StateJoined {
@@ -96,7 +101,7 @@ func (s *Session) missingFrom(snapshot []signaling.Member) []string {
 // own outage, or one that left a moment ago.
 func (s *Session) join(j signaling.Member) {
 	if m := s.members[j.PeerID]; m != nil {
-		m.departed, m.asked = time.Time{}, false
+		m.stay()
 		m.peer.SignalingRestored(s.client.PeerID(), j.Metadata)
 		s.bindings.peerJoined(j.PeerID, j.Metadata)
 		return
@@ -121,24 +126,27 @@ func (s *Session) join(j signaling.Member) {
 	s.announce(peer)
 	s.bindings.peerJoined(j.PeerID, j.Metadata)
 	s.log.Info("peer joined", "peer", j.PeerID)
-	for _, signal := range s.early.take(j.PeerID) {
-		peer.HandleDirect(signal)
+	for _, d := range s.early.take(j.PeerID) {
+		s.direct(d)
 	}
 }
+
+// stay takes back that the member has left.
+func (m *participant) stay() { m.departed, m.asked = time.Time{}, time.Time{} }
 
 // listen posts the peer's events to Run.
 func (s *Session) listen(m *participant) {
 	event.Subscribe(m.peer, func(e remote.StreamAdded) {
-		s.post(func() {
-			m.hadMedia = true
-			s.log.Info("stream added", "peer", m.peer.ID(), "stream", e.Stream.ID())
-		})
+		s.post(func() { s.log.Info("stream added", "peer", m.peer.ID(), "stream", e.Stream.ID()) })
 	})
 	event.Subscribe(m.peer, func(e remote.TrackAdded) {
 		s.post(func() { s.bindings.add(m.peer, e, time.Now()) })
 	})
 	event.Subscribe(m.peer, func(e remote.StreamRemoved) {
-		s.post(func() { s.log.Info("stream removed", "peer", m.peer.ID(), "stream", e.Stream.ID()) })
+		s.post(func() {
+			m.hadMedia = m.hadMedia && len(m.peer.Streams()) > 0
+			s.log.Info("stream removed", "peer", m.peer.ID(), "stream", e.Stream.ID())
+		})
 	})
 	event.Subscribe(m.peer, func(e remote.NegotiationError) {
 		s.log.Warn("negotiation failed", "peer", m.peer.ID(), "err", e.Err)
@@ -152,22 +160,28 @@ func (s *Session) listen(m *participant) {
 	})
 }
 
-// settleDepartures lets go of members that have left: at once when their media
-// has stopped, and when it flows on, once the service has had time to correct
-// itself.
+// settleDepartures lets go of members that have left: at once when their
+// connection has ended, and when it lasts, once the service has been asked and
+// has not taken it back.
 func (s *Session) settleDepartures(now time.Time) {
 	for id, m := range s.members {
-		if m.departed.IsZero() {
-			continue
-		}
-		switch gone := now.Sub(m.departed); {
-		case !s.bindings.flowing(m.peer, now) || gone >= 2*departureGrace:
+		switch {
+		case m.departed.IsZero():
+		case !s.reachable(m, now):
 			s.removeMember(id, remote.CauseLeft)
-		case gone >= departureGrace && !m.asked && s.state == StateJoined:
-			m.asked = true
+		case s.state != StateJoined: // there is no one to ask
+		case m.asked.IsZero() && now.Sub(m.departed) >= departureGrace:
+			m.asked = now
 			s.subscribe()
+		case !m.asked.IsZero() && now.Sub(m.asked) >= departureGrace:
+			s.removeMember(id, remote.CauseLeft)
 		}
 	}
+}
+
+// reachable reports whether media of a member comes, or could.
+func (s *Session) reachable(m *participant, now time.Time) bool {
+	return m.peer.State() == remote.StateConnected || s.bindings.flowing(m.peer, now)
 }
 
 func (s *Session) removeMember(id string, cause remote.Cause) {
@@ -178,6 +192,10 @@ func (s *Session) removeMember(id string, cause remote.Cause) {
 	s.hub.Emit(PeerLeft{m.peer}, nil)
 	s.log.Info("peer left", "peer", id, "cause", cause)
 	s.publish()
+	if s.refused && s.state == StateJoined {
+		s.refused = false
+		s.subscribe() // the snapshot names those for whom there was no place
+	}
 }
 
 // direct routes what one member sent us alone.
@@ -188,7 +206,7 @@ func (s *Session) direct(d signaling.Direct) {
 		}
 		return
 	}
-	if !s.early.hold(d.From, d.Data, time.Now()) {
+	if !s.early.hold(d, time.Now()) {
 		s.log.Debug("signal from a peer that presence has not named was dropped")
 	}
 }

@@ -75,14 +75,21 @@ func (s *Session) subscribe() {
 	}()
 }
 
-// subscribeFailed ends the session when the service will not take the refusal
-// back. Otherwise the reconcile's deadline, or the next connection, tries again.
+// subscribeFailed ends the session when the refusal is of this channel or of
+// us. Otherwise the reconcile's deadline, or the next connection, tries again.
 func (s *Session) subscribeFailed(err error) {
-	if refused, ok := errors.AsType[*signaling.RequestError](err); ok && !refused.Code.Retriable() {
-		s.failure = fmt.Errorf("join channel %q: %w", s.cfg.Channel, err)
-		return
+	if refused, ok := errors.AsType[*signaling.RequestError](err); ok {
+		switch refused.Code {
+		case signaling.CodeChannelNotAuthorized, signaling.CodeChannelReserved, signaling.CodeInvalidChannel,
+			signaling.CodeActionNotPermitted:
+			s.failure = fmt.Errorf("join channel %q: %w", s.cfg.Channel, err)
+			return
+		}
 	}
 	s.log.Warn("could not subscribe", "err", err)
+	if s.reconcile.deadline.IsZero() {
+		s.reconcile.await(time.Now())
+	}
 }
 
 // iceServers puts the service's servers beside the configured ones.

@@ -3,8 +3,6 @@ package session
 import (
 	"context"
 	"time"
-
-	"recorder/internal/remote"
 )
 
 const (
@@ -31,14 +29,16 @@ type reentry struct {
 func (s *Session) checkMedia(now time.Time) {
 	dead := false
 	for _, m := range s.members {
-		if !m.hadMedia || (m.peer.State() == remote.StateConnected || s.bindings.flowing(m.peer, now)) {
+		m.hadMedia = m.hadMedia || s.bindings.flowing(m.peer, now)
+		switch {
+		case s.reachable(m, now):
+			m.troubled, m.reentries = time.Time{}, 0
+		case !m.hadMedia || m.reentries >= maxReentries:
 			m.troubled = time.Time{}
-			continue
-		}
-		if m.troubled.IsZero() {
+		case m.troubled.IsZero():
 			m.troubled = now
 		}
-		dead = dead || now.Sub(m.troubled) >= mediaPatience
+		dead = dead || !m.troubled.IsZero() && now.Sub(m.troubled) >= mediaPatience
 	}
 	switch {
 	case !dead:
@@ -54,14 +54,18 @@ func (s *Session) reenter(now time.Time) {
 	s.reentry.pause = min(max(2*s.reentry.pause, reentryPause), reentryPauseMax)
 	s.reentry.allowed = now.Add(s.reentry.pause)
 	s.reentry.running = true
+	for _, m := range s.members {
+		if !m.troubled.IsZero() {
+			m.reentries++
+		}
+	}
 	s.log.Warn("a member's media is dead, re-entering the channel", "next_not_before", s.reentry.pause)
 	go func() {
 		err := s.client.Unsubscribe(context.Background(), s.cfg.Channel)
 		s.post(func() {
 			s.reentry.running = false
-			if err != nil {
+			if err != nil { // we may have left all the same
 				s.log.Warn("could not leave the channel to re-enter it", "err", err)
-				return
 			}
 			s.reconcile.await(time.Now())
 			s.subscribe()

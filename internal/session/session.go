@@ -101,6 +101,7 @@ type Session struct {
 	trouble   error // keeps media from coming
 	reconcile reconcile
 	members   map[string]*participant
+	refused   bool // a member was, for want of a place
 	early     earlySignals
 	bindings  bindings
 	limits    limits

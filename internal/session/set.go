@@ -70,6 +70,9 @@ func (s *Set) apply(cfg Config) error {
 		return s.start(cfg)
 	}
 	changed := !reflect.DeepEqual(r.config, cfg)
+	if changed && r.Status().State == StateLeaving {
+		<-r.done // it takes nothing on any more
+	}
 	select {
 	case <-r.done:
 		if changed || r.Status().State == StateFailed {

@@ -1,0 +1,238 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/devserver"
+	"recorder/internal/member"
+	"recorder/internal/signaling"
+)
+
+// offerOf is an offer by hand of so many streams, STREAM00 and on.
+func offerOf(r *rig, streams int) string {
+	s := webrtc.SettingEngine{}
+	r.host()(&s)
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(s)).NewPeerConnection(webrtc.Configuration{})
+	r.must(err)
+	r.defers(func() { pc.Close() })
+	for i := range streams {
+		track, err := webrtc.NewTrackLocalStaticSample(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000},
+			fmt.Sprintf("TRK%02d", i), fmt.Sprintf("STREAM%02d", i))
+		r.must(err)
+		_, err = pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+		r.must(err)
+	}
+	offer, err := pc.CreateOffer(nil)
+	r.must(err)
+	return offer.SDP
+}
+
+// screen has a member join that shares a screen of one picture each 1.5 s.
+func (r *rig) screen(id, track string) *member.Member {
+	m, err := member.Join(context.Background(), member.Options{
+		URL: "ws://127.0.0.1", Credential: r.token(id), Channel: channel, HTTPClient: r.http, Settings: r.host(),
+		Meet: func(peer string) bool { return peer == "recorder" },
+		Tracks: []member.Track{{StreamID: "screen", TrackID: track, MimeType: webrtc.MimeTypeVP8, Source: func(yield func([]byte, time.Duration) bool) {
+			for b := range member.Picture() {
+				if !yield(b, 1500*time.Millisecond) {
+					return
+				}
+			}
+		}}},
+	})
+	r.must(err)
+	r.defers(m.Leave)
+	return m
+}
+
+// on runs f where the session's state is owned.
+func (r *rig) on(f func(s *Session)) {
+	s := r.set.sessions[channel].Session
+	done := make(chan struct{})
+	s.post(func() { f(s); close(done) })
+	<-done
+}
+
+func TestAStaleLeaveBeforeOurOwnOutageLosesNothing(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		alice := r.join(r.token("alice"), "camera")
+		r.startWith(2 * time.Minute)
+		time.Sleep(5 * time.Second)
+		r.server.Inject(r.bot(), &devserver.Presence{Channel: channel, Joined: []devserver.Member{}, Left: []devserver.Member{{PeerID: "alice"}}})
+		time.Sleep(100 * time.Millisecond)
+		r.server.Refuse(503)
+		r.server.Drop(r.bot(), devserver.Drop{Presence: devserver.Silent})
+		time.Sleep(20 * time.Second)
+		r.server.Refuse(0)
+		time.Sleep(20 * time.Second)
+		sent := alice.Sent()
+		alice.Leave()
+		m := r.finish()
+		checkOneFilePerTrack(t, m, 0)
+		checkRecorded(t, m, sent, 100*time.Millisecond)
+	})
+}
+
+func TestASenderThatIsDisplacedGetsAStreamOfItsOwn(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(10 * time.Second)
+		time.Sleep(settling)
+		alice := r.screen("alice", "a-video")
+		time.Sleep(20 * time.Second)
+		r.screen("mallory", "m-video")
+		time.Sleep(40 * time.Second)
+		var played time.Duration
+		for _, s := range alice.Sent() {
+			played += s.Played
+		}
+		alice.Leave()
+		m := r.finish()
+		var recorded time.Duration
+		for _, s := range m.Streams {
+			for _, track := range s.Tracks {
+				for _, p := range track.Parts {
+					t.Logf("%s of %s: %v recorded in %s", track.ID, s.PeerID, time.Duration(track.Recorded), p.File)
+				}
+				if track.ID == "a-video" {
+					recorded += time.Duration(track.Recorded)
+				}
+			}
+		}
+		if recorded < played-15*time.Second {
+			t.Errorf("%v of alice's %v are recorded", recorded, played)
+		}
+	})
+}
+
+func TestOneMemberCannotTakeEverybodysPlaces(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(true)
+		time.Sleep(settling)
+		mallory := r.speak("mallory")
+		sdp := offerOf(r, 12)
+		for i := range 20 {
+			<-mallory.SendAsync(r.bot(), description("offer", strings.ReplaceAll(sdp, "STREAM", fmt.Sprintf("s%d-", i))))
+			<-mallory.SendAsync(r.bot(), description("offer", strings.ReplaceAll(sdp, "a=sendonly", "a=inactive")))
+			time.Sleep(20 * time.Millisecond)
+		}
+		alice := r.join(r.token("alice"), "alice-camera")
+		time.Sleep(5 * time.Second)
+		alice.Leave()
+		m := r.finish()
+		streams := make(map[string]int)
+		for _, s := range m.Streams {
+			streams[s.PeerID]++
+		}
+		if streams["alice"] != 1 || streams["mallory"] > maxStreams {
+			t.Errorf("streams by member: %v", streams)
+		}
+	})
+}
+
+func TestAMemberThatNeverConnectedDoesNotCutTheOthers(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(30 * time.Second)
+		time.Sleep(settling)
+		alice := r.join(r.token("alice"), "camera")
+		time.Sleep(5 * time.Second)
+		bob := r.speak("bob")
+		<-bob.SendAsync(r.bot(), description("offer", offerOf(r, 1)))
+		time.Sleep(90 * time.Second)
+		toBot := slices.DeleteFunc(alice.Sent(), func(s member.Sent) bool { return s.Peer != "recorder" })
+		if len(toBot) != 2 {
+			t.Errorf("alice's connection was made anew: %v", toBot)
+		}
+	})
+}
+
+func TestReenteringWithoutAnAckStillReenters(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(true)
+		r.join(r.token("alice"), "camera")
+		time.Sleep(5 * time.Second)
+		ack := func(to string, frame any) bool {
+			_, ok := frame.(*devserver.Ack)
+			return ok && to == r.bot()
+		}
+		r.on(func(s *Session) {
+			r.server.Next(ack, devserver.Lose)
+			s.reenter(time.Now())
+		})
+		time.Sleep(time.Minute)
+		if members := r.server.Members(channel); len(members) != 2 {
+			t.Errorf("in the channel: %v", members)
+		}
+	})
+}
+
+func TestANewTrackIDAcrossASwapContinuesTheFile(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(30 * time.Second)
+		time.Sleep(settling)
+		join := func(suffix string) *member.Member {
+			tracks := camera("camera")
+			for i := range tracks {
+				tracks[i].TrackID += suffix
+			}
+			m, err := member.Join(context.Background(), member.Options{
+				URL: "ws://127.0.0.1", Credential: r.token("alice"), Channel: channel, HTTPClient: r.http, Settings: r.host(), Tracks: tracks,
+			})
+			r.must(err)
+			r.defers(m.Leave)
+			return m
+		}
+		r.server.Takeover(&devserver.Drop{Presence: devserver.Silent})
+		first := join("-1")
+		time.Sleep(5 * time.Second)
+		second := join("-2")
+		time.Sleep(5 * time.Second)
+		first.Leave()
+		second.Leave()
+		for _, s := range r.finish().Streams {
+			if len(s.Tracks) != 2 {
+				t.Errorf("stream %q of %q has %d tracks", s.ID, s.PeerID, len(s.Tracks))
+			}
+		}
+	})
+}
+
+func TestAUsedUpQuotaDoesNotEndARecording(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(true)
+		time.Sleep(settling)
+		r.on(func(s *Session) {
+			s.subscribeFailed(&signaling.RequestError{Op: "subscribe", Target: channel, Code: signaling.CodeOverMessageQuota})
+		})
+		time.Sleep(settling)
+		if state := r.set.Status()[0].State; state != StateJoined {
+			t.Errorf("the session is %v", state)
+		}
+	})
+}
+
+func TestAnUnwantedTrackWaitsOnce(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.set = NewSet(r.options(true))
+		r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow, SkipVideo: true}}))
+		time.Sleep(settling)
+		mallory := r.speak("mallory")
+		sdp := offerOf(r, 1)
+		for i := range 50 {
+			<-mallory.SendAsync(r.bot(), description("offer", strings.ReplaceAll(sdp, "STREAM00", fmt.Sprintf("s%d", i))))
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(settling)
+		r.on(func(s *Session) {
+			if n := len(s.bindings.waiting); n > 1 {
+				t.Errorf("%d arrivals of one track wait", n)
+			}
+		})
+	})
+}

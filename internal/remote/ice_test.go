@@ -1,9 +1,11 @@
 package remote
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +117,33 @@ func TestAShortCutNeedsNoRestart(t *testing.T) {
 			t.Errorf("%d offers, %v", len(w.signals("offer")), w.peer.State())
 		}
 		w.statesAre(t, first, reconnect)
+	})
+}
+
+// The path comes back by itself while our offer is out: that brings a new
+// budget, and not the answer.
+func TestABlipOfThePathLeavesAnUnansweredOfferItsWatchdog(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		got := m.accept()
+		w.losing(func(kind string) bool { return kind == "offer" })
+		d, err := w.peer.CreateDataChannel("x", nil)
+		must(t, err)
+		settle()
+		w.setCut(true)
+		time.Sleep(8 * time.Second)
+		w.setCut(false)
+		wait(t, 2*time.Second, "connected again", func() bool { return w.peer.State() == StateConnected })
+		w.losing(nil)
+		ctx, cancel := context.WithTimeout(t.Context(), answerTimeout)
+		defer cancel()
+		must(t, d.SendText(ctx, "hello"))
+		settle()
+		if offers := w.signals("offer"); len(offers) != 2 || offers[1].at.Sub(offers[0].at) != answerTimeout {
+			t.Errorf("%d offers", len(offers))
+		}
+		if !slices.Equal(got.all(), []string{"x:hello"}) {
+			t.Errorf("the member got %v", got.all())
+		}
 	})
 }
 

@@ -45,8 +45,11 @@ func (l *ladder) stop() {
 	}
 }
 
-// reset gives a new budget.
+// renew gives a new budget. What is being waited for still is.
+func (l *ladder) renew() { l.attempt, l.exhausted = 0, false }
+
+// reset gives a new budget and waits for nothing.
 func (l *ladder) reset() {
 	l.stop()
-	*l = ladder{}
+	l.renew()
 }

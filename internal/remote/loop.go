@@ -195,7 +195,10 @@ func (p *Peer) linkChanged(l *link) {
 	}
 	switch {
 	case l.condition() == up:
-		p.ladder.reset()
+		p.ladder.renew()
+		if !l.neg.pending { // else the timer is the watchdog of our offer
+			p.ladder.stop()
+		}
 		if p.draining != nil {
 			p.after(drainAfterConnect, l, func(*link) { p.retire(p.draining) })
 		}

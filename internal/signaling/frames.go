@@ -26,9 +26,6 @@ func (l *link) write() error {
 		if !wanted {
 			continue
 		}
-		if frame.Type == "subscribe" {
-			l.await(frame.Channel, true)
-		}
 		b, err := encode(frame)
 		if err != nil {
 			return err
@@ -88,7 +85,9 @@ func (l *link) handle(frame Frame, size int) bool {
 			l.welcomedAt.Store(new(time.Now()))
 		}
 	case Ack:
-		l.out.acked(f.RequestID)
+		if frame, ok := l.out.acked(f.RequestID); ok && frame.Type == "subscribe" {
+			l.awaiting[frame.Channel] = true
+		}
 	case *ServerError:
 		return l.serverError(f, size)
 	case Presence:
@@ -109,15 +108,10 @@ func (l *link) handle(frame Frame, size int) bool {
 
 func (l *link) serverError(e *ServerError, size int) bool {
 	l.client.opts.Metrics.errorFrame(e.Code)
-	if e.RequestID != "" {
-		frame, final, known := l.out.failed(e)
-		if final && frame.Type == "subscribe" {
-			l.await(frame.Channel, false)
-		}
-		if known {
-			return true
-		}
-	} else if e.Code == CodeUnknownType {
+	if l.out.failed(e) {
+		return true
+	}
+	if e.RequestID == "" && e.Code == CodeUnknownType {
 		return true // an old service's answer to our ping
 	}
 	l.client.log.Warn("service reported an error", "err", e)
@@ -127,27 +121,14 @@ func (l *link) serverError(e *ServerError, size int) bool {
 // tell queues an event that came from the service.
 func (l *link) tell(ev Event, size int) bool { return l.client.queue.put(l.ctx, ev, size) }
 
-func (l *link) await(channel string, snapshot bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if snapshot {
-		l.awaiting[channel] = true
-	} else {
-		delete(l.awaiting, channel)
-	}
-}
-
-// snapshot reports whether p answers a subscribe of this link. One that names
-// departed peers was on its way before.
+// snapshot reports whether p is the first since the ack of a subscribe. One
+// that names departed peers was on its way before.
 func (l *link) snapshot(p Presence) bool {
-	if len(p.Left) > 0 {
+	if len(p.Left) > 0 || !l.awaiting[p.Channel] {
 		return false
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	awaited := l.awaiting[p.Channel]
 	delete(l.awaiting, p.Channel)
-	return awaited
+	return true
 }
 
 // occasional allows one log line every 10 s and counts what it held back.

@@ -50,8 +50,7 @@ type link struct {
 
 	detached bool // guarded by client.mu
 
-	mu       sync.Mutex
-	awaiting map[string]bool // channels whose next presence is the snapshot
+	awaiting map[string]bool // channels whose next presence is the snapshot; of the reader
 }
 
 // dial opens the WebSocket. Its errors may quote the URL.

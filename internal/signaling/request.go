@@ -172,28 +172,31 @@ func (o *outbox) timedOut(r *request, id string) {
 	o.settle(r, &AckTimeoutError{Op: r.frame.Type, Target: r.target(), After: o.ackTimeout})
 }
 
-// acked settles the request of that id; an unknown one is late and ignored.
-func (o *outbox) acked(id string) {
+// acked settles the request of that id and returns its frame, and false for an
+// unknown one, which is late and ignored.
+func (o *outbox) acked(id string) (frame ClientFrame, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if r := o.pending[id]; r != nil {
-		o.settle(r, nil)
+	r := o.pending[id]
+	if r == nil {
+		return ClientFrame{}, false
 	}
+	o.settle(r, nil)
+	return r.frame, true
 }
 
 // failed settles the request that e answers, or sends it again a little later if
-// that may help. It returns that request's frame, and false if nobody was waiting
-// for e.
-func (o *outbox) failed(e *ServerError) (frame ClientFrame, final, known bool) {
+// that may help. It reports false if nobody was waiting for e.
+func (o *outbox) failed(e *ServerError) (known bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r := o.pending[e.RequestID]
 	if r == nil {
-		return ClientFrame{}, false, false
+		return false
 	}
 	if !e.Code.Retriable() || r.retries == 0 {
 		o.settle(r, &RequestError{Op: r.frame.Type, Target: r.target(), Code: e.Code, Message: e.Message})
-		return r.frame, true, true
+		return true
 	}
 	r.timer.Stop()
 	delete(o.pending, r.id)
@@ -210,7 +213,7 @@ func (o *outbox) failed(e *ServerError) (frame ClientFrame, final, known bool) {
 			o.push(r)
 		}
 	})
-	return r.frame, false, true
+	return true
 }
 
 // abandon forgets a request nobody waits for any more. If it has not left, it

@@ -278,6 +278,9 @@ func (p *Peer) signalingLost() {
 }
 
 func (p *Peer) signalingRestored(moved bool) {
+	if p.signalling && !moved {
+		return
+	}
 	p.signalling = true
 	p.moved = p.moved || moved
 	l := p.link

@@ -246,7 +246,8 @@ func (p *Peer) SignalingLost() { p.in.put(p.signalingLost) }
 
 // SignalingRestored says that our socket is back and that the member is
 // still there. A healthy connection is kept and the peer connected again; a
-// dead one is rebuilt. The metadata is in place before that.
+// dead one is rebuilt. The metadata is in place before that, and is all that
+// changes if signalling was not lost and our id is the same.
 func (p *Peer) SignalingRestored(localID string, metadata json.RawMessage) {
 	p.mu.Lock()
 	moved := p.localID != localID

@@ -194,6 +194,32 @@ func TestPolitenessFollowsOurID(t *testing.T) {
 	})
 }
 
+// The member joins again while our own socket never was away.
+func TestSignallingThatWasNotLostIsNotRestored(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		got := m.accept()
+		w.losing(func(kind string) bool { return kind == "offer" })
+		d, err := w.peer.CreateDataChannel("x", nil)
+		must(t, err)
+		settle()
+		held := w.signals("offer")[0].data
+		w.losing(nil)
+		for range 3 {
+			w.peer.SignalingRestored("bot", json.RawMessage(`{"name":"Alice"}`))
+			settle()
+		}
+		if string(w.peer.Metadata()) != `{"name":"Alice"}` {
+			t.Errorf("metadata: %s", w.peer.Metadata())
+		}
+		m.in <- held // late, and still good
+		must(t, d.SendText(t.Context(), "hello"))
+		settle()
+		if n := len(w.signals("offer")); n != 1 || !slices.Equal(got.all(), []string{"x:hello"}) {
+			t.Errorf("%d offers, the member got %v", n, got.all())
+		}
+	})
+}
+
 func TestADeadConnectionIsRebuiltWhenSignallingIsBack(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		w.peer.SignalingLost()

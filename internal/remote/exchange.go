@@ -1,10 +1,13 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/signaling"
 )
 
 // handle carries out one inbound signal.
@@ -288,14 +291,17 @@ func candidateUfrag(c webrtc.ICECandidateInit) string {
 	return ufrag
 }
 
-// signal sends a payload. That it may not arrive is no negotiation error:
-// the ladder and the reconcile recover from it.
+// signal sends a payload. That it does not arrive is no negotiation error: the
+// ladder and the reconcile recover from it. That the service will not take a
+// description is one; of candidates it would only say so again.
 func (p *Peer) signal(payload any, what string) {
 	sent := p.opts.Signal(payload)
 	go func() {
 		select {
 		case err := <-sent:
-			if err != nil {
+			if _, refused := errors.AsType[*signaling.RequestError](err); refused && what != "candidate" {
+				p.negotiationFailed(fmt.Errorf("send %s: %w", what, err))
+			} else if err != nil {
 				p.log.Warn("signal was not sent", "kind", what, "err", scrub(err))
 			}
 		case <-p.ended.Done():

@@ -11,7 +11,7 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,24 +173,44 @@ func TestNothingBlocksTheSession(t *testing.T) {
 	})
 }
 
+// failingSends makes every signal of the peer fail.
+func (w *world) failingSends(err error) (calls *atomic.Int32) {
+	calls = new(atomic.Int32)
+	w.peer.opts.Signal = func(any) <-chan error {
+		calls.Add(1)
+		c := make(chan error, 1)
+		c <- err
+		return c
+	}
+	return calls
+}
+
 func TestASendThatFailsIsNoNegotiationError(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
-		var mu sync.Mutex
-		calls := 0
-		w.peer.opts.Signal = func(any) <-chan error {
-			mu.Lock()
-			defer mu.Unlock()
-			calls++
-			c := make(chan error, 1)
-			c <- signaling.ErrNotConnected
-			return c
-		}
+		calls := w.failingSends(signaling.ErrNotConnected)
 		w.join().camera()
 		settle()
-		mu.Lock()
-		defer mu.Unlock()
-		if calls == 0 || len(seen[NegotiationError](w.seen)) != 0 {
-			t.Errorf("%d signals, errors %v", calls, seen[NegotiationError](w.seen))
+		if calls.Load() == 0 || len(seen[NegotiationError](w.seen)) != 0 {
+			t.Errorf("%d signals, errors %v", calls.Load(), seen[NegotiationError](w.seen))
+		}
+	})
+}
+
+func TestADescriptionTheServiceRefusesIsANegotiationError(t *testing.T) {
+	run(t, "bot", "alice", func(t *testing.T, w *world) {
+		calls := w.failingSends(&signaling.RequestError{Op: "send", Target: "alice", Code: signaling.CodeActionNotPermitted})
+		m := w.join()
+		m.silent = true
+		m.camera()
+		time.Sleep(time.Second) // less than until the answer is repeated
+		synctest.Wait()
+		errs := seen[NegotiationError](w.seen)
+		if calls.Load() < 2 || len(errs) != 1 { // the candidates say nothing new
+			t.Fatalf("%d signals, errors %v", calls.Load(), errs)
+		}
+		var refused *signaling.RequestError
+		if !errors.As(errs[0].Err, &refused) || refused.Code != signaling.CodeActionNotPermitted {
+			t.Errorf("error: %v", errs[0].Err)
 		}
 	})
 }

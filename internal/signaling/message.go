@@ -91,7 +91,7 @@ type Presence struct {
 	Left    []string // peer ids; to be handled before Joined: a peer in both has restarted
 
 	// Snapshot is set by the [Client], not by [Parse]: Joined is everyone in the
-	// channel, because this is the first presence after a subscribe on this
+	// channel, because this is the first presence after a subscribe was acked on this
 	// connection. A presence that also names departed peers is never one.
 	Snapshot bool
 }

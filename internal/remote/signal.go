@@ -17,6 +17,7 @@ const (
 	maxUfrag       = 256       // RFC 8445 §5.3
 	maxName        = 256       // bytes of a stream or track id
 	maxMetadata    = 16 << 10  // bytes of one track's metadata
+	maxNesting     = 16        // objects and lists in each other, in that metadata
 )
 
 var errSignal = errors.New("malformed signal")
@@ -132,6 +133,8 @@ func parseTrackMeta(data json.RawMessage) (*trackMeta, error) {
 		return &trackMeta{trackID: m.TrackID}, nil
 	case !isObject(m.Metadata) || len(m.Metadata) > maxMetadata:
 		return nil, fmt.Errorf("%w: track metadata of %d bytes", errSignal, len(m.Metadata))
+	case nesting(m.Metadata) > maxNesting:
+		return nil, fmt.Errorf("%w: track metadata nests deeper than %d", errSignal, maxNesting)
 	}
 	return &trackMeta{trackID: m.TrackID, metadata: m.Metadata}, nil
 }
@@ -139,4 +142,21 @@ func parseTrackMeta(data json.RawMessage) (*trackMeta, error) {
 func isObject(data json.RawMessage) bool {
 	data = bytes.TrimLeft(data, " \t\r\n")
 	return len(data) > 0 && data[0] == '{'
+}
+
+// nesting is how deep the objects and lists of valid JSON go.
+func nesting(data json.RawMessage) (deepest int) {
+	depth := 0
+	for d := json.NewDecoder(bytes.NewReader(data)); ; {
+		token, err := d.Token()
+		switch {
+		case err != nil: // the end
+			return deepest
+		case token == json.Delim('{') || token == json.Delim('['):
+			depth++
+			deepest = max(deepest, depth)
+		case token == json.Delim('}') || token == json.Delim(']'):
+			depth--
+		}
+	}
 }

@@ -18,6 +18,9 @@ func TestSignalsAreToldFromApplicationData(t *testing.T) {
 		{"null", `{"type":"rtc-ice","candidate":null}`, true, false},
 		{"empty", `{"type":"rtc-ice","candidate":{"candidate":""}}`, true, false},
 		{"metadata", `{"__meteredTrackMeta":{"trackId":"t","metadata":{"role":"camera"}}}`, true, false},
+		{"deep metadata", `{"__meteredTrackMeta":{"trackId":"t","metadata":` + nested(maxNesting) + `}}`, true, false},
+		{"metadata with brackets in a text", `{"__meteredTrackMeta":{"trackId":"t","metadata":{"x":"\\\"` + strings.Repeat("[{", maxNesting) + `"}}}`, true, false},
+		{"metadata with many lists", `{"__meteredTrackMeta":{"trackId":"t","metadata":{"x":[` + strings.Repeat("[],", 100) + `[]]}}}`, true, false},
 		{"metadata cleared", `{"__meteredTrackMeta":{"trackId":"t"}}`, true, false},
 
 		{"rollback", `{"type":"rtc-description","description":{"type":"rollback","sdp":""}}`, true, true},
@@ -35,6 +38,7 @@ func TestSignalsAreToldFromApplicationData(t *testing.T) {
 		{"no track id", `{"__meteredTrackMeta":{"metadata":{}}}`, true, true},
 		{"long track id", `{"__meteredTrackMeta":{"trackId":"` + strings.Repeat("x", 257) + `"}}`, true, true},
 		{"huge metadata", `{"__meteredTrackMeta":{"trackId":"t","metadata":{"x":"` + strings.Repeat("x", maxMetadata) + `"}}}`, true, true},
+		{"too deep metadata", `{"__meteredTrackMeta":{"trackId":"t","metadata":` + nested(maxNesting+1) + `}}`, true, true},
 
 		{"chat", `{"type":"chat","text":"hi"}`, false, false},
 		{"type is a number", `{"type":7}`, false, false},
@@ -58,6 +62,11 @@ func TestSignalsAreToldFromApplicationData(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nested is an object of so many levels, lists among them.
+func nested(depth int) string {
+	return `{"x":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + `}`
 }
 
 // Whatever a member sends is either within bounds or refused.

@@ -146,8 +146,9 @@ func isObject(data json.RawMessage) bool {
 
 // nesting is how deep the objects and lists of valid JSON go.
 func nesting(data json.RawMessage) (deepest int) {
-	depth := 0
-	for d := json.NewDecoder(bytes.NewReader(data)); ; {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber() // as some fit no float64
+	for depth := 0; ; {
 		token, err := d.Token()
 		switch {
 		case err != nil: // the end

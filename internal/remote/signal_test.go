@@ -38,6 +38,7 @@ func TestSignalsAreToldFromApplicationData(t *testing.T) {
 		{"no track id", `{"__meteredTrackMeta":{"metadata":{}}}`, true, true},
 		{"long track id", `{"__meteredTrackMeta":{"trackId":"` + strings.Repeat("x", 257) + `"}}`, true, true},
 		{"huge metadata", `{"__meteredTrackMeta":{"trackId":"t","metadata":{"x":"` + strings.Repeat("x", maxMetadata) + `"}}}`, true, true},
+		{"too deep after a number beyond all", `{"__meteredTrackMeta":{"trackId":"t","metadata":{"y":1e999,` + nested(maxNesting + 1)[1:] + `}}`, true, true},
 		{"too deep metadata", `{"__meteredTrackMeta":{"trackId":"t","metadata":` + nested(maxNesting+1) + `}}`, true, true},
 
 		{"chat", `{"type":"chat","text":"hi"}`, false, false},

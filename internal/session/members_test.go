@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -234,5 +235,26 @@ func TestAnUnwantedTrackWaitsOnce(t *testing.T) {
 				t.Errorf("%d arrivals of one track wait", n)
 			}
 		})
+	})
+}
+
+func TestAMissingSendPermissionIsSaidClearly(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		o := r.options(true)
+		o.Signaling = func(string) (*signaling.Client, error) {
+			mute, err := signaling.NewSecretKey(signaling.SecretKeyOptions{
+				ID: keyID, Secret: secret, PeerID: "recorder", Channels: []string{"*"}, TTL: time.Hour, Permissions: []string{"subscribe", "presence"},
+			})
+			r.must(err)
+			return signaling.NewClient(signaling.Options{URL: "ws://127.0.0.1", Credential: mute, HTTPClient: r.http, Logger: r.log})
+		}
+		r.set = NewSet(o)
+		r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow}}))
+		time.Sleep(settling)
+		r.join(r.token("alice"), "camera")
+		time.Sleep(settling)
+		if err := r.set.Status()[0].Err; !errors.Is(err, errNoSendPermission) {
+			t.Errorf("the session's error is %v", err)
+		}
 	})
 }

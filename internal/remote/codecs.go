@@ -120,13 +120,27 @@ func isRTX(codec webrtc.RTPCodecParameters) bool {
 	return strings.EqualFold(codec.MimeType, webrtc.MimeTypeRTX)
 }
 
-// repairs returns the payload type that an RTX format repairs.
-func repairs(codec webrtc.RTPCodecParameters) (payloadType uint8, ok bool) {
-	for _, parameter := range strings.Split(codec.SDPFmtpLine, ";") {
-		if apt, found := strings.CutPrefix(strings.TrimSpace(parameter), "apt="); found {
-			n, err := strconv.ParseUint(apt, 10, 7)
-			return uint8(n), err == nil
+// payload is what has to be known of a format for each packet.
+type payload struct {
+	rate    uint32 // clock
+	rtx     bool
+	repairs uint8 // the payload type of which these are packets sent again
+}
+
+func payloadsOf(formats map[uint8]webrtc.RTPCodecParameters) map[uint8]payload {
+	payloads := make(map[uint8]payload, len(formats))
+	for pt, codec := range formats {
+		p := payload{rate: codec.ClockRate, rtx: isRTX(codec)}
+		if p.rtx {
+			_, apt, _ := strings.Cut(codec.SDPFmtpLine, "apt=")
+			apt, _, _ = strings.Cut(apt, ";")
+			n, err := strconv.ParseUint(strings.TrimSpace(apt), 10, 7)
+			if err != nil {
+				continue
+			}
+			p.repairs = uint8(n)
 		}
+		payloads[pt] = p
 	}
-	return 0, false
+	return payloads
 }

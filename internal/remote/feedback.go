@@ -3,11 +3,11 @@ package remote
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/rtcp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
@@ -15,7 +15,7 @@ import (
 
 const (
 	// congestionInterval is how often a sender is told what arrived when
-	// (draft-holmer-rmcat-transport-wide-cc-extensions), as browsers do it.
+	// (see [congestion]), as browsers do it.
 	congestionInterval = 100 * time.Millisecond
 	// reportEvery is after how many of these it gets a receiver report.
 	reportEvery = 10
@@ -29,9 +29,9 @@ type feedback struct {
 	extension atomic.Uint32 // id of the transport-wide sequence number, 0: none
 	done      chan struct{}
 
-	mu       sync.Mutex
-	recorder *twcc.Recorder
-	start    time.Time
+	mu         sync.Mutex
+	congestion congestion
+	start      time.Time
 }
 
 // negotiated tells of the header extensions in use.
@@ -57,19 +57,19 @@ func (f *feedback) packet(p []byte, now time.Time) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.recorder != nil {
-		f.recorder.Record(binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint16(number), now.Sub(f.start).Microseconds())
-	}
+	f.congestion.arrived(binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint16(number), now.Sub(f.start))
 }
 
 // run sends feedback until close. reports returns what is to be reported.
 func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionReport, send func([]rtcp.Packet) error) {
 	f.mu.Lock()
-	f.recorder, f.start = twcc.NewRecorder(sender), time.Now()
+	f.congestion.sender, f.start = sender, time.Now()
 	f.done = make(chan struct{})
 	done := f.done
 	f.mu.Unlock()
 	go func() {
+		var raw rtcp.RawPacket
+		packets := []rtcp.Packet{&raw}
 		tick := time.NewTicker(congestionInterval)
 		defer tick.Stop()
 		for n := 1; ; n++ {
@@ -77,19 +77,20 @@ func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionRe
 			case <-done:
 				return
 			case now := <-tick.C:
-				var packets []rtcp.Packet
+				// What cannot be sent is not sent again: the next one says how things are then.
 				if n%reportEvery == 0 {
-					for all := reports(now); len(all) > 0; {
-						some := all[:min(maxReports, len(all))]
-						all = all[len(some):]
-						packets = append(packets, &rtcp.ReceiverReport{SSRC: sender, Reports: some})
+					for some := range slices.Chunk(reports(now), maxReports) {
+						_ = send([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: sender, Reports: some}})
 					}
 				}
-				f.mu.Lock()
-				packets = append(packets, f.recorder.BuildFeedbackPacket()...)
-				f.mu.Unlock()
-				if len(packets) > 0 {
-					_ = send(packets) // the next one says it again
+				for {
+					f.mu.Lock()
+					raw = append(raw[:0], f.congestion.feedback()...)
+					f.mu.Unlock()
+					if len(raw) == 0 {
+						break
+					}
+					_ = send(packets)
 				}
 			}
 		}

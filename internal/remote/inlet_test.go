@@ -26,13 +26,12 @@ func newTestSource(in *inlet, ssrc uint32) *source {
 }
 
 func newTestTrack(w RTPWriter) *Track {
-	return &Track{
-		delivered: func() {}, wanted: make(chan struct{}), writer: w,
-		formats: map[uint8]webrtc.RTPCodecParameters{
-			96: {RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}},
-			97: {RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}},
-		},
-	}
+	t := &Track{delivered: func() {}, wanted: make(chan struct{}), writer: w}
+	t.setFormats(map[uint8]webrtc.RTPCodecParameters{
+		96: {RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}},
+		97: {RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: "apt=96"}},
+	})
+	return t
 }
 
 // kept is a writer that keeps what it gets.

@@ -56,6 +56,7 @@ type Track struct {
 	label    string // track id of the last description
 	streams  []string
 	formats  map[uint8]webrtc.RTPCodecParameters
+	payloads map[uint8]payload   // what of formats matters for a packet
 	remote   *webrtc.TrackRemote // what is being read, if any
 	receiver *webrtc.RTPReceiver // of remote
 
@@ -177,11 +178,11 @@ func (t *Track) takeRTP(remote *webrtc.TrackRemote) {
 // allocates nothing.
 func (t *Track) deliver(p []byte, now time.Time, recovered bool) {
 	codec, ok := t.format(p[1] & 0x7f)
-	if !ok || isRTX(codec) || len(p) > receiveMTU {
+	if !ok || codec.rtx || len(p) > receiveMTU {
 		t.reception.refused.Add(1)
 		return
 	}
-	t.reception.packet(p, now, codec.ClockRate, recovered)
+	t.reception.packet(p, now, codec.rate, recovered)
 	if t.first.CompareAndSwap(false, true) {
 		t.delivered()
 	}
@@ -207,12 +208,11 @@ func (t *Track) repair(p []byte, ssrc uint32, now time.Time) {
 		return // padding that probes the path
 	}
 	codec, ok := t.format(p[1] & 0x7f)
-	original, known := repairs(codec)
-	if !ok || !isRTX(codec) || !known {
+	if !ok || !codec.rtx {
 		t.reception.refused.Add(1)
 		return
 	}
-	p[1] = p[1]&0x80 | original
+	p[1] = p[1]&0x80 | codec.repairs
 	copy(p[2:4], p[header:])
 	binary.BigEndian.PutUint32(p[8:], ssrc)
 	copy(p[header:], p[header+2:])
@@ -253,11 +253,11 @@ func (t *Track) readRTCP(receiver *webrtc.RTPReceiver, rid string) {
 }
 
 // format returns what a payload type was negotiated to be.
-func (t *Track) format(payloadType uint8) (webrtc.RTPCodecParameters, bool) {
+func (t *Track) format(payloadType uint8) (payload, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	codec, ok := t.formats[payloadType]
-	return codec, ok
+	p, ok := t.payloads[payloadType]
+	return p, ok
 }
 
 // end closes the writer and stops reading. Nothing is delivered after it.
@@ -316,5 +316,5 @@ func (t *Track) setStreams(ids []string) {
 func (t *Track) setFormats(formats map[uint8]webrtc.RTPCodecParameters) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.formats = formats
+	t.formats, t.payloads = formats, payloadsOf(formats)
 }

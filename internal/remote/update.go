@@ -103,7 +103,7 @@ func (s section) trackID() string {
 func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) *Track {
 	t := &Track{
 		id: s.trackID(), label: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta, inlet: l.inlet,
-		streams: s.streams, formats: formats, wanted: make(chan struct{}),
+		streams: s.streams, formats: formats, payloads: payloadsOf(formats), wanted: make(chan struct{}),
 	}
 	t.delivered = func() { l.post(l.on.delivered) }
 	t.stopped = func(remote *webrtc.TrackRemote) {

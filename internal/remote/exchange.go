@@ -17,17 +17,19 @@ func (p *Peer) handle(s signal) {
 		p.meta.set(*s.trackMeta)
 	case s.candidate != nil:
 		p.remoteCandidate(*s.candidate)
-	case s.description != nil:
-		d, err := parseDescription(*s.description)
-		if err != nil {
-			p.negotiationFailed(err)
-			return
-		}
-		p.remoteDescription(d)
+	case s.description.Type == "offer":
+		p.offered(*s.description)
+	default:
+		p.answered(*s.description)
 	}
 }
 
-func (p *Peer) remoteDescription(d *description) {
+func (p *Peer) remoteDescription(envelope sdpEnvelope) {
+	d, err := parseDescription(envelope)
+	if err != nil {
+		p.negotiationFailed(err)
+		return
+	}
 	if d.kind == webrtc.SDPTypeAnswer {
 		if p.link != nil {
 			p.perform(answerReceived, d)

@@ -17,7 +17,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		signalsDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "recorder_remote_signals_dropped_total",
-			Help: "Inbound signals dropped: malformed, overflow, unexpected.",
+			Help: "Inbound signals dropped: malformed, overflow, unexpected, superseded.",
 		}, []string{"reason"}),
 		candidatesDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "recorder_remote_candidates_dropped_total",
@@ -45,7 +45,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	for vec, values := range map[*prometheus.CounterVec][]string{ // shown from the start, as 0
-		m.signalsDropped:    {"malformed", "overflow", "unexpected"},
+		m.signalsDropped:    {"malformed", "overflow", "unexpected", "superseded"},
 		m.candidatesDropped: {"limit", "ufrag", "ignored_offer", "rejected"},
 		m.replaced: {string(CauseFresh), string(CauseGlare), string(CauseDead), string(CauseUnanswered),
 			string(CauseRejoined), string(CauseStalled)},

@@ -83,6 +83,7 @@ type Peer struct {
 	held       []webrtc.ICECandidateInit // candidates of a description to come
 	candidates int                       // of this generation
 	swaps      *rate.Limiter
+	offers     offerPace
 	closers    sync.WaitGroup
 }
 
@@ -96,7 +97,7 @@ func NewPeer(o Options) *Peer {
 		id: o.ID, opts: o, api: o.API, log: o.Logger.With("peer", o.ID), in: newInbox(), done: make(chan struct{}),
 		localID: o.LocalID, metadata: slices.Clone(o.Metadata), servers: o.ICEServers, signalling: true,
 		ended: ctx, endSignal: cancel,
-		swaps: rate.NewLimiter(rate.Every(swapEvery), maxSwaps),
+		swaps: rate.NewLimiter(rate.Every(swapEvery), maxSwaps), offers: newOfferPace(),
 	}
 	p.hub = p.newHub()
 	go p.run()

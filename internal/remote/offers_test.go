@@ -1,0 +1,55 @@
+package remote
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// flood repeats the member's last offer, faster than it may offer.
+func flood(m *publisher) {
+	sdp := m.pc.LocalDescription().SDP
+	for range 5 * maxOffers {
+		m.out(descriptionSignal{"rtc-description", sdpEnvelope{"offer", sdp}})
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestOffersOfAMemberArePacedAndTheNewestCounts(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		start, before := time.Now(), len(w.signals("answer"))
+		flood(m)
+		m.add("stream-2", "video-2", webrtc.MimeTypeVP8)
+		m.offer(false)
+		time.Sleep(offerEvery)
+		settle()
+		answers := len(w.signals("answer")) - before
+		if most := maxOffers + int(time.Since(start)/offerEvery); answers < maxOffers || answers > most {
+			t.Errorf("%d answers, want %d to %d", answers, maxOffers, most)
+		}
+		w.seen.expect(t, "track video-2[stream-2]", "stream+ stream-2")
+		if n := testutil.ToFloat64(w.api.metrics.signalsDropped.WithLabelValues("superseded")); int(n) != 5*maxOffers+1-answers {
+			t.Errorf("%v offers were counted as superseded", n)
+		}
+	})
+}
+
+// Who answers our offer has taken its own back.
+func TestAnAnswerTakesBackTheOfferThatWaits(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		flood(m)
+		before := len(w.signals("answer"))
+		m.out(descriptionSignal{"rtc-description", sdpEnvelope{"answer", m.pc.LocalDescription().SDP}})
+		settle()
+		if n := len(w.signals("answer")); n != before {
+			t.Errorf("%d answers to an offer that was taken back", n-before)
+		}
+		m.offer(false)
+		settle()
+		if n := len(w.signals("answer")); n != before+1 {
+			t.Errorf("%d answers to the next offer", n-before)
+		}
+	})
+}

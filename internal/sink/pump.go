@@ -41,4 +41,5 @@ func (rec *Recording) tick(now time.Duration) {
 			o.to.NACK(o.nack)
 		}
 	}
+	clear(orders) // of connections that may be about to end
 }

@@ -1,8 +1,10 @@
 package sink
 
 import (
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 )
 
 // The last connection to deliver is written; until it does, the one before is.
@@ -177,4 +179,28 @@ func TestLossInAnOutageIsTheOutages(t *testing.T) {
 	})
 	r.wantGaps(t, gapOf(ReasonLoss, 2*time.Second, 200*ms), gapOf(ReasonReconnect, 4*time.Second, 4520*ms-20*ms),
 		gapOf(ReasonLoss, 10520*ms, 200*ms))
+}
+
+// Of a connection that has ended nothing is kept: a recording may see thousands.
+func TestAnEndedConnectionIsLetGo(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		var ended []weak.Pointer[leg]
+		for range 3 {
+			a, v := c.audio(), c.video()
+			ended = append(ended, weak.Make(a), weak.Make(v))
+			for i := range 50 {
+				c.step(a, v, i == 0)
+				a.seq++ // asks for what is missing
+			}
+			a.Close()
+			v.Close()
+			c.wait(3 * time.Second)
+		}
+		runtime.GC()
+		for i, p := range ended[:4] { // the last may still be in a variable
+			if p.Value() != nil {
+				t.Errorf("connection %d is still held", i)
+			}
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -168,11 +169,8 @@ func (s *Stream) Close(reason string) {
 		return
 	}
 	s.end(s.rec.now(), reason)
-	for i, open := range s.rec.streams {
-		if open == s {
-			s.rec.streams = append(s.rec.streams[:i], s.rec.streams[i+1:]...)
-			break
-		}
+	if i := slices.Index(s.rec.streams, s); i >= 0 {
+		s.rec.streams = slices.Delete(s.rec.streams, i, i+1)
 	}
 	s.rec.changed()
 }

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"recorder/internal/container"
@@ -164,11 +165,8 @@ func (t *Track) finishSource(src *Source, now time.Duration) {
 
 // retire forgets a source that has ended.
 func (t *Track) retire(src *Source) {
-	for i, have := range t.sources {
-		if have == src {
-			t.sources = append(t.sources[:i], t.sources[i+1:]...)
-			break
-		}
+	if i := slices.Index(t.sources, src); i >= 0 {
+		t.sources = slices.Delete(t.sources, i, i+1) // and its connection with it
 	}
 	src.window.clear()
 	if t.active == src {

@@ -134,6 +134,8 @@ func TestABrowserIsRecordedWholeOverALossyNetwork(t *testing.T) {
 			r.join(page, credentials["publishable key"].browser(t))
 			page.Do(`addCamera()`)
 			page.Do(`until(async () => (await sent()).frames > 10, 15000)`)
+			// What is sent before the recorder is ready, as on a busy machine, no one can repeat.
+			before := Eval[sentStats](page, "sent()")
 			network.set(loss.share)
 			page.Do("sleep(%d)", lossTime.Milliseconds())
 			network.set(0)
@@ -158,12 +160,15 @@ func TestABrowserIsRecordedWholeOverALossyNetwork(t *testing.T) {
 				DecodesCleanly(t, filepath.Join(dir, filepath.FromSlash(track.Parts[0].File)))
 				l := track.Ledger
 				t.Logf("%s: sent %+v; network lost %d of %d packets; %+v", track.Kind, sent, network.lost, network.packets, l)
-				written, want := float64(l.FramesWritten), 0.999*float64(sent.Frames)
-				if track.Kind == "audio" {
-					want = (1 - loss.missing) * float64(sent.AudioPackets)
+				have, missing, limit, least := l.FramesWritten, l.FramesDropped, 0.001, sent.Frames-before.Frames
+				if track.Kind == "audio" { // of which some is dropped when the browser's clock runs away
+					have, missing, limit, least = l.Received, l.Lost, loss.missing, sent.AudioPackets-before.AudioPackets
 				}
-				if written < want {
-					t.Errorf("%s: %v frames were written of %v", track.Kind, written, want)
+				if float64(missing) > limit*float64(have) {
+					t.Errorf("%s: %d are missing beside %d", track.Kind, missing, have)
+				}
+				if float64(have) < (1-limit)*float64(least) {
+					t.Errorf("%s: %d came, at least %d were sent", track.Kind, have, least)
 				}
 			}
 			if l := audioOf(m).Ledger; loss.share >= 0.05 && l.RED == 0 {

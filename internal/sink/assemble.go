@@ -1,12 +1,17 @@
 package sink
 
-import "recorder/internal/container"
+import (
+	"time"
+
+	"recorder/internal/container"
+)
 
 // picture is everything sent for one instant of a video track: a frame, or the frames of all
 // spatial layers. It is whole: no packet of it is missing.
 type picture struct {
 	data          []byte        // in the form its file wants; valid until the next packet is pushed
 	pos           int64         // on the recording's clock, in RTP ticks
+	arrival       time.Duration // of its first packet, on the recording's clock
 	key           bool          // decodable without any before it
 	broken        bool          // something before it is missing, so only a key picture may be written
 	width, height int           // of a key picture, and of others where they may be of another size
@@ -61,16 +66,17 @@ type assembler struct {
 	emit   func(picture)
 	drop   func(pos int64) // a picture that will not be given out, once for each
 
-	buf    []byte
-	open   bool     // a picture is being gathered in buf,
-	rtp    uint32   // of this time
-	pos    int64    // and position,
-	first  fragment // which began so
-	last   fragment // the first fragment of the picture given out last
-	ended  bool     // the packet before was not lost and ended a picture
-	broken bool     // pictures were lost, so what comes may not be decodable
-	doubt  bool     // packets were lost, perhaps only padding
-	passed bool     // the packets of time rtp are being passed over
+	buf     []byte
+	open    bool          // a picture is being gathered in buf,
+	rtp     uint32        // of this time
+	pos     int64         // and position,
+	arrival time.Duration // and since then,
+	first   fragment      // which began so
+	last    fragment      // the first fragment of the picture given out last
+	ended   bool          // the packet before was not lost and ended a picture
+	broken  bool          // pictures were lost, so what comes may not be decodable
+	doubt   bool          // packets were lost, perhaps only padding
+	passed  bool          // the packets of time rtp are being passed over
 }
 
 // maxPicture bounds a picture: a key frame of 8K at the best quality has less.
@@ -134,7 +140,7 @@ func (a *assembler) begin(p *packet, f fragment) bool {
 	if a.doubt && !f.follows(a.last) || f.skips(a.last) {
 		a.broken = true
 	}
-	a.open, a.rtp, a.pos, a.first = true, p.rtp, p.pos, f
+	a.open, a.rtp, a.pos, a.arrival, a.first = true, p.rtp, p.pos, p.arrival, f
 	a.passed, a.doubt, a.ended = false, false, false
 	return true
 }
@@ -172,7 +178,7 @@ func (a *assembler) close() {
 	a.open = false
 	p, ok := a.format.finish(a.buf)
 	if ok {
-		p.pos, p.broken = a.pos, a.broken
+		p.pos, p.arrival, p.broken = a.pos, a.arrival, a.broken
 		a.broken, a.last = a.broken && !p.key, a.first
 		a.emit(p)
 	} else {

@@ -75,7 +75,7 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	w.ended = w.written
 	w.follow(src, p, samples)
 	w.toc, w.samples = p.payload[0], samples
-	src.delivered, w.track.outage = true, ""
+	w.track.delivered(src, p.arrival)
 	w.track.frame(len(p.payload))
 	w.track.ledger.media(samplesTime(pos), samplesTime(w.written))
 }
@@ -158,7 +158,7 @@ func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
 
 // explain notes the gap before a packet at pos, and says how many samples of it are to be concealed.
 func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64) {
-	reason, kind, gap := w.track.gapReason(src, w.lost), FillConcealment, pos-w.ended
+	reason, kind, gap := w.track.gapReason(src, p.arrival, w.lost), FillConcealment, pos-w.ended
 	from, until := samplesTime(w.ended), samplesTime(pos)
 	if silent := gap - int64(w.lost)*w.samples; reason == ReasonLoss && silent >= opusUnit {
 		// More time passed than packets were lost: the sender was silent, too.

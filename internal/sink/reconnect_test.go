@@ -97,6 +97,43 @@ func TestOutageIsAGap(t *testing.T) {
 	decode(t, r.of(audio).file)
 }
 
+// What was sent before an outage and written only then, having waited for a packet that was lost,
+// does not end it: the time up to the next media is missing for the outage's reason.
+func TestWhatWasHeldBackDoesNotEndAnOutage(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a, v := c.audio(), c.video()
+		for i := range 50 {
+			c.step(a, v, i == 0)
+		}
+		a.seq++
+		a.rtp += 960
+		v.seq++
+		v.rtp += 3600
+		for i := range 10 {
+			c.step(a, v, i == 0)
+		}
+		c.wait(time.Second)
+		c.stream.Outage(ReasonReconnect)
+		c.wait(9 * time.Second)
+		c.stream.Resume("alice")
+		a.rtp += 480_000
+		v.rtp += 900_000
+		for i := range 50 {
+			c.step(a, v, i == 0)
+		}
+		c.wait(3 * time.Second)
+		a.Close()
+		v.Close()
+	})
+	r.of(audio).wantGaps(t, gapOf(ReasonLoss, 2*time.Second, 20*ms), gapOf(ReasonReconnect, 2420*ms, 10*time.Second))
+	r.of(video).wantGaps(t, gapOf(ReasonLoss, 2*time.Second, 40*ms), gapOf(ReasonReconnect, 2440*ms, 10*time.Second))
+	for _, kind := range []string{audio, video} {
+		if c := r.of(kind).track.Completeness; c < 0.29 || c > 0.32 {
+			t.Errorf("completeness of %s is %v, want 4.4/14.4", kind, c)
+		}
+	}
+}
+
 // Two members that are both there keep their streams apart though they claim the same id.
 func TestTwoPeersWithOneStreamID(t *testing.T) {
 	inCall(t, Options{}, func(c *call) {

@@ -112,7 +112,7 @@ func (s *Stream) Outage(reason Reason) {
 	var lost time.Duration
 	for _, t := range s.tracks {
 		t.receive(s.rec.now())
-		t.outage = reason
+		t.out(reason)
 		lost = max(lost, t.heard)
 	}
 	if lost == 0 {

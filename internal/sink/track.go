@@ -32,12 +32,13 @@ type Track struct {
 	heard    time.Duration // when the last packet arrived; 0 before the first
 	keyed    time.Duration // when the last key picture was written
 	writer   writer
-	sources  []*Source // not yet ended, oldest first
-	active   *Source   // the one that is written
-	counter  int       // sources so far
-	outage   Reason    // why nothing comes, until something does
-	orphan   bool      // all sources of the stream ended, and none of this track came since
-	alias    string    // the id it came back under
+	sources  []*Source     // not yet ended, oldest first
+	active   *Source       // the one that is written
+	counter  int           // sources so far
+	outage   Reason        // why nothing comes, until something does
+	outSince time.Duration // when the last packet before arrived; it may be written later
+	orphan   bool          // all sources of the stream ended, and none of this track came since
+	alias    string        // the id it came back under
 }
 
 // writer lays out the media of one kind.
@@ -129,7 +130,21 @@ func (t *Track) Pause() {
 		src.receive(now)
 	}
 	t.flush(now)
-	t.outage = ReasonMute
+	t.out(ReasonMute)
+}
+
+// out says why nothing comes any more since the last packet did.
+func (t *Track) out(r Reason) { t.outage, t.outSince = r, t.heard }
+
+// ends reports whether media that arrived then ends the outage at hand.
+func (t *Track) ends(arrival time.Duration) bool { return t.outage != "" && arrival > t.outSince }
+
+// delivered notes media of src that is written, and when it arrived.
+func (t *Track) delivered(src *Source, arrival time.Duration) {
+	src.delivered = true
+	if t.ends(arrival) {
+		t.outage = ""
+	}
 }
 
 // receive takes in what the sources were given since the last tick.
@@ -209,10 +224,10 @@ func (t *Track) flush(now time.Duration) {
 	}
 }
 
-// gapReason is why media is missing before a packet of src.
-func (t *Track) gapReason(src *Source, lost int) Reason {
+// gapReason is why media is missing before a packet of src that arrived then.
+func (t *Track) gapReason(src *Source, arrival time.Duration, lost int) Reason {
 	switch {
-	case t.outage != "":
+	case t.ends(arrival):
 		return t.outage
 	case !src.delivered && src.number > 1:
 		return ReasonReconnect

@@ -135,7 +135,8 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 	if pic.key {
 		w.track.keyed = w.now
 	}
-	src.delivered, w.gated, w.track.outage = true, false, ""
+	w.gated = false
+	w.track.delivered(src, pic.arrival)
 }
 
 // explain says why there is a gap before a picture that is written, if there is one.
@@ -145,10 +146,10 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 	}
 	end := w.last + w.interval
 	switch {
-	case !src.delivered && src.number > 1 || w.track.outage != "":
+	case !src.delivered && src.number > 1 || w.track.ends(pic.arrival):
 		if pos-end > w.interval/2 {
 			w.miss(ReasonLoss, end)
-			w.reason = w.track.gapReason(src, 0)
+			w.reason = w.track.gapReason(src, pic.arrival, 0)
 		}
 	case w.missing:
 	case pic.broken && pos-end > w.interval/2:

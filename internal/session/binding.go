@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -174,8 +173,12 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 	return true
 }
 
-// crowded reports whether a member has all the streams it may have at once.
+// crowded reports whether a member, or all together, have the streams they may
+// have at once.
 func (b *bindings) crowded(peer *remote.Peer) bool {
+	if b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams {
+		return true
+	}
 	n := 0
 	for _, s := range b.streams {
 		if s.peer == peer {
@@ -218,9 +221,6 @@ func (b *bindings) contested(a arrival, now time.Time) bool {
 }
 
 func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
-	if b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams {
-		return nil, fmt.Errorf("as many as may be, %d, are recorded already", b.cfg.MaxStreams)
-	}
 	info := sink.StreamInfo{PeerID: a.peer.ID(), StreamID: a.streamID, PeerMetadata: a.peer.Metadata()}
 	if a.stream != nil {
 		info.Metadata = a.stream.Metadata()

@@ -45,8 +45,8 @@ type Config struct {
 
 	// MaxSize ends the session once its recording holds that many bytes of media.
 	// MaxMembers are taken in at once, others are not connected to; MaxStreams
-	// are recorded at once, others are not. 0: no other bounds than the service's
-	// and the sink's.
+	// are recorded at once, others wait for a place. 0: no other bounds than the
+	// service's and the sink's.
 	MaxSize                int64
 	MaxMembers, MaxStreams int
 

@@ -224,6 +224,11 @@ func TestARecordingGoesOnAfterSeveralRestarts(t *testing.T) {
 		}
 		again.end()
 		c.end()
+		after := begin(t, second) // that one was finished
+		if after.rec.ID() == again.rec.ID() {
+			t.Error("a finished recording was continued")
+		}
+		after.end()
 	})
 }
 

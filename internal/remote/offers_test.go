@@ -11,7 +11,7 @@ import (
 // flood repeats the member's last offer, faster than it may offer.
 func flood(m *publisher) {
 	sdp := m.pc.LocalDescription().SDP
-	for range 5 * maxOffers {
+	for range 4 * maxOffers {
 		m.out(descriptionSignal{"rtc-description", sdpEnvelope{"offer", sdp}})
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -30,7 +30,7 @@ func TestOffersOfAMemberArePacedAndTheNewestCounts(t *testing.T) {
 			t.Errorf("%d answers, want %d to %d", answers, maxOffers, most)
 		}
 		w.seen.expect(t, "track video-2[stream-2]", "stream+ stream-2")
-		if n := testutil.ToFloat64(w.api.metrics.signalsDropped.WithLabelValues("superseded")); int(n) != 5*maxOffers+1-answers {
+		if n := testutil.ToFloat64(w.api.metrics.signalsDropped.WithLabelValues("superseded")); int(n) != 4*maxOffers+1-answers {
 			t.Errorf("%v offers were counted as superseded", n)
 		}
 	})

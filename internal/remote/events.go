@@ -22,10 +22,6 @@ const (
 	CauseDead Cause = "dead"
 	// CauseUnanswered: the connection's first offer was never answered.
 	CauseUnanswered Cause = "unanswered"
-	// CauseRejoined: the member left and joined again.
-	CauseRejoined Cause = "rejoined"
-	// CauseStalled: media stopped and nothing else brought it back.
-	CauseStalled Cause = "stalled"
 	// CauseLeft: the member left the channel.
 	CauseLeft Cause = "left"
 	// CauseShutdown: the session ended.

@@ -47,9 +47,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for vec, values := range map[*prometheus.CounterVec][]string{ // shown from the start, as 0
 		m.signalsDropped:    {"malformed", "overflow", "unexpected", "superseded"},
 		m.candidatesDropped: {"limit", "ufrag", "ignored_offer", "rejected"},
-		m.replaced: {string(CauseFresh), string(CauseGlare), string(CauseDead), string(CauseUnanswered),
-			string(CauseRejoined), string(CauseStalled)},
-		m.restarts: {"offered", "unanswered", "exhausted"},
+		m.replaced:          {string(CauseFresh), string(CauseGlare), string(CauseDead), string(CauseUnanswered)},
+		m.restarts:          {"offered", "unanswered", "exhausted"},
 	} {
 		for _, value := range values {
 			vec.WithLabelValues(value)

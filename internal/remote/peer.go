@@ -264,16 +264,6 @@ func (p *Peer) SetICEServers(servers []webrtc.ICEServer) {
 	p.in.put(func() { p.setICEServers(servers) })
 }
 
-// Rebuild replaces the connection by a new one that waits for the member's
-// offer. Media of the old one is delivered until the new one delivers.
-func (p *Peer) Rebuild(cause Cause) {
-	p.in.put(func() {
-		if p.link != nil {
-			p.replaceLink(p.link, cause)
-		}
-	})
-}
-
 // Close ends the peer for good and returns at once; see [Peer.Done].
 func (p *Peer) Close(cause Cause) {
 	p.mu.Lock()

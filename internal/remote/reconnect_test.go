@@ -240,22 +240,6 @@ func TestADeadConnectionIsRebuiltWhenSignallingIsBack(t *testing.T) {
 	})
 }
 
-func TestRebuildWaitsForTheMemberAndKeepsTheOldMedia(t *testing.T) {
-	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
-		var reset *webrtc.PeerConnection
-		event.Subscribe(w.peer, func(ConnectionReset) { reset = w.peer.PeerConnection() })
-		w.peer.Rebuild(CauseRejoined)
-		settle()
-		if reset == nil || reset != w.peer.PeerConnection() || !flows(sinks("video-1")[0]) {
-			t.Error("connection-reset came early, or the old media stopped")
-		}
-		w.join().camera()
-		settle()
-		w.seen.expect(t, cameraAudio, cameraStream, cameraVideo)
-		w.statesAre(t, first, reconnect)
-	})
-}
-
 func TestThePeerSurvivesAndIsTheSameObject(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		id := w.peer.ID()
@@ -292,7 +276,6 @@ func TestCloseRemovesStreamsAndIsFinal(t *testing.T) {
 		}
 		w.peer.SignalingLost()
 		w.peer.SignalingRestored("bot", nil)
-		w.peer.Rebuild(CauseDead)
 		w.join().camera()
 		settle()
 		w.statesAre(t, first, []State{StateClosed})

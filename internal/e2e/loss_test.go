@@ -93,7 +93,7 @@ func startLossyRig(t testing.TB) (r *rig, network *lossyConn, stop func()) {
 	must(err)
 	root, err := sink.Open(sink.Options{Dir: r.dir, Logger: log})
 	must(err)
-	s, err := session.New(session.Config{Channel: "room-42", Bot: "recorder"}, session.Options{
+	s, err := session.New(session.Config{Channel: "room-42", Bot: "recorder", ReconnectWindow: time.Minute}, session.Options{
 		Root: root, API: api, Logger: log,
 		Signaling: func(string) (*signaling.Client, error) {
 			credential, err := signaling.PublishableKey("pk_live_test")

@@ -76,11 +76,14 @@ func repaired(report sink.RepairReport) (n int) {
 
 // printRepaired prints what became of one recording as a table of the files that were not final.
 func printRepaired(out *console, r sink.RepairedRecording) {
-	state := string(r.State)
-	if r.Busy {
-		state = "being written, left alone"
+	switch {
+	case r.State == "": // nothing is known but its problems
+		out.Printf("%s\n", plain(r.Dir))
+	case r.Busy:
+		out.Printf("%s  channel %q, being written, left alone\n", plain(r.Dir), r.Channel)
+	default:
+		out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, r.State)
 	}
-	out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, state)
 	if len(r.Parts) > 0 {
 		rows := [][]string{{"FILE", "DURATION", "FRAMES", "BYTES CUT", ""}}
 		for _, p := range r.Parts {

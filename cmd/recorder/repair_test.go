@@ -1,0 +1,72 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"recorder/internal/sink"
+)
+
+// crashed makes a directory with a recording whose recorder died before its first packet, and one
+// that is finished.
+func crashed(t *testing.T) string {
+	t.Helper()
+	live, dir := t.TempDir(), t.TempDir()
+	root, err := sink.Open(sink.Options{Dir: live})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	finished, err := root.NewRecording(sink.RecordingInfo{Channel: "hall"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := finished.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := root.NewRecording(sink.RecordingInfo{Channel: "room"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(live)); err != nil {
+		t.Fatal(err)
+	}
+	if err := rec.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestRepairFinishesWhatACrashLeft(t *testing.T) {
+	dir := crashed(t)
+	if code, stdout, stderr := try(t, t.Context(), "repair", dir); code != exitOK || stderr != "" ||
+		!strings.Contains(stdout, `channel "room", recovered`) || !strings.HasSuffix(stdout, "recordings repaired: 1\n") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	if code, stdout, _ := try(t, t.Context(), "repair", dir); code != exitOK || stdout != "recordings repaired: 0\n" {
+		t.Errorf("again: %d %q", code, stdout)
+	}
+	if code, stdout, _ := try(t, t.Context(), "verify", dir); code != exitOK {
+		t.Errorf("verify: %d %q", code, stdout)
+	}
+}
+
+func TestRepairSaysWhatItCannotDo(t *testing.T) {
+	dir := crashed(t)
+	found, _ := filepath.Glob(filepath.Join(dir, "room", "*", sink.ManifestName))
+	if err := os.WriteFile(found[0], []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, _ := try(t, t.Context(), "repair", "--json", dir)
+	if code != exitFailed || !strings.Contains(stdout, `"ok": false`) || !strings.Contains(stdout, "invalid manifest") {
+		t.Errorf("%d %q", code, stdout)
+	}
+	if code, _, stderr := try(t, t.Context(), "repair", filepath.Join(dir, "nowhere")); code != exitFailed || stderr == "" {
+		t.Errorf("nowhere: %d %q", code, stderr)
+	}
+	if code, _, _ := try(t, t.Context(), "repair"); code != exitUsage {
+		t.Errorf("no directory: %d", code)
+	}
+}

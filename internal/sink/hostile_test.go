@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,35 @@ func TestMetadataIsBounded(t *testing.T) {
 	if got := strings.Join(text, " "); got != `alice bob carol{"name":"Carol"} dave` {
 		t.Errorf("peers %s", got)
 	}
+}
+
+// Metadata that is small on the wire is so in the manifest: deep nesting is not kept, and neither
+// are spaces.
+func TestMetadataDoesNotSwellTheManifest(t *testing.T) {
+	nested := func(depth int, inner string) []byte {
+		return []byte(`{"a` + `\"[[":` + strings.Repeat("[", depth-1) + inner + strings.Repeat("]", depth-1) + "}")
+	}
+	inCall(t, Options{}, func(c *call) {
+		for i := range maxTracks {
+			c.stream.Track(TrackInfo{ID: strconv.Itoa(i), Kind: audio, Metadata: nested(4000, "")})
+		}
+		c.rec.PeerJoined("deep", nested(maxNesting+1, "1"))
+		c.rec.PeerJoined("deep behind a number", nested(maxNesting, "1e999,[1]"))
+		c.rec.PeerJoined("shallow", nested(maxNesting, "1,  2"))
+		b, err := c.rec.manifest.Encode()
+		if err != nil || len(b) > 64<<10 {
+			t.Errorf("manifest of %d bytes, %v", len(b), err)
+		}
+		for _, p := range c.rec.manifest.Peers {
+			want := ""
+			if p.ID == "shallow" {
+				want = string(nested(maxNesting, "1,2"))
+			}
+			if string(p.Metadata) != want {
+				t.Errorf("%s: metadata %q, want %q", p.ID, p.Metadata, want)
+			}
+		}
+	})
 }
 
 // Metrics say what the ledgers say, pass the linter, and end with the recording.

@@ -76,13 +76,31 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Encode writes m as indented JSON with a final newline.
+// indentLimit is up to what size a manifest is laid out for people to read.
+const indentLimit = 1 << 20
+
+// Encode writes m as JSON with a final newline, indented unless it is large. What DecodeManifest
+// would not read back is an error that wraps ErrManifest.
 func (m *Manifest) Encode() ([]byte, error) {
-	b, err := json.MarshalIndent(m, "", "  ")
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w: %w", ErrManifest, err)
+	}
+	b, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
-	return append(b, '\n'), nil
+	if len(b) <= indentLimit {
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, b, "", "  "); err != nil {
+			return nil, fmt.Errorf("encode manifest: %w", err)
+		}
+		b = indented.Bytes()
+	}
+	b = append(b, '\n')
+	if len(b) >= maxManifest {
+		return nil, fmt.Errorf("encode manifest: %w: %d bytes", ErrManifest, len(b))
+	}
+	return b, nil
 }
 
 // DecodeManifest reads one manifest and nothing else: unknown fields, another version, trailing

@@ -108,6 +108,30 @@ func fitsSchema(t *testing.T, path string) {
 	}
 }
 
+// Nothing is stored that could not be read back, and what is large takes no spaces.
+func TestManifestsThatCannotBeReadAreNotWritten(t *testing.T) {
+	m := fullManifest()
+	track := m.Streams[0].Tracks[0]
+	gaps := func(n int) { track.Gaps = slices.Repeat(track.Gaps[:1], n) }
+	gaps(20_000)
+	b, err := m.Encode()
+	if err != nil || bytes.Contains(b, []byte("\n  ")) {
+		t.Errorf("a large manifest is indented, or %v", err)
+	}
+	if _, err := DecodeManifest(bytes.NewReader(b)); err != nil {
+		t.Errorf("a large manifest is not read back: %v", err)
+	}
+	gaps(1_000_000)
+	if _, err := m.Encode(); !errors.Is(err, ErrManifest) {
+		t.Errorf("a manifest that is too large: %v", err)
+	}
+	m = fullManifest()
+	m.Streams[0].Dir = "../elsewhere"
+	if _, err := m.Encode(); !errors.Is(err, ErrManifest) {
+		t.Errorf("a manifest whose files are elsewhere: %v", err)
+	}
+}
+
 func TestManifestsAreTheGoldenOnesAndFitTheSchema(t *testing.T) {
 	schema := compiledSchema(t)
 	for name, m := range goldenManifests() {

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,7 @@ const (
 	maxTracks      = 64               // of a stream
 	maxSources     = 8                // of a track
 	maxMetadata    = 8 << 10
+	maxNesting     = 16 // of lists and objects in metadata
 	errorLogPeriod = 10 * time.Second
 )
 
@@ -178,12 +180,31 @@ func (rec *Recording) peer(id string, metadata json.RawMessage) *ManifestPeer {
 	return p
 }
 
-// boundMetadata is metadata as the manifest keeps it: valid JSON of bounded size, or nil.
+// boundMetadata is metadata as the manifest keeps it: valid JSON of bounded size and depth, or nil.
 func boundMetadata(m json.RawMessage) json.RawMessage {
-	if len(m) == 0 || len(m) > maxMetadata || !json.Valid(m) {
+	var b bytes.Buffer
+	if len(m) > maxMetadata || nesting(m) > maxNesting || json.Compact(&b, m) != nil {
 		return nil
 	}
-	return append(json.RawMessage(nil), m...)
+	return b.Bytes()
+}
+
+// nesting is how deep the objects and lists of valid JSON go.
+func nesting(m json.RawMessage) (deepest int) {
+	d := json.NewDecoder(bytes.NewReader(m))
+	d.UseNumber() // as some fit no float64
+	for depth := 0; ; {
+		token, err := d.Token()
+		switch {
+		case err != nil: // the end
+			return deepest
+		case token == json.Delim('{') || token == json.Delim('['):
+			depth++
+			deepest = max(deepest, depth)
+		case token == json.Delim('}') || token == json.Delim(']'):
+			depth--
+		}
+	}
 }
 
 // changed says that the manifest is to be written soon. mu is held.

@@ -115,11 +115,11 @@ func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
 		w.finish()
 		w.retry.failed(now)
 	}
-	if w.part != nil && channels > w.manifest.Channels {
+	if w.part != nil && channels > w.manifest.Channels && w.track.mayBegin(now) {
 		w.finish() // a player would mix the second channel into the first
 	}
 	if w.part == nil {
-		return w.retry.due(now) && w.begin(channels)
+		return w.retry.due(now) && w.track.mayBegin(now) && w.begin(channels)
 	}
 	return w.part.hasRoom(len(p.payload))
 }

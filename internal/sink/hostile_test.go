@@ -181,6 +181,49 @@ func TestMetadataDoesNotSwellTheManifest(t *testing.T) {
 	})
 }
 
+// A sender that changes its codec with every picture does not fill the directory with files: what
+// would need one too many is missing, and the manifest says so.
+func TestFilesOfATrackAreBounded(t *testing.T) {
+	flip := func(c *call, v *leg, pictures int) {
+		for i := range pictures {
+			if v.pt = ptVP8; i%2 == 0 {
+				v.pt = ptVP9
+				v.put(append([]byte{0x08 | 0x04}, vp9Key16...))
+			} else {
+				v.put(vp8Payload([]byte{0x10}, testPicture(true)...))
+			}
+			v.rtp += 3600
+			c.wait(40 * ms)
+		}
+	}
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		flip(c, v, 250) // 10 s
+		v.Close()
+		c.wait(time.Second)
+	})
+	if n := len(r.track.Parts); n < 8 || n > 10+partBurst {
+		t.Errorf("%d files in 10 s", n)
+	}
+	if len(r.track.Gaps) == 0 || r.track.Completeness > 0.9 {
+		t.Errorf("completeness %v, gaps %s", r.track.Completeness, r.gaps())
+	}
+	inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		track := c.stream.tracks[0].manifest
+		for i := range maxParts - 1 {
+			track.Parts = append(track.Parts, &ManifestPart{File: "before-" + strconv.Itoa(i), Codec: "vp8", ClockRate: 90000, Error: "lost"})
+		}
+		flip(c, v, 100)
+		if n := len(track.Parts); n != maxParts {
+			t.Errorf("%d files of one track, want no more than %d", n, maxParts)
+		}
+		track.Parts = track.Parts[maxParts-1:]
+		v.Close()
+		c.wait(time.Second)
+	})
+}
+
 // Metrics say what the ledgers say, pass the linter, and end with the recording.
 func TestMetricsFollowTheLedger(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()

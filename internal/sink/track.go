@@ -39,6 +39,7 @@ type Track struct {
 	outSince time.Duration // when the last packet before arrived; it may be written later
 	orphan   bool          // all sources of the stream ended, and none of this track came since
 	alias    string        // the id it came back under
+	parted   time.Duration // rises by partInterval with each file, and with the clock
 }
 
 // writer lays out the media of one kind.
@@ -319,10 +320,24 @@ func (t *Track) seal(p *part, now time.Duration) {
 	}
 }
 
+const (
+	// A sender may change its codec with every picture. Each change makes a file, so there is one a
+	// second on average, a few more at once, and an end to it.
+	partInterval = time.Second
+	partBurst    = 4
+	maxParts     = 1000 // of a track
+)
+
+// mayBegin reports whether the track may have another file.
+func (t *Track) mayBegin(now time.Duration) bool {
+	return len(t.manifest.Parts) < maxParts && t.parted <= now+(partBurst-1)*partInterval
+}
+
 // newPart enters a file in the manifest and starts it. What the flusher finds out at its end goes
 // there too.
 func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *part {
 	rec := t.stream.rec
+	t.parted = max(t.parted, rec.now()) + partInterval
 	t.stream.files[t.kind]++
 	m.File = rec.store.PartName(t.stream.manifest, t.kind, t.stream.files[t.kind], container.Codec(m.Codec).Extension())
 	t.manifest.Parts = append(t.manifest.Parts, m)

@@ -175,14 +175,14 @@ func (w *videoWriter) ready(src *Source, pic picture) bool {
 		w.finish()
 		w.retry.failed(w.now)
 	}
-	if w.part != nil && (w.manifest.Codec != string(src.codec) || pic.key && w.otherSets(pic)) {
-		w.finish()
-	}
-	if w.part != nil {
+	if w.part != nil && w.manifest.Codec == string(src.codec) && !(pic.key && w.otherSets(pic)) {
 		return true
 	}
-	if !pic.key || !w.retry.due(w.now) {
+	if !pic.key || !w.retry.due(w.now) || !w.track.mayBegin(w.now) {
 		return false
+	}
+	if w.part != nil {
+		w.finish()
 	}
 	encoder, err := newEncoder(src.codec, pic)
 	if err != nil {

@@ -82,6 +82,9 @@ type assembler struct {
 // maxPicture bounds a picture: a key frame of 8K at the best quality has less.
 const maxPicture = 8 << 20
 
+// maxSide bounds its width and height: IVF takes no more.
+const maxSide = 1<<16 - 1
+
 func newAssembler(f payloadFormat, emit func(picture), drop func(pos int64)) *assembler {
 	return &assembler{format: f, emit: emit, drop: drop, broken: true}
 }
@@ -177,7 +180,7 @@ func (a *assembler) close() {
 	}
 	a.open = false
 	p, ok := a.format.finish(a.buf)
-	if ok {
+	if ok && max(p.width, p.height) <= maxSide {
 		p.pos, p.arrival, p.broken = a.pos, a.arrival, a.broken
 		a.broken, a.last = a.broken && !p.key, a.first
 		a.emit(p)

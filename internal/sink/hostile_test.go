@@ -224,6 +224,36 @@ func TestFilesOfATrackAreBounded(t *testing.T) {
 	})
 }
 
+// A picture too large for any file is not whole. That is no fault of the disk.
+func TestAPictureNoFileCanHoldIsDropped(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		v.pt = ptVP9
+		send := func(frame []byte) {
+			for range 50 {
+				v.put(append([]byte{0x08 | 0x04}, frame...))
+				v.rtp += 3600
+				c.wait(40 * ms)
+			}
+		}
+		send([]byte{0x82, 0x49, 0x83, 0x42, 0x2f, 0xff, 0xf0, 0x00, 0xf0, 0xaa}) // 65536×16
+		if v.plis+v.firs == 0 {
+			t.Error("no key frame was asked for")
+		}
+		send(vp9Key16)
+		v.Close()
+		c.wait(time.Second)
+	})
+	if l := r.track.Ledger; l.FramesDropped != 50 || l.FramesWritten != 50 {
+		t.Errorf("%d pictures dropped and %d written, want 50 each", l.FramesDropped, l.FramesWritten)
+	}
+	for _, g := range r.track.Gaps {
+		if g.Reason != ReasonLoss && g.Reason != ReasonKeyFrameWait {
+			t.Errorf("gaps %s", r.gaps())
+		}
+	}
+}
+
 // Metrics say what the ledgers say, pass the linter, and end with the recording.
 func TestMetricsFollowTheLedger(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -282,4 +283,48 @@ func TestCloseEndsAtItsDeadline(t *testing.T) {
 		synctest.Wait()
 		root.Close()
 	})
+}
+
+// A manifest that the disk does not take holds up Close no more than a file does.
+func TestCloseWaitsForNoManifest(t *testing.T) {
+	root, err := Open(Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := root.dir.OpenRoot(rec.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	rec.saving.Lock() // as a write that hangs does
+	rec.PeerJoined("alice", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- rec.Close(ctx) }()
+	select {
+	case err := <-closed:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("close: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("close waits although its time is over")
+	}
+	rec.saving.Unlock()
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(ms) {
+		m, err := readManifest(dir)
+		if err == nil && m.State == StateComplete {
+			break // what Close had no time for went on
+		}
+		if time.Now().After(until) {
+			t.Fatalf("the recording is not finished: %v", err)
+		}
+	}
+	if err := root.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -31,8 +31,9 @@ type Recording struct {
 	create func(name string) (File, error) // makes a media file
 	stop   chan struct{}                   // closed by Close
 	pumped chan struct{}                   // closed by the pump's end
-	saved  chan struct{}                   // closed by the saver's end
-	save   chan struct{}                   // asks the saver
+	done   chan struct{}                   // closed when all files are finished
+	savers sync.WaitGroup
+	save   chan struct{} // asks the saver
 	parts  sync.WaitGroup
 
 	saving sync.Mutex // held while a manifest is made and stored, so that an older never follows a newer
@@ -71,7 +72,7 @@ func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
 		return nil, err
 	}
 	go rec.pump()
-	go rec.saver()
+	rec.savers.Go(rec.saver)
 	return rec, nil
 }
 
@@ -114,7 +115,7 @@ func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 	rec := &Recording{
 		root: r, log: r.options.Logger.With("channel", m.Channel, "recording", m.ID), start: start,
 		store: st, create: st.Create,
-		stop: make(chan struct{}), pumped: make(chan struct{}), saved: make(chan struct{}), save: make(chan struct{}, 1),
+		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
 	r.metrics.add(rec)
@@ -218,19 +219,18 @@ func (rec *Recording) changed() {
 
 // saver writes the manifest after changes, off the pump.
 func (rec *Recording) saver() {
-	defer close(rec.saved)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	idle := time.NewTicker(saveIdle)
 	defer idle.Stop()
 	for {
 		select {
-		case <-rec.stop:
+		case <-rec.done:
 			return
 		case <-idle.C:
 		case <-rec.save:
 			select { // several changes, one manifest
-			case <-rec.stop:
+			case <-rec.done:
 				return
 			case <-pause.C:
 			}
@@ -282,8 +282,9 @@ func (rec *Recording) complain(message string, args ...any) {
 	}
 }
 
-// Close ends all streams, finishes all files and writes the last manifest. When ctx ends first the
-// files stay as they were last synced, to be repaired like after a crash.
+// Close ends all streams, finishes all files and writes the last manifest. When ctx ends first
+// that goes on by itself; should the process end before it does, the files are repaired as after a
+// crash.
 func (rec *Recording) Close(ctx context.Context) error {
 	rec.mu.Lock()
 	if rec.closing {
@@ -294,38 +295,43 @@ func (rec *Recording) Close(ctx context.Context) error {
 	rec.mu.Unlock()
 	close(rec.stop)
 	<-rec.pumped
-	<-rec.saved
 	return rec.finish(ctx, rec.now())
 }
 
-// finish does what Close promises, the pump and the saver being gone.
+// finish does what Close promises, the pump being gone. What ctx leaves no time for goes on.
 func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 	rec.mu.Lock()
 	for _, s := range rec.streams {
 		s.end(now, "recording closed")
 	}
 	rec.streams = nil
+	rec.changed()
 	rec.mu.Unlock()
 
-	finished := make(chan struct{})
-	go func() {
-		rec.parts.Wait()
-		close(finished)
-	}()
-	var late error
+	finished := make(chan error, 1)
+	go func() { finished <- rec.conclude(now) }()
+	var err error
 	select {
-	case <-finished:
-		ended := rec.instant(now)
-		rec.mu.Lock()
-		rec.manifest.State, rec.manifest.Ended = StateComplete, &ended
-		rec.mu.Unlock()
+	case err = <-finished:
 	case <-ctx.Done():
-		late = fmt.Errorf("finish files: %w", ctx.Err())
+		err = fmt.Errorf("finish files: %w", ctx.Err())
 	}
-	err := errors.Join(late, rec.writeManifest(0), rec.store.Close())
 	rec.root.metrics.remove(rec)
 	if err != nil {
 		return fmt.Errorf("close recording of channel %q: %w", rec.manifest.Channel, err)
 	}
 	return nil
+}
+
+// conclude waits for the files, which may take as long as the disk likes, and writes the last
+// manifest.
+func (rec *Recording) conclude(now time.Duration) error {
+	rec.parts.Wait()
+	close(rec.done)
+	rec.savers.Wait()
+	ended := rec.instant(now)
+	rec.mu.Lock()
+	rec.manifest.State, rec.manifest.Ended = StateComplete, &ended
+	rec.mu.Unlock()
+	return errors.Join(rec.writeManifest(0), rec.store.Close())
 }

@@ -398,12 +398,12 @@ func TestRepairOfHardlyAnything(t *testing.T) {
 	}
 }
 
-// What cannot be repaired now is left as it is, for another time.
-func TestRepairThatFailsChangesNoManifest(t *testing.T) {
+// A file that cannot be repaired, whatever has become of it, holds up no other of its recording.
+func TestAFileThatCannotBeRepairedHoldsUpNoOther(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		c := begin(t, first)
-		c.talk(c.audio(), nil, 2*time.Second)
+		c.talk(c.audio(), c.video(), 2*time.Second)
 		c.crash(second)
 		c.end()
 	})
@@ -411,12 +411,25 @@ func TestRepairThatFailsChangesNoManifest(t *testing.T) {
 	if err := os.Remove(files[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(files[0], 0o700); err != nil {
+	if err := os.Symlink("/nowhere", files[0]); err != nil {
 		t.Fatal(err)
 	}
 	report, err := Repair(second, nil)
-	if err != nil || report.OK || report.Recordings[0].State != StateRecording {
-		t.Errorf("repair: %+v %v", report, err)
+	if err != nil || !report.OK || report.Recordings[0].State != StateRecovered {
+		t.Fatalf("repair: %+v %v", report, err)
+	}
+	if again, err := Repair(second, nil); err != nil || len(again.Recordings) != 0 {
+		t.Errorf("second repair: %+v %v", again, err)
+	}
+	if err := os.Remove(files[0]); err != nil { // which verify would mind, rightly
+		t.Fatal(err)
+	}
+	r := readRecording(t, filepath.Join(second, filepath.FromSlash(report.Recordings[0].Dir)))
+	if p := r.of(audio).track.Parts[0]; p.Final || p.Error == "" || p.Frames != 0 {
+		t.Errorf("the file that is none: %+v", p)
+	}
+	if p := r.of(video).track.Parts[0]; !p.Final || p.Error != "" || p.Frames == 0 {
+		t.Errorf("the other one: %+v", p)
 	}
 	if _, err := Repair(filepath.Join(second, "nowhere"), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("repair of nothing: %v", err)

@@ -108,15 +108,13 @@ func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinishe
 	if r.of(m); m.State != StateRecording {
 		return r, false
 	}
-	if r.Parts, err = m.repair(st.dir); err != nil {
-		return problem(err) // of the disk: the next attempt may fare better
-	}
+	r.Parts = m.repair(st.dir)
 	b, err := m.Encode()
 	if err == nil {
 		err = st.Save(b)
 	}
 	if err != nil {
-		return problem(err)
+		return problem(err) // of the disk: the next attempt may fare better
 	}
 	r.of(m)
 	return r, true
@@ -150,8 +148,9 @@ func removeLeftover(root *os.Root, name string) error {
 	return errors.Join(err, root.Remove(name))
 }
 
-// repair makes every file of the recording final and the manifest true of them.
-func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart, err error) {
+// repair makes every file of the recording final and the manifest true of them. One that cannot be
+// repaired holds up no other: the manifest says why.
+func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart) {
 	died := m.position(m.Updated)
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {
@@ -161,7 +160,8 @@ func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart, err error) {
 				}
 				r, err := p.repair(dir)
 				if err != nil {
-					return parts, fmt.Errorf("%s: %w", p.File, err)
+					p.nothing(fmt.Sprintf("could not be repaired: %v", err), p.Size)
+					r.Error = p.Error
 				}
 				parts = append(parts, r)
 				t.cutResolutions(p)
@@ -184,7 +184,7 @@ func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart, err error) {
 	}
 	now := time.Now()
 	m.State, m.Ended, m.Updated = StateRecovered, &at, At(m.Started.UTC, now)
-	return parts, nil
+	return parts
 }
 
 // position is an instant on the recording's clock, which the wall clock of a manifest is as well:

@@ -201,9 +201,12 @@ func TestKeyFrame(t *testing.T) {
 	}{
 		{VP8, "\x10", true}, {VP8, "\x11", false}, {VP8, "", false},
 		{VP9, "\x82", true}, {VP9, "\x86", false}, {VP9, "\x8a", false}, {VP9, "\xb0", true}, {VP9, "\xb2", false}, {VP9, "\x00", false},
-		{AV1, "\x12\x00\x0a\x01\xff\x32\x02\x10\x00", true},
+		{AV1, "\x12\x00\x0a\x01\x00\x32\x02\x10\x00", true},
 		{AV1, "\x12\x00\x32\x02\x30\x00", false},
-		{AV1, "\x12\x00\x36\x00\x02\x10\x00", true}, // with an extension byte
+		{AV1, "\x12\x00\x0a\x01\x00\x36\x00\x02\x10\x00", true}, // with an extension byte
+		{AV1, "\x12\x00\x0a\x01\x00\x32\x02\x00\x00", false},    // a key frame that is not shown
+		{AV1, "\x12\x00\x0a\x01\x08\x32\x02\x00\x00", true},     // a still picture has no such flags
+		{AV1, "\x12\x00\x32\x02\x10\x00", false},                // nothing says how to decode it
 		{AV1, "\x12\x00\x32", false}, {AV1, "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff", false}, {AV1, "\x12\x00", false},
 		{H264, "\x65", false},
 	} {

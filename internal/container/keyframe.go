@@ -32,12 +32,18 @@ func vp9Key(b byte) bool {
 	return b&0x0c == 0
 }
 
-// av1Key walks the OBUs of a temporal unit (AV1 specification §5.3) up to its first frame header.
+// av1Key walks the OBUs of a temporal unit (AV1 specification §5.3): a decoder can begin with one
+// whose first frame is a key frame that is shown, behind a sequence header.
 func av1Key(unit []byte) bool {
 	const (
-		frameHeader = 3
-		frame       = 6
+		sequenceHeader = 1
+		frameHeader    = 3
+		frame          = 6
+
+		reducedStill = 0x08 // reduced_still_picture_header, behind seq_profile and still_picture
+		shownKey     = 0x10 // show_existing_frame, frame_type, show_frame
 	)
+	sequence, still := false, false
 	for len(unit) > 0 {
 		header, rest := unit[0], unit[1:]
 		if header&4 != 0 { // obu_extension_flag
@@ -54,8 +60,11 @@ func av1Key(unit []byte) bool {
 			}
 			rest = rest[n:]
 		}
-		if kind := header >> 3 & 15; kind == frameHeader || kind == frame {
-			return len(rest) > 0 && rest[0]&0xe0 == 0 // show_existing_frame, frame_type
+		switch kind := header >> 3 & 15; kind {
+		case sequenceHeader:
+			sequence, still = true, len(rest) > 0 && rest[0]&reducedStill != 0
+		case frameHeader, frame:
+			return sequence && (still || len(rest) > 0 && rest[0]&0xf0 == shownKey)
 		}
 		if size > uint64(len(rest)) {
 			return false

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"recorder/internal/container"
 )
 
 // got is what an assembler made of some packets.
@@ -249,6 +251,32 @@ func TestAV1UnitsAreInLowOverheadFormat(t *testing.T) {
 	s, ok := parseAV1Sequence(sequence[1:])
 	if !ok || s.width != 240 || s.height != 136 {
 		t.Errorf("sequence header: %+v, %v", s, ok)
+	}
+}
+
+// What the manifest counts as a key picture of AV1 is what a scan of the file counts.
+func TestFileAndManifestAgreeOnAV1KeyPictures(t *testing.T) {
+	sequence := av1SequenceOBU(t)
+	for name, tt := range map[string]struct {
+		sequence []byte
+		frame    byte
+		key      bool
+	}{
+		"a key frame":                           {sequence, 0x10, true},
+		"a key frame that is not shown":         {sequence, 0x00, false},
+		"a key frame without a sequence header": {nil, 0x10, false},
+		"an inter frame":                        {sequence, 0x30, false},
+	} {
+		v, payload := new(av1), []byte{0x10, 0x30, tt.frame, 0xaa, 0xbb}
+		if tt.sequence != nil {
+			payload = slices.Concat([]byte{0x20, byte(len(tt.sequence))}, tt.sequence, payload[1:])
+		}
+		v.parse(payload)
+		b, whole := v.appendTo(nil)
+		pic, ok := v.finish(b)
+		if !whole || !ok || pic.key != tt.key || container.KeyFrame(container.AV1, pic.data) != tt.key {
+			t.Errorf("%s: key %v, by a scan %v, whole %v %v", name, pic.key, container.KeyFrame(container.AV1, pic.data), whole, ok)
+		}
 	}
 }
 

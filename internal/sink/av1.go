@@ -1,5 +1,7 @@
 package sink
 
+import "recorder/internal/container"
+
 // av1 reads AV1 payloads (RTP Payload Format For AV1, §4). A picture is a temporal unit in the
 // low-overhead format: a temporal delimiter, then OBUs that state their size, which on the wire
 // they need not.
@@ -14,8 +16,7 @@ type av1 struct {
 	sequence av1Sequence
 	header   bool // the unit holds a sequence header
 	pictures int  // and so many frame headers
-	key      bool // of which the first is a key frame that is shown
-	width    int
+	width    int  // of the unit's picture, if it is a key picture
 	height   int
 }
 
@@ -31,7 +32,7 @@ const (
 
 func (v *av1) reset() {
 	v.obu, v.partial = v.obu[:0], false
-	v.header, v.pictures, v.key = false, 0, false
+	v.header, v.pictures = false, 0
 }
 
 // parse reads the aggregation header.
@@ -135,9 +136,9 @@ func (v *av1) unit(dst, obu []byte) ([]byte, bool) {
 		}
 		v.sequence, v.header = s, true
 	case obuFrameHeader, obuFrame:
-		if v.pictures == 0 && v.header {
-			v.key, v.width, v.height = v.sequence.frame(body)
-		} else if v.key && headSize == 2 && obu[1]>>3&3 > 0 { // spatial_id: players show the highest layer
+		if v.pictures == 0 {
+			v.width, v.height = v.sequence.size(body)
+		} else if headSize == 2 && obu[1]>>3&3 > 0 { // spatial_id: players show the highest layer
 			v.width, v.height = v.sequence.width, v.sequence.height
 		}
 		v.pictures++
@@ -152,5 +153,9 @@ func (v *av1) finish(b []byte) (p picture, ok bool) {
 	if v.partial || v.pictures == 0 {
 		return p, false
 	}
-	return picture{data: b, key: v.key, width: v.width, height: v.height}, true
+	p.data = b
+	if p.key = container.KeyFrame(container.AV1, b); p.key {
+		p.width, p.height = v.width, v.height
+	}
+	return p, !p.key || p.width > 0
 }

@@ -94,21 +94,14 @@ func (s *av1Sequence) tools(r *bitReader) {
 	}
 }
 
-// frame reads a frame header (§5.9.2): whether a decoder can begin with it, and the picture's size.
-func (s *av1Sequence) frame(b []byte) (key bool, width, height int) {
+// size reads the header of a key frame (§5.9.2) for the picture's size, 0 when it is cut short.
+func (s *av1Sequence) size(b []byte) (width, height int) {
 	width, height = s.width, s.height
-	if s.still {
-		return true, width, height
+	if s.still || s.decoderModel { // no encoder for calls has one
+		return width, height
 	}
 	r := bitReader{data: b}
-	const keyShown = 0b0001 // show_existing_frame, frame_type, show_frame
-	if r.bits(4) != keyShown || r.short {
-		return false, 0, 0
-	}
-	if s.decoderModel {
-		return true, width, height // no encoder for calls has one
-	}
-	r.bits(1) // disable_cdf_update
+	r.bits(4 + 1) // show_existing_frame, frame_type, show_frame, disable_cdf_update
 	screen := s.screenContent
 	if screen == av1Select {
 		screen = int(r.bits(1))
@@ -122,5 +115,8 @@ func (s *av1Sequence) frame(b []byte) (key bool, width, height int) {
 	if override {
 		width, height = int(r.bits(s.widthBits))+1, int(r.bits(s.heightBits))+1
 	}
-	return !r.short, width, height
+	if r.short {
+		return 0, 0
+	}
+	return width, height
 }

@@ -108,6 +108,38 @@ func fitsSchema(t *testing.T, path string) {
 	}
 }
 
+// What is being encoded is the manifest of one moment, whatever happens to the recording meanwhile.
+func TestACopyOfAManifestStaysAsItIs(t *testing.T) {
+	m := fullManifest()
+	m.Streams[0].Tracks[0].Start.Drift = 1
+	c := m.copy()
+	want, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := At(m.Started.UTC, m.Started.UTC.Add(time.Hour))
+	m.State, m.Updated, m.Ended = StateComplete, later, &later
+	m.Peers[0].Left, m.Peers[1].Metadata = nil, json.RawMessage(`{}`)
+	s := m.Streams[0]
+	s.Ended, s.EndReason, s.Reconnects[0].Resumed = &later, "another", &later
+	for _, track := range s.Tracks[:2] {
+		track.Start.Drift, track.Start.Source = 2, "another"
+		track.Parts[0].Size, track.Parts[0].Final, track.Parts[0].SHA256 = 1, false, ""
+		track.Gaps[0].Duration, track.Gaps[0].Fill = 1, FillSilence
+		track.Expected, track.Ledger = 1, Ledger{}
+		track.Gaps = append(track.Gaps[:0], track.Gaps[len(track.Gaps)-1])
+		track.Parts = append(track.Parts, track.Parts[0])
+	}
+	for i := range s.Tracks[1].Resolutions {
+		s.Tracks[1].Resolutions[i] = &ManifestResolution{}
+	}
+	s.Tracks = append(s.Tracks[:0], s.Tracks[1:]...)
+	m.Peers, m.Streams = m.Peers[:1], nil
+	if got, err := c.Encode(); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the copy changed: %v\n%s", err, got)
+	}
+}
+
 // Nothing is stored that could not be read back, and what is large takes no spaces.
 func TestManifestsThatCannotBeReadAreNotWritten(t *testing.T) {
 	m := fullManifest()

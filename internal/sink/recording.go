@@ -261,8 +261,9 @@ func (rec *Recording) writeManifest(want uint64) error {
 	for _, s := range rec.streams {
 		s.account(now)
 	}
-	b, err := rec.manifest.Encode()
+	m := rec.manifest.copy()
 	rec.mu.Unlock()
+	b, err := m.Encode()
 	if err == nil {
 		err = rec.store.Save(b)
 	}

@@ -1,0 +1,123 @@
+package sink
+
+import (
+	"time"
+
+	"recorder/internal/container"
+)
+
+// tags describes the track in a file that may be found without its manifest.
+func (t *Track) tags() []container.Tag {
+	m := t.stream.rec.manifest
+	return []container.Tag{
+		{Name: "CHANNEL", Value: m.Channel}, {Name: "PEER", Value: t.stream.info.PeerID},
+		{Name: "STREAM", Value: t.stream.info.StreamID}, {Name: "TRACK", Value: t.manifest.ID},
+		{Name: "DATE", Value: t.stream.manifest.Started.UTC.Format(time.RFC3339Nano)},
+	}
+}
+
+// seal hands what p holds to its flusher once a sync interval has passed.
+func (t *Track) seal(p *part, now time.Duration) {
+	if p != nil && now-p.sealed >= t.stream.rec.root.options.SyncInterval {
+		p.seal(now)
+	}
+}
+
+const (
+	// A sender may change its codec with every picture. Each change makes a file, so there is one a
+	// second on average, a few more at once, and an end to it.
+	partInterval = time.Second
+	partBurst    = 4
+	maxParts     = 1000 // of a track
+)
+
+// mayBegin reports whether the track may have another file.
+func (t *Track) mayBegin(now time.Duration) bool {
+	return len(t.manifest.Parts) < maxParts && t.parted <= now+(partBurst-1)*partInterval
+}
+
+// newPart enters a file in the manifest and starts it. What the flusher finds out at its end goes
+// there too.
+func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *part {
+	rec := t.stream.rec
+	t.parted = max(t.parted, rec.now()) + partInterval
+	t.stream.files[t.kind]++
+	m.File = rec.store.PartName(t.stream.manifest, t.kind, t.stream.files[t.kind], container.Codec(m.Codec).Extension())
+	t.manifest.Parts = append(t.manifest.Parts, m)
+	rec.changed()
+	rec.parts.Add(1)
+	name, version := m.File, rec.version
+	open := func() (File, error) {
+		// The manifest names a file before it exists, so that nothing is ever found unexplained.
+		if err := rec.writeManifest(version); err != nil {
+			return nil, err
+		}
+		f, err := rec.create(name)
+		if err != nil {
+			return nil, err
+		}
+		return timedFile{f, rec.root.metrics.syncs}, nil
+	}
+	return startPart(container.Codec(m.Codec), a, v, open, t.partDone(m))
+}
+
+// resumePart goes on with a file that a crash left and repair finished.
+func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
+	rec := t.stream.rec
+	m.Recovered = false
+	rec.changed()
+	rec.parts.Add(1)
+	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.syncs}, t.partDone(m))
+}
+
+// partDone enters in the manifest what became of a file that begins now.
+func (t *Track) partDone(m *ManifestPart) func(partResult) {
+	rec, from := t.stream.rec, t.ledger.end
+	return func(r partResult) {
+		defer rec.parts.Done()
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.sha256 != ""
+		if r.err != nil {
+			m.Error = r.err.Error()
+			t.shorten(m, r.kept, from)
+			rec.complain("could not write media file", "file", m.File, "err", r.err)
+		}
+		rec.changed()
+	}
+}
+
+// shorten corrects what was said of a file that lost its end to an error. Its media began at from;
+// what it has before that stands in for files before it.
+func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duration) {
+	if kept == nil {
+		return
+	}
+	length := Seconds(kept.Duration + toDuration(int64(kept.PreSkip), opusRate))
+	t.ledger.lose(ReasonDisk, max(length.Duration(), from), m.Duration.Duration())
+	if n := m.Frames - kept.Frames; n > 0 {
+		t.drops[dropDisk] += uint64(n)
+		t.manifest.Ledger.FramesDropped += uint64(n)
+	}
+	m.Frames, m.KeyFrames, m.LastPTS, m.Duration = kept.Frames, kept.KeyFrames, kept.LastPTS, length
+}
+
+// endSilence is how long before the end the last packet is when its sender was silent.
+const endSilence = 500 * time.Millisecond
+
+// retry spaces out the attempts to begin a file after one failed.
+type retry struct {
+	next, pause time.Duration
+}
+
+const (
+	retryFirst = 5 * time.Second
+	retryLast  = time.Minute
+)
+
+func (r *retry) due(now time.Duration) bool { return now >= r.next }
+
+func (r *retry) failed(now time.Duration) {
+	r.pause = min(max(2*r.pause, retryFirst), retryLast)
+	r.next = now + r.pause
+}

@@ -26,6 +26,10 @@ const (
 
 	recordingRetry = 10 * time.Second // after the recording could not be begun
 
+	// connecting is how long a connection may take to deliver its first packet
+	// before its streams count as away.
+	connecting = 15 * time.Second
+
 	maxStreams = 64 // of one member at once; more wait for a place
 )
 
@@ -302,6 +306,14 @@ func (s *binding) sent() bool {
 		slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
 }
 
+// expected reports whether a connection that is still being made is to bring
+// the stream.
+func (s *binding) expected(now time.Time) bool {
+	return slices.ContainsFunc(s.slots, func(slot *slot) bool {
+		return slot.feed.open() && slot.feed.last.Load() == 0 && now.Sub(slot.from.since) < connecting
+	})
+}
+
 // settle binds what had to wait, notices outages, and closes the files of
 // streams that have not come back within the reconnect window.
 func (b *bindings) settle(now time.Time) {
@@ -318,6 +330,10 @@ func (b *bindings) settle(now time.Time) {
 				s.sink.Resume(s.peer.ID())
 				b.outage(now.Sub(s.alive))
 			}
+			s.alive = now
+			return false
+		}
+		if s.expected(now) {
 			s.alive = now
 			return false
 		}

@@ -237,3 +237,19 @@ func TestAMemberThatReturnsUnderAnotherIDIsNamedInTheManifestAndCounted(t *testi
 		}
 	})
 }
+
+func TestAWindowOfNothingStillRecords(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(0)
+		time.Sleep(settling)
+		r.cut.Store(true) // the connection takes a while
+		alice := r.join(r.token("alice"), "camera")
+		time.Sleep(500 * time.Millisecond)
+		r.cut.Store(false)
+		time.Sleep(5 * time.Second)
+		alice.Leave()
+		m := r.finish()
+		checkOneFilePerTrack(t, m, 0)
+		checkRecorded(t, m, alice.Sent(), 100*time.Millisecond)
+	})
+}

@@ -328,3 +328,61 @@ func TestCloseWaitsForNoManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What an error costs is in the manifest, though the stream has ended by then: what did not reach
+// the disk is a gap, and no size of a picture is listed that is in no file. A disk that was well for
+// a while is tried again soon when it fails anew.
+func TestWhatAnErrorCostIsInTheManifest(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		d := new(disk)
+		c.rec.create = d.wrap(c.rec.create)
+		a, v := c.audio(), c.video()
+		say := func(d time.Duration) {
+			for range d / (40 * ms) {
+				c.step(a, v, true)
+			}
+		}
+		fail := func() {
+			d.set(nil, syscall.ENOSPC)
+			say(7 * time.Second)
+			d.set(nil, nil)
+		}
+		say(20 * time.Second)
+		fail()
+		say(97 * time.Second)
+		fail()
+		say(20 * time.Second)
+		synctest.Wait()
+		d.set(nil, syscall.ENOSPC)
+		say(80 * ms)
+		a.Close()
+		v.Close()
+	})
+	for _, kind := range []string{audio, video} {
+		r := r.of(kind)
+		files := make(map[string]int64)
+		for _, p := range r.track.Parts {
+			files[p.File] = p.LastPTS
+		}
+		if len(r.track.Gaps) != 3 {
+			t.Fatalf("%s gaps %s, want 3", kind, r.gaps())
+		}
+		for i, g := range r.track.Gaps {
+			if most := []time.Duration{18 * time.Second, 18 * time.Second, 2 * time.Second}[i]; g.Reason != ReasonDisk || g.Duration.Duration() > most {
+				t.Errorf("%s gaps %s", kind, r.gaps())
+			}
+		}
+		var missing Seconds
+		for _, g := range r.track.Gaps {
+			missing += g.Duration
+		}
+		if got := r.track.Expected - r.track.Recorded; !near(got.Duration(), missing.Duration(), 3*gapMerge) {
+			t.Errorf("%s: %v not recorded, %v in gaps", kind, got.Duration(), missing.Duration())
+		}
+		for _, s := range r.track.Resolutions {
+			if last, ok := files[s.File]; !ok || s.PTS > last || last == 0 {
+				t.Errorf("size %+v is in no file", s)
+			}
+		}
+	}
+}

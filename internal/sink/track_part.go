@@ -100,6 +100,8 @@ func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duratio
 		t.manifest.Ledger.FramesDropped += uint64(n)
 	}
 	m.Frames, m.KeyFrames, m.LastPTS, m.Duration = kept.Frames, kept.KeyFrames, kept.LastPTS, length
+	t.manifest.cutResolutions(m)
+	t.account(t.stream.rec.now()) // which a stream that is over no longer does
 }
 
 // endSilence is how long before the end the last packet is when its sender was silent.
@@ -118,6 +120,9 @@ const (
 func (r *retry) due(now time.Duration) bool { return now >= r.next }
 
 func (r *retry) failed(now time.Duration) {
+	if now-r.next > retryLast {
+		r.pause = 0 // the attempt did not fail: the file was good for that long
+	}
 	r.pause = min(max(2*r.pause, retryFirst), retryLast)
 	r.next = now + r.pause
 }

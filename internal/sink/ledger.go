@@ -88,14 +88,27 @@ func mixedFill(a, b string) string {
 // restoreLedger is the ledger of a track as its manifest has it.
 func restoreLedger(t *ManifestTrack) ledger {
 	l := ledger{gaps: t.Gaps}
-	for _, g := range t.Gaps {
-		l.totals[reasonIndex(g.Reason)] += g.Duration.Duration()
+	for r, d := range t.Missing {
+		l.totals[reasonIndex(r)] = d.Duration()
 	}
 	if t.Start != nil {
 		l.begin(t.Start.Position.Duration())
 	}
-	l.end += t.Expected.Duration() + l.totals[reasonIndex(ReasonMute)]
+	l.end = max(l.end, t.End.Duration())
 	return l
+}
+
+// enter brings the manifest of the ledger's track up to date. Missing is made anew each time, as
+// one may be being written.
+func (l *ledger) enter(t *ManifestTrack) {
+	t.Expected, t.Recorded = l.seconds()
+	t.Completeness = Completeness(t.Recorded, t.Expected)
+	t.End, t.Gaps, t.Missing = Seconds(l.end), l.gaps, make(map[Reason]Seconds)
+	for i, d := range l.totals {
+		if d > 0 {
+			t.Missing[reasonList[i]] = Seconds(d)
+		}
+	}
 }
 
 // lose makes a gap of all that is accounted for from start to end and in no gap yet.

@@ -102,6 +102,9 @@ type ManifestTrack struct {
 	Recorded     Seconds `json:"recorded_seconds"` // what is there as it was sent, fills not counted
 	Completeness float64 `json:"completeness"`     // Recorded/Expected, 0 to 1; see Completeness
 
+	End     Seconds            `json:"end_seconds,omitempty"`     // of what is accounted for, on the stream's clock
+	Missing map[Reason]Seconds `json:"missing_seconds,omitempty"` // by reason: the gaps, without what lies between those listed as one
+
 	Parts       []*ManifestPart       `json:"parts,omitempty"`
 	Gaps        []*ManifestGap        `json:"gaps,omitempty"`
 	Resolutions []*ManifestResolution `json:"resolutions,omitempty"` // video: one entry at the start and per change

@@ -190,6 +190,11 @@ func (t *ManifestTrack) validate(files map[string]bool) error {
 		}
 		files[p.File] = true
 	}
+	for r := range t.Missing {
+		if !slices.Contains(Reasons, r) {
+			return fmt.Errorf("missing for reason %q", r)
+		}
+	}
 	for _, g := range t.Gaps {
 		if !slices.Contains(Reasons, g.Reason) {
 			return fmt.Errorf("gap reason %q", g.Reason)

@@ -48,7 +48,9 @@ func fullManifest() *Manifest {
 						{Reason: ReasonMute, Start: Seconds(30 * time.Second), Duration: Seconds(400 * time.Millisecond), Fill: FillConcealment},
 					},
 					Expected: Seconds(58 * time.Second), Recorded: Seconds(52580 * time.Millisecond), Completeness: Completeness(52580, 58000),
-					Ledger: Ledger{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17},
+					End:     Seconds(58400 * time.Millisecond),
+					Missing: map[Reason]Seconds{ReasonLoss: Seconds(20 * time.Millisecond), ReasonReconnect: Seconds(5 * time.Second), ReasonMute: Seconds(400 * time.Millisecond)},
+					Ledger:  Ledger{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17},
 				},
 				{
 					ID: "v0", Kind: "video",

@@ -437,3 +437,45 @@ func TestAFileThatCannotBeRepairedHoldsUpNoOther(t *testing.T) {
 		t.Errorf("repair of nothing: %v", err)
 	}
 }
+
+// A crash does not move the end of a recording, however much silence was suppressed before: what a
+// merged gap holds of comfort noise is accounted for once.
+func TestACrashAfterSuppressedSilenceMovesNoEnd(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	var died time.Duration
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		a := c.audio()
+		a.speak(100)
+		for range 300 {
+			a.put(tone(a.seq))
+			a.rtp += 960 * 20
+			a.wait(400 * ms)
+		}
+		a.speak(100)
+		c.wait(1200 * ms) // all of it is synced
+		died = c.rec.now()
+		c.crash(crashed)
+		c.end()
+	})
+	report, err := Repair(crashed, nil)
+	if err != nil || !report.OK {
+		t.Fatalf("repair: %+v %v", report, err)
+	}
+	r := readRecording(t, filepath.Join(crashed, filepath.FromSlash(report.Recordings[0].Dir))).of(audio)
+	if ended := r.manifest.position(*r.manifest.Ended); ended > died || ended < died-1300*ms {
+		t.Errorf("died at %v, ended at %v", died, ended)
+	}
+	if lost := r.track.Missing[ReasonRestart].Duration(); lost > 40*ms {
+		t.Errorf("%v lost: %s", lost, r.gaps())
+	}
+	if r.track.Completeness < 0.99 {
+		t.Errorf("completeness %v", r.track.Completeness)
+	}
+	if end := r.track.End.Duration(); !near(end, 124*time.Second, 100*ms) {
+		t.Errorf("track ends at %v", end)
+	}
+	if silent := r.track.Missing[ReasonMute].Duration(); !near(silent, 300*380*ms, 400*ms) {
+		t.Errorf("silent for %v", silent)
+	}
+}

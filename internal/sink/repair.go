@@ -270,8 +270,6 @@ func (t *ManifestTrack) recount() time.Duration {
 	}
 	l.lose(ReasonRestart, media, l.end)
 	l.end = max(l.end, media)
-	t.Gaps = l.gaps
-	t.Expected, t.Recorded = l.seconds()
-	t.Completeness = Completeness(t.Recorded, t.Expected)
+	l.enter(t)
 	return l.end
 }

@@ -253,9 +253,12 @@ func (t *Track) began(src *Source, at time.Duration) {
 // account brings the manifest's sums up to date.
 func (t *Track) account(now time.Duration) {
 	m := t.manifest
-	m.Expected, m.Recorded = t.seconds()
-	m.Completeness = Completeness(m.Recorded, m.Expected)
-	m.Gaps = t.ledger.gaps
+	t.ledger.enter(m)
+	if t.writer != nil {
+		missed := Seconds(t.writer.missed())
+		m.End, m.Expected = m.End+missed, m.Expected+missed
+		m.Completeness = Completeness(m.Recorded, m.Expected)
+	}
 	if t.active != nil && m.Start != nil {
 		m.Start.Drift = t.active.clock.drift(now)
 		if t.active.clock.followed {

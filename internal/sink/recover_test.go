@@ -400,6 +400,46 @@ func TestRepairOfHardlyAnything(t *testing.T) {
 	}
 }
 
+// A stream that was closed while the disk stalled, and whose recorder then died, lacks what was not
+// written: that is a gap, and the stream's end stays.
+func TestWhatAClosedStreamLostInACrashIsAGap(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		d := new(disk)
+		c.rec.create = d.wrap(c.rec.create)
+		a, v := c.audio(), c.video()
+		c.talk(a, v, 2*time.Second)
+		stall := make(chan struct{})
+		d.set(stall, nil)
+		c.talk(a, v, 5*time.Second)
+		c.stream.Close("left")
+		c.wait(3 * time.Second)
+		c.crash(crashed)
+		d.set(nil, nil)
+		close(stall)
+		c.end()
+	})
+	report, err := Repair(crashed, nil)
+	if err != nil || !report.OK {
+		t.Fatalf("repair: %+v %v", report, err)
+	}
+	r := readRecording(t, filepath.Join(crashed, filepath.FromSlash(report.Recordings[0].Dir)))
+	for _, kind := range []string{audio, video} {
+		r := r.of(kind)
+		held := r.track.Parts[0].Duration.Duration()
+		if g := r.track.Gaps; len(g) != 1 || g[0].Reason != ReasonRestart || !near(g[0].Duration.Duration(), 7*time.Second-held, 50*ms) {
+			t.Errorf("%s holds %v of 7 s, gaps %s", kind, held, r.gaps())
+		}
+		if !near(r.track.Recorded.Duration(), held, 50*ms) {
+			t.Errorf("%s holds %v, the manifest says %v", kind, held, r.track.Recorded.Duration())
+		}
+	}
+	if s := r.manifest.Streams[0]; s.EndReason != "left" || !near(r.manifest.position(*s.Ended), 7*time.Second, 50*ms) {
+		t.Errorf("ended %+v, %s", s.Ended, s.EndReason)
+	}
+}
+
 // A file that cannot be repaired, whatever has become of it, holds up no other of its recording.
 func TestAFileThatCannotBeRepairedHoldsUpNoOther(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()

@@ -154,6 +154,7 @@ func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart) {
 	died := m.position(m.Updated)
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {
+			unsure := s.Ended == nil
 			for _, p := range t.Parts {
 				if p.Final || p.Error != "" {
 					continue
@@ -165,9 +166,13 @@ func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart) {
 				}
 				parts = append(parts, r)
 				t.cutResolutions(p)
+				unsure = true
 			}
-			if s.Ended == nil && t.Start != nil {
-				died = max(died, m.position(s.Started)+t.recount())
+			if !unsure || t.Start == nil {
+				continue
+			}
+			if end := m.position(s.Started) + t.recount(); s.Ended == nil {
+				died = max(died, end)
 			}
 		}
 	}

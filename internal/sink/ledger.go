@@ -14,6 +14,8 @@ type ledger struct {
 	end    time.Duration // behind the last media, or the last gap
 	totals [len(reasonList)]time.Duration
 	gaps   []*ManifestGap
+
+	omitted int64 // gaps that are only in totals
 }
 
 // reasonList orders the totals.
@@ -32,8 +34,7 @@ const (
 	// gapMerge is how close two gaps of one reason may be and stand in the manifest as one: silence
 	// suppression interrupts itself for a packet of comfort noise, a burst of loss lets some through.
 	gapMerge = 60 * time.Millisecond
-	// gapLimit bounds the gaps listed for a track. Those beyond it lengthen the last one's reason
-	// total, and the last one itself.
+	// gapLimit bounds the gaps listed for a track. Those beyond it are only counted.
 	gapLimit = 20_000
 )
 
@@ -61,7 +62,7 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 	if n := len(l.gaps); n > 0 {
 		last := l.gaps[n-1]
 		lastStart, lastEnd := last.Start.Duration(), (last.Start + last.Duration).Duration()
-		if last.Reason == r && start-lastEnd <= gapMerge && lastStart-end <= gapMerge || n >= gapLimit {
+		if last.Reason == r && start-lastEnd <= gapMerge && lastStart-end <= gapMerge {
 			last.Fill = mixedFill(last.Fill, fill)
 			last.Packets += int64(lost)
 			l.totals[i] += end - start
@@ -71,6 +72,10 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 		}
 	}
 	l.totals[i] += end - start
+	if len(l.gaps) >= gapLimit {
+		l.omitted++
+		return
+	}
 	l.gaps = append(l.gaps, &ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(end - start), Packets: int64(lost), Fill: fill})
 }
 
@@ -87,7 +92,7 @@ func mixedFill(a, b string) string {
 
 // restoreLedger is the ledger of a track as its manifest has it.
 func restoreLedger(t *ManifestTrack) ledger {
-	l := ledger{gaps: t.Gaps}
+	l := ledger{gaps: t.Gaps, omitted: t.GapsOmitted}
 	for r, d := range t.Missing {
 		l.totals[reasonIndex(r)] = d.Duration()
 	}
@@ -103,7 +108,7 @@ func restoreLedger(t *ManifestTrack) ledger {
 func (l *ledger) enter(t *ManifestTrack) {
 	t.Expected, t.Recorded = l.seconds()
 	t.Completeness = Completeness(t.Recorded, t.Expected)
-	t.End, t.Gaps, t.Missing = Seconds(l.end), l.gaps, make(map[Reason]Seconds)
+	t.End, t.Gaps, t.GapsOmitted, t.Missing = Seconds(l.end), l.gaps, l.omitted, make(map[Reason]Seconds)
 	for i, d := range l.totals {
 		if d > 0 {
 			t.Missing[reasonList[i]] = Seconds(d)

@@ -50,3 +50,28 @@ func TestGapsCloseTogetherAreListedAsOne(t *testing.T) {
 		}
 	}
 }
+
+// Gaps beyond those listed are counted, and no listed one grows over media for them; so it stays
+// when the ledger is read back.
+func TestGapsBeyondTheLimitAreCounted(t *testing.T) {
+	const ms, beyond = time.Millisecond, 100
+	var l ledger
+	pause := func(at time.Duration) {
+		l.gap(ReasonMute, at, at+100*ms, 0, "")
+		l.media(at+100*ms, at+time.Second)
+	}
+	for i := range gapLimit + beyond {
+		pause(time.Duration(i) * time.Second)
+	}
+	m := &ManifestTrack{Start: new(TrackStart)}
+	l.enter(m)
+	l = restoreLedger(m)
+	pause((gapLimit + beyond) * time.Second)
+	l.enter(m)
+	if last := m.Gaps[len(m.Gaps)-1]; len(m.Gaps) != gapLimit || last.Duration.Duration() != 100*ms || m.GapsOmitted != beyond+1 {
+		t.Errorf("%d gaps, the last %v long, %d omitted", len(m.Gaps), last.Duration.Duration(), m.GapsOmitted)
+	}
+	if n := gapLimit + beyond + 1; m.Missing[ReasonMute].Duration() != time.Duration(n)*100*ms || m.Expected.Duration() != time.Duration(n)*900*ms {
+		t.Errorf("missing %v, expected %v", m.Missing[ReasonMute].Duration(), m.Expected.Duration())
+	}
+}

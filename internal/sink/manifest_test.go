@@ -61,7 +61,7 @@ func fullManifest() *Manifest {
 					}},
 					Gaps:        []*ManifestGap{{Reason: ReasonKeyFrameWait, Start: Seconds(40 * time.Second), Duration: Seconds(time.Second)}},
 					Resolutions: []*ManifestResolution{{"anna-aaaaaaaaaaaaa/camera-bbbbbbbbbbbbb/video-1.ivf", 27000, 640, 360}, {"anna-aaaaaaaaaaaaa/camera-bbbbbbbbbbbbb/video-1.ivf", 900000, 320, 180}},
-					Expected:    Seconds(57 * time.Second), Recorded: Seconds(56 * time.Second), Completeness: Completeness(56, 57),
+					Expected:    Seconds(57 * time.Second), Recorded: Seconds(56 * time.Second), Completeness: Completeness(56, 57), GapsOmitted: 3,
 				},
 				{ID: "never decodable", Kind: "video", Completeness: 1},
 			},

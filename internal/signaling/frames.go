@@ -85,8 +85,8 @@ func (l *link) handle(frame Frame, size int) bool {
 			l.welcomedAt.Store(new(time.Now()))
 		}
 	case Ack:
-		if frame, ok := l.out.acked(f.RequestID); ok && frame.Type == "subscribe" {
-			l.awaiting[frame.Channel] = true
+		if frame, ok := l.out.acked(f.RequestID); ok {
+			l.acked(frame)
 		}
 	case *ServerError:
 		return l.serverError(f, size)
@@ -121,13 +121,47 @@ func (l *link) serverError(e *ServerError, size int) bool {
 // tell queues an event that came from the service.
 func (l *link) tell(ev Event, size int) bool { return l.client.queue.put(l.ctx, ev, size) }
 
-// snapshot reports whether p is the first since the ack of a subscribe. One
-// that names departed peers was on its way before.
+// presences is what the presence of a channel is worth on one link. The
+// snapshot of a subscription follows its ack; should a service send the first
+// one ahead of it, there is nothing else that it could be.
+type presences int
+
+const (
+	unsubscribed presences = iota
+	awaited                // an ack came: the next is the snapshot
+	early                  // the snapshot came, its ack is to follow
+	deltas                 // all that follow are
+)
+
+// acked notes what the service has granted.
+func (l *link) acked(frame ClientFrame) {
+	switch {
+	case frame.Type == "unsubscribe":
+		delete(l.presences, frame.Channel)
+	case frame.Type == "subscribe" && l.presences[frame.Channel] == early:
+		l.presences[frame.Channel] = deltas
+	case frame.Type == "subscribe":
+		l.presences[frame.Channel] = awaited
+	}
+}
+
+// snapshot reports whether p is one. A presence that names departed peers is
+// not: it was on its way before.
 func (l *link) snapshot(p Presence) bool {
-	if len(p.Left) > 0 || !l.awaiting[p.Channel] {
+	if len(p.Left) > 0 {
 		return false
 	}
-	delete(l.awaiting, p.Channel)
+	switch l.presences[p.Channel] {
+	case unsubscribed:
+		if !l.out.subscribing(p.Channel) {
+			return false
+		}
+		l.presences[p.Channel] = early
+	case awaited:
+		l.presences[p.Channel] = deltas
+	default:
+		return false
+	}
 	return true
 }
 

@@ -50,7 +50,7 @@ type link struct {
 
 	detached bool // guarded by client.mu
 
-	awaiting map[string]bool // channels whose next presence is the snapshot; of the reader
+	presences map[string]presences // by channel; of the reader
 }
 
 // dial opens the WebSocket. Its errors may quote the URL.
@@ -71,15 +71,15 @@ func dial(ctx context.Context, c *Client, param, value string) (*link, error) {
 	}
 	conn.SetReadLimit(maxInbound)
 	l := &link{
-		client:   c,
-		conn:     conn,
-		hangUp:   func() { keep.body.Close() },
-		out:      newOutbox(c.opts.AckTimeout, c.opts.Metrics.ackTimeout),
-		rate:     rate.NewLimiter(messageRate, messageBurst),
-		readEnd:  make(chan error, 1),
-		writeEnd: make(chan error, 1),
-		reset:    make(chan error, 1),
-		awaiting: make(map[string]bool),
+		client:    c,
+		conn:      conn,
+		hangUp:    func() { keep.body.Close() },
+		out:       newOutbox(c.opts.AckTimeout, c.opts.Metrics.ackTimeout),
+		rate:      rate.NewLimiter(messageRate, messageBurst),
+		readEnd:   make(chan error, 1),
+		writeEnd:  make(chan error, 1),
+		reset:     make(chan error, 1),
+		presences: make(map[string]presences),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	l.lastSeen.Store(new(time.Now()))

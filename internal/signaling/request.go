@@ -185,6 +185,18 @@ func (o *outbox) acked(id string) (frame ClientFrame, ok bool) {
 	return r.frame, true
 }
 
+// subscribing reports whether a subscribe of the channel has left unanswered.
+func (o *outbox) subscribing(channel string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range o.pending {
+		if r.frame.Type == "subscribe" && r.frame.Channel == channel {
+			return true
+		}
+	}
+	return false
+}
+
 // failed settles the request that e answers, or sends it again a little later if
 // that may help. It reports false if nobody was waiting for e.
 func (o *outbox) failed(e *ServerError) (known bool) {

@@ -204,6 +204,17 @@ func TestFirstPresenceAfterASubscribeIsTheSnapshot(t *testing.T) {
 		if presence(p, "lobby", alice, "") {
 			t.Error("a second snapshot after the reconnect")
 		}
+
+		p.cut()
+		p = connectedAgain(r, s)
+		f = p.recv("subscribe")
+		if !presence(p, "lobby", alice, "") { // what else could come before the ack
+			t.Error("no snapshot ahead of its ack")
+		}
+		p.ack(f)
+		if presence(p, "lobby", bob, "") {
+			t.Error("a second snapshot behind the ack")
+		}
 	})
 }
 

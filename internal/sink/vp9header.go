@@ -133,9 +133,11 @@ func (h *vp9Header) rest(r *bitReader, intra, resilient bool) {
 	}
 	r.bits(2)     // frame_context_idx
 	r.bits(6 + 3) // loop_filter_level, loop_filter_sharpness
-	if r.flag() && r.flag() {
-		for range 4 + 2 { // loop_filter_ref_deltas, loop_filter_mode_deltas
-			r.optional(7)
+	if enabled := r.flag(); enabled {
+		if update := r.flag(); update {
+			for range 4 + 2 { // loop_filter_ref_deltas, loop_filter_mode_deltas
+				r.optional(7)
+			}
 		}
 	}
 	r.bits(8) // base_q_idx

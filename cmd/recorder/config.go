@@ -97,7 +97,7 @@ type WebRTCConfig struct {
 	// The one UDP port that all media comes in on, to be opened in the firewall. 0: a free port, picked at every start.
 	UDPPort int `mapstructure:"udp_port"`
 	// How long packets gather before they are read, all at once. That saves more CPU time than anything else; what it
-	// costs is that much delay. 0s to 100ms; 0s reads them as they come.
+	// costs is that much delay, twice that with few members. 0s to 100ms; 0s reads them as they come.
 	ReadLag time.Duration `mapstructure:"read_lag"`
 	// STUN and TURN servers, used besides those the service names. At most 16.
 	ICEServers []ICEServerConfig `mapstructure:"ice_servers"`

@@ -35,7 +35,8 @@ type APIOptions struct {
 	// UDPPort, if not 0, is the one port to share.
 	UDPPort int
 	// ReadLag is how long packets gather at the shared port before they are
-	// read, at the cost of that delay; 0 reads them as they come.
+	// read, twice that while few come, at the cost of that delay; 0 reads them
+	// as they come.
 	ReadLag time.Duration
 	// RelayOnly keeps all media on TURN servers (RFC 8828, mode 4).
 	RelayOnly bool

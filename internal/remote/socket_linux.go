@@ -24,6 +24,10 @@ const (
 	// kernel is asked to wake us. Until then that would only cost.
 	idleReads = 50
 
+	// fewDatagrams do not pay for being read alone: after fewer than that the
+	// next ones may gather for twice as long.
+	fewDatagrams = 8
+
 	soReusePort   = 15 // SO_REUSEPORT
 	soMemInfo     = 55 // SO_MEMINFO
 	memInfoBuffer = 1  // SK_MEMINFO_RCVBUF
@@ -53,6 +57,7 @@ type batchSocket struct {
 	next    int // in batch
 	got     int // datagrams in batch
 	idle    int // reads that brought nothing
+	brought int // datagrams since the last wait
 }
 
 // pollFD is struct pollfd.
@@ -240,6 +245,7 @@ func (s *batchSocket) fill() error {
 	switch errno {
 	case 0:
 		s.got, s.idle = int(n), 0
+		s.brought += int(n)
 		s.datagrams.Add(uint64(n))
 	case syscall.EAGAIN, syscall.EINTR:
 		s.idle++
@@ -259,8 +265,13 @@ func (s *batchSocket) await() {
 		s.open.RUnlock()
 		s.idle = 0
 	}
-	if s.lag > 0 {
-		time.Sleep(s.lag)
+	lag := s.lag
+	if s.brought < fewDatagrams {
+		lag *= 2
+	}
+	s.brought = 0
+	if lag > 0 {
+		time.Sleep(lag)
 	}
 }
 

@@ -170,7 +170,7 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 		}
 	}
 	if s.peer != a.peer {
-		b.displace(s, now)
+		b.displace(s, a.peer, now)
 	}
 	a.displaced = false
 	s.attach(a, now)
@@ -192,10 +192,12 @@ func (b *bindings) crowded(peer *remote.Peer) bool {
 	return n >= maxStreams
 }
 
-// displace takes a stream from the sender that has fallen silent. Should it be
-// heard of again, it gets a stream of its own.
-func (b *bindings) displace(s *binding, now time.Time) {
+// displace gives a stream to another sender, its own having fallen silent.
+// Should that be heard of again, it gets a stream of its own.
+func (b *bindings) displace(s *binding, to *remote.Peer, now time.Time) {
 	s.lose() // if only for a moment: the manifest tells of every change of sender
+	s.out = false
+	s.sink.Resume(to.ID())
 	for _, slot := range s.slots {
 		if slot.feed.open() {
 			a := slot.from
@@ -290,9 +292,10 @@ func (s *binding) release() {
 }
 
 // claimed reports whether the stream's sender is there to feed it. One whose
-// connection is up may be silent for a moment.
+// connection is up may be silent for a moment, and one whose connection is
+// being made is yet to begin.
 func (s *binding) claimed(now time.Time) bool {
-	return s.flowed(now, claimSilence) || s.sent() && s.flowed(now, claimTimeout)
+	return s.flowed(now, claimSilence) || s.sent() && s.flowed(now, claimTimeout) || s.expected(now)
 }
 
 func (s *binding) flowed(now time.Time, within time.Duration) bool {

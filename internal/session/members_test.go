@@ -258,3 +258,25 @@ func TestAMissingSendPermissionIsSaidClearly(t *testing.T) {
 		}
 	})
 }
+
+func TestMembersThatBeginOneStreamIDAtOnceAreKeptApart(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(true)
+		time.Sleep(settling)
+		for i := range 6 {
+			r.join(r.token(fmt.Sprintf("visitor-%d", i)), "camera")
+		}
+		time.Sleep(10 * time.Second)
+		m := r.finish()
+		if len(m.Streams) != 6 {
+			t.Errorf("%d streams of 6 members", len(m.Streams))
+		}
+		for _, s := range m.Streams {
+			for _, track := range s.Tracks {
+				if len(track.Parts) != 1 || time.Duration(track.Recorded) < 5*time.Second {
+					t.Errorf("%s of %s: %d parts, %v recorded", track.Kind, s.PeerID, len(track.Parts), time.Duration(track.Recorded))
+				}
+			}
+		}
+	})
+}

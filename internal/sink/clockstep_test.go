@@ -52,7 +52,7 @@ func TestAStepOfTheLocalClockMovesNoPacket(t *testing.T) {
 		t.Errorf("%d packets arrived", len(src.inbox))
 	}
 	go rec.pump()
-	go rec.saver()
+	rec.savers.Go(rec.saver)
 	if err := rec.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -97,6 +97,19 @@ var faults = []fault{
 			r.server.Drop(r.bot(), devserver.Drop{Presence: devserver.Silent})
 			time.Sleep(20 * time.Second)
 		}},
+	{name: "the snapshot after a reconnect is empty", bot: true, alice: true,
+		strike: func(r *rig, _ *member.Member) {
+			done := false
+			r.server.Intercept(func(to string, frame any) devserver.Verdict {
+				if p, ok := frame.(*devserver.Presence); ok && to == "recorder" && !done {
+					done = true
+					p.Joined = []devserver.Member{}
+				}
+				return devserver.Pass
+			})
+			r.server.Drop(r.bot(), devserver.Drop{Presence: devserver.Silent})
+			time.Sleep(20 * time.Second)
+		}},
 	{name: "the snapshot after a reconnect is late", bot: true, alice: true,
 		strike: func(r *rig, _ *member.Member) {
 			r.server.Next(r.presenceToBot, devserver.Delay(4*time.Second))

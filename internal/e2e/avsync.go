@@ -52,11 +52,13 @@ func Flashes(t testing.TB, file string) (at []float64) {
 // Beeps returns when in a file, in seconds, sound begins after silence.
 func Beeps(t testing.TB, file string) (at []float64) {
 	t.Helper()
-	first, err := exec.Command(Tool(t, "ffprobe"), "-v", "error", "-select_streams", "a:0", "-of", "csv=p=0",
-		"-read_intervals", "%+#1", "-show_entries", "frame=pts_time", file).Output()
+	// The first packet alone may give no frame.
+	frames, err := exec.Command(Tool(t, "ffprobe"), "-v", "error", "-select_streams", "a:0", "-of", "csv=p=0",
+		"-read_intervals", "%+#50", "-show_entries", "frame=pts_time", file).Output()
 	if err != nil {
 		t.Fatalf("ffprobe %s: %v", file, err)
 	}
+	first, _, _ := bytes.Cut(bytes.TrimSpace(frames), []byte("\n"))
 	begin, err := strconv.ParseFloat(string(bytes.TrimRight(bytes.TrimSpace(first), ",")), 64)
 	if err != nil {
 		t.Fatalf("ffprobe %s: first frame at %q", file, first)

@@ -1,0 +1,284 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"recorder/internal/remote"
+	"recorder/internal/sink"
+)
+
+const (
+	// flowTimeout is how long after its last packet media counts as flowing.
+	// Chromium sends 50 audio packets a second even when muted.
+	flowTimeout = time.Second
+
+	// claimTimeout is how long a stream id that another live member claims is
+	// contested. A member that returns under a new id has closed its old
+	// connection by then; one that has not is somebody else.
+	claimTimeout = 1500 * time.Millisecond
+	claimSilence = 400 * time.Millisecond // without a packet the old claim is given up
+
+	recordingRetry = 10 * time.Second // after the recording could not be begun
+
+	// connecting is how long a connection may take to deliver its first packet
+	// before its streams count as away.
+	connecting = 15 * time.Second
+
+	maxStreams = 64 // of one member at once; more wait for a place
+)
+
+// bindings ties the streams that members send to the files of one recording,
+// by stream id: whatever connection, peer object or peer id brings a known
+// stream back within the reconnect window feeds the files that are open.
+// Owned by Session.Run.
+type bindings struct {
+	root *sink.Root
+	cfg  Config
+	log  *slog.Logger
+
+	joined    bool
+	recording *sink.Recording
+	present   map[string]json.RawMessage // members by peer id, with their metadata
+	retry     time.Time                  // when to try again to begin the recording
+	streams   []*binding
+	waiting   []arrival           // tracks that cannot be bound yet, or are not wanted now
+	outages   prometheus.Observer // nil: not counted
+}
+
+// arrival is a track that a member has begun to send. Nothing of it is read,
+// and so nothing lost, before it is bound or found not to be wanted.
+type arrival struct {
+	peer      *remote.Peer
+	track     *remote.Track
+	streamID  string
+	stream    *remote.Stream // nil for a track that belongs to none
+	since     time.Time
+	displaced bool   // another member has its stream, until it is heard of again
+	aside     *aside // where it goes while it is not wanted
+}
+
+// join begins the recording: the bot is in the channel.
+func (b *bindings) join(now time.Time) {
+	b.joined = true
+	b.begin(now)
+}
+
+func (b *bindings) begin(now time.Time) {
+	if b.recording != nil || now.Before(b.retry) {
+		return
+	}
+	recording, err := b.root.NewRecording(sink.RecordingInfo{
+		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now, ReconnectWindow: b.cfg.ReconnectWindow,
+	})
+	if err != nil {
+		b.retry = now.Add(recordingRetry)
+		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)
+		return
+	}
+	b.recording = recording
+	for id, metadata := range b.present {
+		recording.PeerJoined(id, metadata)
+	}
+	b.log.Info("recording began", "dir", recording.Dir())
+}
+
+// peerJoined notes a member in the manifest, media or not, and what it says
+// of itself now.
+func (b *bindings) peerJoined(id string, metadata json.RawMessage) {
+	b.present[id] = metadata
+	if b.recording != nil {
+		b.recording.PeerJoined(id, metadata)
+	}
+}
+
+func (b *bindings) peerLeft(id string) {
+	delete(b.present, id)
+	if b.recording != nil {
+		b.recording.PeerLeft(id)
+	}
+}
+
+// add takes in a track that a member sends.
+func (b *bindings) add(peer *remote.Peer, e remote.TrackAdded, now time.Time) {
+	if b.bound(e.Track) {
+		return // it moved to other streams; its file goes on
+	}
+	a := arrival{peer: peer, track: e.Track, streamID: "track " + e.Track.ID(), since: now, aside: new(aside)}
+	if len(e.Streams) > 0 {
+		a.stream, a.streamID = e.Streams[0], e.Streams[0].ID()
+	}
+	if i := slices.IndexFunc(b.waiting, func(w arrival) bool { return w.track == e.Track }); i >= 0 {
+		b.waiting[i].stream, b.waiting[i].streamID = a.stream, a.streamID
+		return
+	}
+	if !b.bind(a, now) {
+		b.waiting = append(b.waiting, a)
+	}
+}
+
+func (b *bindings) bound(track *remote.Track) bool {
+	for _, s := range b.streams {
+		for _, slot := range s.slots {
+			if slot.feed.track == track {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// bind connects a track to its file. It reports false when it is too early to
+// say which, or when there is nowhere to record to yet.
+func (b *bindings) bind(a arrival, now time.Time) bool {
+	if b.recording == nil || !b.wanted(&a, now) || a.displaced && !a.aside.seen.Load() {
+		return false
+	}
+	s := b.find(a, now)
+	if s == nil && (b.contested(a, now) || b.crowded(a.peer)) {
+		return false
+	}
+	if s == nil {
+		var err error
+		if s, err = b.open(a, now); err != nil {
+			b.log.Error("stream is not recorded", "peer", a.peer.ID(), "err", err)
+			return true
+		}
+	}
+	if s.peer != a.peer {
+		b.displace(s, a.peer, now)
+	}
+	a.displaced = false
+	s.attach(a, now)
+	return true
+}
+
+// crowded reports whether a member, or all together, have the streams they may
+// have at once.
+func (b *bindings) crowded(peer *remote.Peer) bool {
+	if b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams {
+		return true
+	}
+	n := 0
+	for _, s := range b.streams {
+		if s.peer == peer {
+			n++
+		}
+	}
+	return n >= maxStreams
+}
+
+// displace gives a stream to another sender, its own having fallen silent.
+// Should that be heard of again, it gets a stream of its own.
+func (b *bindings) displace(s *binding, to *remote.Peer, now time.Time) {
+	s.lose() // if only for a moment: the manifest tells of every change of sender
+	s.out = false
+	s.sink.Resume(to.ID())
+	for _, slot := range s.slots {
+		if slot.feed.open() {
+			a := slot.from
+			a.since, a.displaced, a.aside = now, true, &aside{taken: true}
+			b.waiting = append(b.waiting, a)
+			slot.feed.stop()
+			a.track.Forward(a.aside)
+		}
+	}
+}
+
+// find returns the binding that a track belongs to: its sender's own, or one
+// whose sender is no longer there to feed it.
+func (b *bindings) find(a arrival, now time.Time) *binding {
+	for _, s := range b.streams {
+		if s.id == a.streamID && (s.peer == a.peer || !a.displaced && !s.claimed(now)) {
+			return s
+		}
+	}
+	return nil
+}
+
+// contested reports whether another member, still live, feeds a stream of the
+// same id, and it is not yet certain that it will go on doing so.
+func (b *bindings) contested(a arrival, now time.Time) bool {
+	return !a.displaced && now.Sub(a.since) < claimTimeout && slices.ContainsFunc(b.streams, func(s *binding) bool { return s.id == a.streamID })
+}
+
+func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
+	info := sink.StreamInfo{PeerID: a.peer.ID(), StreamID: a.streamID, PeerMetadata: a.peer.Metadata()}
+	if a.stream != nil {
+		info.Metadata = a.stream.Metadata()
+	}
+	stream, err := b.recording.Stream(info)
+	if err != nil {
+		return nil, err
+	}
+	s := &binding{id: a.streamID, peer: a.peer, sink: stream, alive: now}
+	b.streams = append(b.streams, s)
+	return s, nil
+}
+
+// settle binds what had to wait, notices outages, and closes the files of
+// streams that have not come back within the reconnect window.
+func (b *bindings) settle(now time.Time) {
+	if b.joined {
+		b.begin(now)
+	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
+		return a.peer.State() == remote.StateClosed || a.aside.over.Load() || b.bind(a, now)
+	})
+	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
+		if s.flowed(now, flowTimeout) || s.sent() {
+			if s.out {
+				s.out = false
+				s.sink.Resume(s.peer.ID())
+				b.outage(now.Sub(s.alive))
+			}
+			s.alive = now
+			return false
+		}
+		if s.expected(now) {
+			s.alive = now
+			return false
+		}
+		s.lose()
+		if now.Sub(s.alive) < b.cfg.ReconnectWindow {
+			return false
+		}
+		b.log.Info("stream ended", "peer", s.peer.ID(), "stream", s.id)
+		s.release()
+		s.sink.Close("not back within the reconnect window")
+		return true
+	})
+}
+
+// outage counts one that is over.
+func (b *bindings) outage(length time.Duration) {
+	if b.outages != nil {
+		b.outages.Observe(length.Seconds())
+	}
+}
+
+// flowing reports whether a member's media still arrives.
+func (b *bindings) flowing(peer *remote.Peer, now time.Time) bool {
+	return slices.ContainsFunc(b.streams, func(s *binding) bool { return s.peer == peer && s.flowed(now, flowTimeout) })
+}
+
+// size is how many bytes of media there are.
+func (b *bindings) size() int64 {
+	if b.recording == nil {
+		return 0
+	}
+	return b.recording.Size()
+}
+
+// close finalises all files.
+func (b *bindings) close(ctx context.Context) error {
+	if b.recording == nil {
+		return nil
+	}
+	return b.recording.Close(ctx)
+}

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/nesting"
 )
 
 // Bounds on what one signal may hold (S4).
@@ -133,7 +135,7 @@ func parseTrackMeta(data json.RawMessage) (*trackMeta, error) {
 		return &trackMeta{trackID: m.TrackID}, nil
 	case !isObject(m.Metadata) || len(m.Metadata) > maxMetadata:
 		return nil, fmt.Errorf("%w: track metadata of %d bytes", errSignal, len(m.Metadata))
-	case nesting(m.Metadata) > maxNesting:
+	case nesting.Depth(m.Metadata) > maxNesting:
 		return nil, fmt.Errorf("%w: track metadata nests deeper than %d", errSignal, maxNesting)
 	}
 	return &trackMeta{trackID: m.TrackID, metadata: m.Metadata}, nil
@@ -142,22 +144,4 @@ func parseTrackMeta(data json.RawMessage) (*trackMeta, error) {
 func isObject(data json.RawMessage) bool {
 	data = bytes.TrimLeft(data, " \t\r\n")
 	return len(data) > 0 && data[0] == '{'
-}
-
-// nesting is how deep the objects and lists of valid JSON go.
-func nesting(data json.RawMessage) (deepest int) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber() // as some fit no float64
-	for depth := 0; ; {
-		token, err := d.Token()
-		switch {
-		case err != nil: // the end
-			return deepest
-		case token == json.Delim('{') || token == json.Delim('['):
-			depth++
-			deepest = max(deepest, depth)
-		case token == json.Delim('}') || token == json.Delim(']'):
-			depth--
-		}
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"recorder/internal/nesting"
 )
 
 // RecordingInfo is what a recording is of.
@@ -184,28 +186,10 @@ func (rec *Recording) peer(id string, metadata json.RawMessage) *ManifestPeer {
 // boundMetadata is metadata as the manifest keeps it: valid JSON of bounded size and depth, or nil.
 func boundMetadata(m json.RawMessage) json.RawMessage {
 	var b bytes.Buffer
-	if len(m) > maxMetadata || nesting(m) > maxNesting || json.Compact(&b, m) != nil {
+	if len(m) > maxMetadata || nesting.Depth(m) > maxNesting || json.Compact(&b, m) != nil {
 		return nil
 	}
 	return b.Bytes()
-}
-
-// nesting is how deep the objects and lists of valid JSON go.
-func nesting(m json.RawMessage) (deepest int) {
-	d := json.NewDecoder(bytes.NewReader(m))
-	d.UseNumber() // as some fit no float64
-	for depth := 0; ; {
-		token, err := d.Token()
-		switch {
-		case err != nil: // the end
-			return deepest
-		case token == json.Delim('{') || token == json.Delim('['):
-			depth++
-			deepest = max(deepest, depth)
-		case token == json.Delim('}') || token == json.Delim(']'):
-			depth--
-		}
-	}
 }
 
 // changed says that the manifest is to be written soon. mu is held.

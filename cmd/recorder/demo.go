@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -178,25 +179,41 @@ func (d *demo) play(ctx context.Context) (metrics []string, err error) {
 				cancel(err)
 			}
 		case <-done:
-			return metrics, context.Cause(ctx)
+			if err := context.Cause(ctx); err != nil {
+				return metrics, err
+			}
+			return metrics, d.awaitAlone(ctx)
 		}
 	}
 }
 
 // awaitBot waits until the bot is in the channel and returns its peer id.
-func (d *demo) awaitBot(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, demoPatience, errors.New("the bot did not join in time"))
+func (d *demo) awaitBot(ctx context.Context) (id string, err error) {
+	err = d.await(ctx, "the bot did not join in time", func(s session.Status) bool {
+		id = s.PeerID
+		return s.State == session.StateJoined
+	})
+	return id, err
+}
+
+// awaitAlone waits until the bot knows that everyone left: stopped before, it
+// would record those that went last as silent for their last moment.
+func (d *demo) awaitAlone(ctx context.Context) error {
+	return d.await(ctx, "the bot did not see the members leave in time", func(s session.Status) bool {
+		return len(s.Peers) == 0
+	})
+}
+
+// await waits until the bot is as wanted; otherwise is the error when it does not come to that.
+func (d *demo) await(ctx context.Context, otherwise string, wanted func(session.Status) bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, demoPatience, errors.New(otherwise))
 	defer cancel()
-	for {
-		for _, s := range d.app.set.Status() {
-			if s.State == session.StateJoined {
-				return s.PeerID, nil
-			}
-		}
+	for !slices.ContainsFunc(d.app.set.Status(), wanted) {
 		if err := sleepUntil(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
-			return "", err
+			return err
 		}
 	}
+	return nil
 }
 
 // status is how things stand, in a line.

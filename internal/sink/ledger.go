@@ -34,7 +34,8 @@ const (
 	// gapMerge is how close two gaps of one reason may be and stand in the manifest as one: silence
 	// suppression interrupts itself for a packet of comfort noise, a burst of loss lets some through.
 	gapMerge = 60 * time.Millisecond
-	// gapLimit bounds the gaps listed for a track. Those beyond it are only counted.
+	// gapLimit bounds the gaps listed for a track: the first half of them and the latest, which what
+	// is lost later may overlap. Those between are only counted.
 	gapLimit = 20_000
 )
 
@@ -74,7 +75,7 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 	l.totals[i] += end - start
 	if len(l.gaps) >= gapLimit {
 		l.omitted++
-		return
+		l.gaps = slices.Delete(l.gaps, gapLimit/2, gapLimit/2+1)
 	}
 	l.gaps = append(l.gaps, &ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(end - start), Packets: int64(lost), Fill: fill})
 }

@@ -75,3 +75,27 @@ func TestGapsBeyondTheLimitAreCounted(t *testing.T) {
 		t.Errorf("missing %v, expected %v", m.Missing[ReasonMute].Duration(), m.Expected.Duration())
 	}
 }
+
+// What a crash or an error takes is counted once, though gaps lie in it and there are more of them
+// than are listed.
+func TestLossesOverGapsBeyondTheLimitCountOnce(t *testing.T) {
+	const ms = time.Millisecond
+	var l ledger
+	for i := range gapLimit + 100 {
+		at := time.Duration(i) * time.Second
+		l.gap(ReasonLoss, at, at+100*ms, 5, "")
+		l.media(at+100*ms, at+time.Second)
+	}
+	l.lose(ReasonRestart, (gapLimit+50)*time.Second, l.end)
+	m := new(ManifestTrack)
+	l.enter(m)
+	if n := m.Missing[ReasonRestart].Duration(); n != 50*900*ms {
+		t.Errorf("%v missing for the loss, want the %v that were no gaps", n, 50*900*ms)
+	}
+	if want := (gapLimit + 50) * 900 * ms; m.Recorded.Duration() != want {
+		t.Errorf("%v recorded, want %v", m.Recorded.Duration(), want)
+	}
+	if listed := int64(len(m.Gaps)); listed != gapLimit || listed+m.GapsOmitted != gapLimit+150 {
+		t.Errorf("%d gaps listed and %d not", listed, m.GapsOmitted)
+	}
+}

@@ -107,7 +107,7 @@ type ManifestTrack struct {
 
 	Parts       []*ManifestPart       `json:"parts,omitempty"`
 	Gaps        []*ManifestGap        `json:"gaps,omitempty"`
-	GapsOmitted int64                 `json:"gaps_omitted,omitempty"` // beyond the first 20,000, which are listed; Missing counts all
+	GapsOmitted int64                 `json:"gaps_omitted,omitempty"` // between the first and the latest 10,000, which are listed; Missing counts all
 	Resolutions []*ManifestResolution `json:"resolutions,omitempty"`  // video: one entry at the start and per change
 	Ledger      Ledger                `json:"ledger"`
 }

@@ -74,7 +74,7 @@ func dial(ctx context.Context, c *Client, param, value string) (*link, error) {
 		client:    c,
 		conn:      conn,
 		hangUp:    func() { keep.body.Close() },
-		out:       newOutbox(c.opts.AckTimeout, c.opts.Metrics.ackTimeout),
+		out:       newOutbox(c.opts.AckTimeout, c.opts.Metrics),
 		rate:      rate.NewLimiter(messageRate, messageBurst),
 		readEnd:   make(chan error, 1),
 		writeEnd:  make(chan error, 1),

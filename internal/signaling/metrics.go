@@ -14,7 +14,7 @@ type MetricsVec struct {
 	terminal    *prometheus.CounterVec
 	errors      *prometheus.CounterVec
 
-	tokenFailures, malformed, ackTimeouts, delayed *prometheus.CounterVec
+	tokenFailures, malformed, ackTimeouts, delayed, refused *prometheus.CounterVec
 }
 
 // Metrics counts what the clients of one channel do. A nil *Metrics counts
@@ -25,7 +25,7 @@ type Metrics struct {
 	terminal    *prometheus.CounterVec
 	errors      *prometheus.CounterVec
 
-	tokenFailures, malformed, ackTimeouts, delayed prometheus.Counter
+	tokenFailures, malformed, ackTimeouts, delayed, refused prometheus.Counter
 }
 
 // NewMetrics registers the metrics with reg.
@@ -44,6 +44,7 @@ func NewMetrics(reg prometheus.Registerer) *MetricsVec {
 		malformed:     counter("malformed_frames_total", "Frames received that were not as the protocol describes."),
 		ackTimeouts:   counter("ack_timeouts_total", "Requests that got no answer in time."),
 		delayed:       counter("delayed_frames_total", "Frames held back to stay under the message rate of the service."),
+		refused:       counter("refused_frames_total", "Frames not sent because too many waited."),
 	}
 	for _, c := range v.all() {
 		reg.MustRegister(c)
@@ -62,7 +63,7 @@ type channelVec interface {
 }
 
 func (v *MetricsVec) all() []channelVec {
-	return []channelVec{v.connections, v.reconnects, v.terminal, v.errors, v.tokenFailures, v.malformed, v.ackTimeouts, v.delayed}
+	return []channelVec{v.connections, v.reconnects, v.terminal, v.errors, v.tokenFailures, v.malformed, v.ackTimeouts, v.delayed, v.refused}
 }
 
 // Channel returns the metrics of one channel. Everything that can happen to it
@@ -78,6 +79,7 @@ func (v *MetricsVec) Channel(name string) *Metrics {
 		malformed:     v.malformed.With(of),
 		ackTimeouts:   v.ackTimeouts.With(of),
 		delayed:       v.delayed.With(of),
+		refused:       v.refused.With(of),
 	}
 	for _, r := range reconnectReasons {
 		m.reconnects.WithLabelValues(string(r))
@@ -149,5 +151,11 @@ func (m *Metrics) ackTimeout() {
 func (m *Metrics) frameDelayed() {
 	if m != nil {
 		m.delayed.Inc()
+	}
+}
+
+func (m *Metrics) frameRefused() {
+	if m != nil {
+		m.refused.Inc()
 	}
 }

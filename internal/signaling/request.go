@@ -15,10 +15,6 @@ const (
 	// another 500 ms, ± 20 %.
 	requestRetries    = 2
 	requestRetryDelay = 250 * time.Millisecond
-
-	// How much may wait for its turn to be sent.
-	maxWaitingRequests = 8192
-	maxWaitingBytes    = 32 << 20
 )
 
 // request is one frame that wants an ack.
@@ -30,6 +26,7 @@ type request struct {
 	done chan error // cap 1: the outcome
 
 	// The rest is guarded by the outbox's mutex.
+	call    uint64      // counts up
 	id      string      // of the frame as last sent
 	timer   *time.Timer // until the ack, or until the next try
 	settled bool
@@ -55,21 +52,22 @@ func (r *request) wrap(err error) error {
 // It dies with the connection.
 type outbox struct {
 	ackTimeout time.Duration
-	onTimeout  func()
+	metrics    *Metrics
 
 	mu      sync.Mutex
 	closed  bool
-	waiting []*request // to be sent, in call order
-	bytes   int        // of the data in waiting
+	waiting lanes    // to be sent
+	flush   *request // settled once nothing waits
 	retry   map[*request]struct{}
 	pending map[string]*request // sent, by id
 	filled  chan struct{}       // cap 1: waiting has grown
 }
 
-func newOutbox(ackTimeout time.Duration, onTimeout func()) *outbox {
+func newOutbox(ackTimeout time.Duration, metrics *Metrics) *outbox {
 	return &outbox{
 		ackTimeout: ackTimeout,
-		onTimeout:  onTimeout,
+		metrics:    metrics,
+		waiting:    newLanes(),
 		retry:      make(map[*request]struct{}),
 		pending:    make(map[string]*request),
 		filled:     make(chan struct{}, 1),
@@ -80,30 +78,31 @@ func newOutbox(ackTimeout time.Duration, onTimeout func()) *outbox {
 func (o *outbox) add(r *request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case o.closed:
+	if o.closed {
 		o.settle(r, r.wrap(ErrNotConnected))
-	case len(o.waiting) >= maxWaitingRequests || o.bytes+len(r.frame.Data) > maxWaitingBytes:
-		o.settle(r, r.wrap(ErrQueueFull))
-	default:
-		o.push(r)
+		return
 	}
+	o.push(r)
 }
 
 func (o *outbox) push(r *request) {
-	o.waiting = append(o.waiting, r)
-	o.bytes += len(r.frame.Data)
+	if refused := o.waiting.push(r); refused != nil {
+		o.metrics.frameRefused()
+		o.settle(refused, refused.wrap(ErrQueueFull))
+	}
 	wake(o.filled)
 }
 
 // ping queues a frame nobody waits for.
 func (o *outbox) ping() { o.add(newRequest(ClientFrame{Type: "ping"})) }
 
-// flushed is ready once everything queued before it has left.
+// flushed is ready once nothing waits to leave.
 func (o *outbox) flushed() <-chan error {
-	r := newRequest(ClientFrame{})
-	o.add(r)
-	return r.done
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flush = newRequest(ClientFrame{})
+	wake(o.filled)
+	return o.flush.done
 }
 
 // next returns the next request to send, once there is one, and leaves it in the
@@ -124,19 +123,11 @@ func (o *outbox) next(ctx context.Context) (*request, error) {
 func (o *outbox) head() *request {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.waiting) > 0 {
-		if r := o.waiting[0]; !r.settled {
-			return r
-		}
-		o.pop()
+	r := o.waiting.first(time.Now())
+	if r == nil && o.flush != nil {
+		o.settle(o.flush, nil)
 	}
-	return nil
-}
-
-func (o *outbox) pop() {
-	o.bytes -= len(o.waiting[0].frame.Data)
-	o.waiting[0] = nil
-	o.waiting = o.waiting[1:]
+	return r
 }
 
 // sending notes that r, the head of the queue, is about to leave, and returns its
@@ -148,11 +139,11 @@ func (o *outbox) sending(r *request) (ClientFrame, bool) {
 	if r.settled {
 		return ClientFrame{}, false
 	}
-	o.pop()
+	o.waiting.sent(r, time.Now())
 	frame := r.frame
-	if frame.Type == "ping" || frame.Type == "" {
+	if frame.Type == "ping" {
 		o.settle(r, nil)
-		return frame, frame.Type != ""
+		return frame, true
 	}
 	r.id = uuid.NewString()
 	r.tries++
@@ -168,7 +159,7 @@ func (o *outbox) timedOut(r *request, id string) {
 	if r.settled || r.id != id {
 		return
 	}
-	o.onTimeout()
+	o.metrics.ackTimeout()
 	o.settle(r, &AckTimeoutError{Op: r.frame.Type, Target: r.target(), After: o.ackTimeout})
 }
 
@@ -255,14 +246,14 @@ func (o *outbox) close() {
 	for r := range o.retry {
 		o.settle(r, r.wrap(ErrDisconnected))
 	}
-	for _, r := range o.waiting {
+	for _, r := range o.waiting.all() {
 		if r.tries > 0 {
 			o.settle(r, r.wrap(ErrDisconnected)) // a retry
 		} else {
 			o.settle(r, r.wrap(ErrNotConnected))
 		}
 	}
-	o.waiting, o.bytes = nil, 0
+	o.waiting = newLanes()
 }
 
 // settle ends r with err. Settling twice is harmless.

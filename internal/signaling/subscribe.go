@@ -72,9 +72,9 @@ func (c *Client) Send(ctx context.Context, to string, data any) error {
 	return err
 }
 
-// SendAsync is Send without the wait: it never blocks, and the frames of its
-// calls, and those of all other requests, leave in call order. data is not used
-// after it returns. The outcome comes on the returned channel, which need not
+// SendAsync is Send without the wait: it never blocks, and the frames to one
+// peer leave in call order. While more waits than the service takes, those for
+// whoever was sent the least lately go first. data is not used after it returns. The outcome comes on the returned channel, which need not
 // be read. (A request the service failed with a retriable code is repeated, and
 // then follows later ones.)
 func (c *Client) SendAsync(to string, data any) <-chan error {

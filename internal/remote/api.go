@@ -52,6 +52,7 @@ type API struct {
 	log      *slog.Logger
 	metrics  *metrics
 	mux      ice.UDPMux // nil without a shared port
+	arrivals *arrivals  // at that port
 
 	relayOnly bool
 }
@@ -102,6 +103,7 @@ func (a *API) listen(o APIOptions) error {
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(socketCollector{socket})
 	}
+	a.arrivals = socket.times()
 	a.mux = webrtc.NewICEUDPMux(pionLogs{a.log}.NewLogger("ice"), socket)
 	return nil
 }
@@ -124,7 +126,7 @@ func (a *API) Close() error {
 // they leave its window (pion/webrtc#3063).
 func (a *API) newPeerConnection(servers []webrtc.ICEServer, in *inlet) (*webrtc.PeerConnection, error) {
 	settings := a.settings
-	settings.BufferFactory = in.newBuffer
+	settings.BufferFactory, in.arrivals = in.newBuffer, a.arrivals
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(a.media), webrtc.WithSettingEngine(settings),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	policy := webrtc.ICETransportPolicyAll

@@ -29,6 +29,7 @@ const (
 // congestion feedback are the inlet's: see [feedback].
 type inlet struct {
 	feedback feedback
+	arrivals *arrivals // at the port, nil if that is not known
 
 	mu      sync.Mutex
 	sources map[uint32]*source
@@ -139,7 +140,7 @@ func (s *source) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	now := time.Now()
-	s.inlet.feedback.packet(p, now)
+	s.inlet.feedback.packet(p, s.inlet.arrivals.of(p, now))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

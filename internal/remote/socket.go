@@ -30,6 +30,8 @@ type mediaSocket interface {
 	net.PacketConn
 	ice.AddrPortReaderWriter
 	stats() socketStats
+	// times is when RTP packets came, nil where the system does not tell.
+	times() *arrivals
 }
 
 // socketStats are a socket's since it was opened.

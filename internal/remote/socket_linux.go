@@ -48,6 +48,7 @@ type batchSocket struct {
 	fds     []int        // none once closed
 
 	reads, datagrams atomic.Uint64
+	arrivals         *arrivals
 
 	// Of the reader, of which there is one at a time.
 	reading sync.Mutex
@@ -71,8 +72,18 @@ type batch struct {
 	messages [batchSize]message
 	vectors  [batchSize]syscall.Iovec
 	names    [batchSize]syscall.RawSockaddrInet6 // large enough for either family
+	controls [batchSize]timeMessage
 	data     [batchSize][datagramSize]byte
 }
+
+// timeMessage is what the system says of a datagram besides: a struct cmsghdr
+// and a struct timespec.
+type timeMessage struct {
+	header syscall.Cmsghdr
+	at     syscall.Timespec
+}
+
+const timeMessageSize = int(unsafe.Sizeof(timeMessage{}))
 
 // message is struct mmsghdr.
 type message struct {
@@ -91,6 +102,8 @@ func newBatch() *batch {
 		h.Namelen = syscall.SizeofSockaddrInet6
 		h.Iov = &b.vectors[i]
 		h.Iovlen = 1
+		h.Control = (*byte)(unsafe.Pointer(&b.controls[i]))
+		h.SetControllen(timeMessageSize)
 	}
 	return b
 }
@@ -100,7 +113,7 @@ func newBatch() *batch {
 // takes, and the kernel spreads the members over them. A limit that is not 0
 // is the most that is asked for at once.
 func listenMedia(port, limit int, lag time.Duration) (mediaSocket, error) {
-	s := &batchSocket{lag: lag, ipv6: true, batch: newBatch()}
+	s := &batchSocket{lag: lag, ipv6: true, batch: newBatch(), arrivals: newArrivals()}
 	fd, err := s.listen(port)
 	if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 		s.ipv6 = false
@@ -162,6 +175,8 @@ func (s *batchSocket) listen(port int) (fd int, err error) {
 		}
 	}
 	if err == nil {
+		// Where that cannot be had packets count as come when they are read.
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TIMESTAMPNS, 1)
 		err = syscall.Bind(fd, name)
 	}
 	if err != nil {
@@ -237,6 +252,7 @@ func (s *batchSocket) fill() error {
 	}
 	for i := range s.got {
 		s.batch.messages[i].header.Namelen = syscall.SizeofSockaddrInet6
+		s.batch.messages[i].header.SetControllen(timeMessageSize)
 	}
 	s.next, s.got = 0, 0
 	n, _, errno := syscall.Syscall6(syscall.SYS_RECVMMSG, uintptr(s.fds[s.source]),
@@ -247,6 +263,7 @@ func (s *batchSocket) fill() error {
 		s.got, s.idle = int(n), 0
 		s.brought += int(n)
 		s.datagrams.Add(uint64(n))
+		s.note()
 	case syscall.EAGAIN, syscall.EINTR:
 		s.idle++
 	default:
@@ -254,6 +271,19 @@ func (s *batchSocket) fill() error {
 	}
 	return nil
 }
+
+// note remembers when the datagrams of the batch came.
+func (s *batchSocket) note() {
+	now := time.Now()
+	for i := range s.got {
+		m, told := &s.batch.messages[i], &s.batch.controls[i]
+		if int(m.header.Controllen) >= timeMessageSize && told.header.Level == syscall.SOL_SOCKET && told.header.Type == syscall.SCM_TIMESTAMPNS {
+			s.arrivals.note(s.batch.data[i][:m.length], now, time.Duration(now.UnixNano()-told.at.Nano()))
+		}
+	}
+}
+
+func (s *batchSocket) times() *arrivals { return s.arrivals }
 
 // await lets datagrams gather.
 func (s *batchSocket) await() {

@@ -93,6 +93,35 @@ func TestSocketReadsWhatGatheredAtOnce(t *testing.T) {
 	}
 }
 
+// However long packets waited to be read together, when each came is known.
+func TestSocketKnowsWhenPacketsCame(t *testing.T) {
+	s := listenForTest(t, 0, time.Millisecond)
+	c := dialForTest(t, reach(s, "127.0.0.1"))
+	const apart = 3 * time.Millisecond
+	buf := make([]byte, receiveMTU)
+	var at [2]time.Time
+	// The system begins to stamp packets a moment after it was asked to.
+	for seq := uint16(0); seq < 1000 && at[1].Sub(at[0]) < apart; seq += 2 {
+		before := time.Now()
+		for i := range uint16(2) {
+			_, err := c.Write(numbered(7, 96, seq+i, 0))
+			must(t, err)
+			time.Sleep(apart)
+		}
+		for i := range at {
+			n, _, err := s.ReadFromAddrPort(buf)
+			must(t, err)
+			at[i] = s.times().of(buf[:n], time.Time{})
+			if at[i].Before(before.Add(-apart)) || at[i].After(time.Now()) {
+				t.Fatalf("a packet sent %v ago came %v ago", time.Since(before), time.Since(at[i]))
+			}
+		}
+	}
+	if d := at[1].Sub(at[0]); d < apart {
+		t.Errorf("sent more than %v apart, came %v apart", apart, d)
+	}
+}
+
 // Where the system allows small buffers only, several of them together hold a stall.
 func TestSocketsShareThePortWhenBuffersAreSmall(t *testing.T) {
 	const members, each, size = 20, 44, 1200 // 250 ms of each member

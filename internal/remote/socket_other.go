@@ -40,6 +40,8 @@ func (s *udpSocket) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	return s.WriteToUDPAddrPort(b, to)
 }
 
+func (s *udpSocket) times() *arrivals { return nil }
+
 func (s *udpSocket) stats() socketStats {
 	n := s.datagrams.Load()
 	return socketStats{reads: n, datagrams: n}

@@ -67,12 +67,9 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.addr = listener.Addr()
 	a.web = newHTTPServer(nil) // serves at the end of New
 	a.onStop(func(ctx context.Context) error {
-		err := a.web.Shutdown(ctx)
-		if err != nil {
-			err = errors.Join(err, a.web.Close())
-		}
+		stopHTTP(ctx, a.web)
 		_ = listener.Close() // an error if it was served, as it is closed then
-		return err
+		return nil
 	})
 
 	a.root, err = sink.Open(sink.Options{
@@ -96,6 +93,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 
 	api, err := remote.NewAPI(remote.APIOptions{
 		OnePort:    true,
+		RelayOnly:  a.cfg.WebRTC.ICETransportPolicy == "relay",
 		UDPPort:    a.cfg.WebRTC.UDPPort,
 		ReadLag:    a.cfg.WebRTC.ReadLag,
 		Settings:   opts.Settings,
@@ -120,10 +118,10 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.onStop(a.leave)
 
 	a.ready.channels = a.channels
-	a.web.Handler = newHandler(a.reg, &a.ready, a.log)
+	a.web.Handler = newHandler(a.reg, &a.ready, a.cfg.HTTP.Pprof, a.log)
 	a.web.ErrorLog = slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)
 	go func() {
-		if err := a.web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := serveHTTP(a.web, listener, a.cfg.HTTP.WebConfigFile, a.log); !errors.Is(err, http.ErrServerClosed) {
 			a.failed <- fmt.Errorf("http server: %w", err)
 		}
 	}()

@@ -190,7 +190,7 @@ func TestWrongKeyFailsTheChannelAndNotTheProcess(t *testing.T) {
 	if why := r.Channels[0].Error; !strings.Contains(why, "4001") {
 		t.Errorf("got %q", why)
 	}
-	if err := healthcheck(t.Context(), app.Addr().String()); err != nil {
+	if err := healthcheck(t.Context(), HTTPConfig{Listen: app.Addr().String()}); err != nil {
 		t.Error(err)
 	}
 }

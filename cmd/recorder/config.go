@@ -71,8 +71,14 @@ type BotConfig struct {
 
 // HTTPConfig is the server of /metrics, /healthz and /readyz.
 type HTTPConfig struct {
-	// host:port. Nothing on it asks for a password: keep it on loopback or inside a private network.
+	// host:port. Without web_config_file nothing on it asks for a password: keep it on loopback or inside a private network.
 	Listen string `mapstructure:"listen"`
+	// A web configuration file as Prometheus and its exporters have it, for TLS, client certificates and passwords. It is
+	// read anew for every request, and so are the certificates it names. Empty: plain HTTP for everyone.
+	WebConfigFile string `mapstructure:"web_config_file"`
+	// Whether Go's profiles are served below /debug/pprof/. Whoever gets there learns what the process does and can slow it
+	// down: never in public.
+	Pprof bool `mapstructure:"pprof"`
 }
 
 // RecordingsConfig is where and how files are written.
@@ -101,6 +107,8 @@ type WebRTCConfig struct {
 	ReadLag time.Duration `mapstructure:"read_lag"`
 	// STUN and TURN servers, used besides those the service names. At most 16.
 	ICEServers []ICEServerConfig `mapstructure:"ice_servers"`
+	// all, or relay to have media come through TURN servers alone, so that members never learn the bot's addresses.
+	ICETransportPolicy string `mapstructure:"ice_transport_policy"`
 }
 
 // ICEServerConfig is one STUN or TURN server.
@@ -169,7 +177,7 @@ func defaultConfig() Config {
 			ReorderWindow: 2 * time.Second,
 			MinFree:       1_000_000_000,
 		},
-		WebRTC:          WebRTCConfig{ReadLag: remote.DefaultReadLag},
+		WebRTC:          WebRTCConfig{ReadLag: remote.DefaultReadLag, ICETransportPolicy: "all"},
 		Log:             LogConfig{Level: slog.LevelInfo, Format: "text"},
 		ShutdownTimeout: 10 * time.Second,
 		Defaults:        ChannelOptions{Audio: true, Video: true, ReconnectWindow: time.Minute},

@@ -40,6 +40,11 @@ func (l *loader) check(cfg *Config) {
 	l.checkCredential(&cfg.Signaling)
 	l.checkBot(cfg.Bot)
 	l.checkListen(cfg.HTTP.Listen)
+	if file := cfg.HTTP.WebConfigFile; file != "" {
+		if err := checkWebConfig(file); err != nil {
+			l.fault("http.web_config_file", "%v", err)
+		}
+	}
 	if cfg.Recordings.Dir == "" {
 		l.fault("recordings.dir", "must not be empty")
 	}
@@ -53,6 +58,9 @@ func (l *loader) check(cfg *Config) {
 	}
 	l.checkRange("webrtc.read_lag", cfg.WebRTC.ReadLag, 0, 100*time.Millisecond)
 	l.checkICEServers(cfg.WebRTC.ICEServers)
+	if p := cfg.WebRTC.ICETransportPolicy; p != "all" && p != "relay" {
+		l.fault("webrtc.ice_transport_policy", "want all or relay")
+	}
 	if cfg.Log.Format != "text" && cfg.Log.Format != "json" {
 		l.fault("log.format", "want text or json")
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -23,29 +25,33 @@ func newHealthcheckCommand() *cobra.Command {
 		Use:   "healthcheck",
 		Short: "Ask a running recorder whether it is alive",
 		Long: `healthcheck sends GET /healthz to the http.listen address of the configuration (or of
-RECORDER_HTTP_LISTEN), for containers without a shell or curl.
+RECORDER_HTTP_LISTEN), for containers without a shell or curl. With http.web_config_file it asks over
+TLS, or without if that is what is answered, and takes any certificate: it tells the other side
+nothing. It has no password and no certificate to show. A recorder that asks for one, or says that it
+is asked too often, is alive.
 
 Exit codes: 0 it is alive, 1 it is not, 2 the configuration does not tell the address.`,
 		Example: "  recorder healthcheck --config config.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			listen, err := listenAddress(path, cmd.Flags().Changed("config"))
+			cfg, err := httpConfig(path, cmd.Flags().Changed("config"))
 			if err != nil {
 				return &usageError{err}
 			}
-			return healthcheck(cmd.Context(), listen)
+			return healthcheck(cmd.Context(), cfg)
 		},
 	}
 	addConfigFlag(cmd, &path)
 	return cmd
 }
 
-// listenAddress returns http.listen. Unlike loadConfig it minds nothing else, so that a probe does not fail for a mistake that
-// a running recorder has not taken on. A file that was not asked for by name need not be there.
-func listenAddress(path string, named bool) (string, error) {
+// httpConfig returns where the configuration says the recorder answers. Unlike loadConfig it minds nothing else, so that a
+// probe does not fail for a mistake that a running recorder has not taken on. A file that was not asked for by name need not
+// be there.
+func httpConfig(path string, named bool) (HTTPConfig, error) {
 	text, err := readFile(path)
 	if err != nil && (named || !errors.Is(err, fs.ErrNotExist)) {
-		return "", fmt.Errorf("read configuration: %w", err)
+		return HTTPConfig{}, fmt.Errorf("read configuration: %w", err)
 	}
 	l := newLoader(path)
 	cfg := defaultConfig()
@@ -56,14 +62,14 @@ func listenAddress(path string, named bool) (string, error) {
 		return f.Key != "" && f.Key != "http" && !strings.HasPrefix(f.Key, "http.")
 	})
 	if len(l.faults) > 0 {
-		return "", l.error()
+		return HTTPConfig{}, l.error()
 	}
-	return cfg.HTTP.Listen, nil
+	return cfg.HTTP, nil
 }
 
-// healthcheck succeeds if the recorder that listens there answers 200.
-func healthcheck(ctx context.Context, listen string) error {
-	host, port, err := net.SplitHostPort(listen)
+// healthcheck succeeds if a recorder answers there, be it that it wants to know who asks.
+func healthcheck(ctx context.Context, cfg HTTPConfig) error {
+	host, port, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("http.listen: %w", err)
 	}
@@ -72,18 +78,40 @@ func healthcheck(ctx context.Context, listen string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/healthz", nil)
+	address := url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: "/healthz"}
+	if cfg.WebConfigFile == "" {
+		return ask(ctx, address)
+	}
+	secure := address
+	secure.Scheme = "https"
+	if err = ask(ctx, secure); errors.Is(err, http.ErrSchemeMismatch) {
+		return ask(ctx, address)
+	}
+	return err
+}
+
+// ask succeeds if the server at address says that it is well, or does not let us in.
+func ask(ctx context.Context, address url.URL) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
 		return err
 	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if refusal := (*net.OpError)(nil); errors.As(err, &refusal) && refusal.Op == "remote error" {
+		return nil // a TLS alert, for want of a certificate
+	}
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusUnauthorized, http.StatusTooManyRequests:
+		return nil
+	default:
 		return fmt.Errorf("%s answered %s", req.URL, resp.Status)
 	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
 	"sync/atomic"
 	"time"
 
@@ -69,8 +70,8 @@ func (r *readiness) report() Readiness {
 	return report
 }
 
-// newHandler serves /metrics, /healthz and /readyz.
-func newHandler(reg *prometheus.Registry, ready *readiness, log *slog.Logger) http.Handler {
+// newHandler serves /metrics, /healthz and /readyz and, if asked, Go's profiles.
+func newHandler(reg *prometheus.Registry, ready *readiness, profiles bool, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		Registry:            reg,
@@ -91,17 +92,11 @@ func newHandler(reg *prometheus.Registry, ready *readiness, log *slog.Logger) ht
 		}
 		_ = json.NewEncoder(w).Encode(report) // the client has gone if it fails
 	})
-	return mux
-}
-
-// newHTTPServer returns a server on which a client cannot hold anything for long.
-func newHTTPServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
+	if profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+	return mux
 }

@@ -28,7 +28,7 @@ func newTestHandler(t *testing.T) (http.Handler, *readiness) {
 	ready.space = func() error { return nil }
 	ready.loaded.Store(true)
 	ready.disk.probe()
-	return newHandler(newRegistry(), ready, slog.New(slog.DiscardHandler)), ready
+	return newHandler(newRegistry(), ready, false, slog.New(slog.DiscardHandler)), ready
 }
 
 func get(h http.Handler, method, path string) *httptest.ResponseRecorder {
@@ -137,7 +137,7 @@ func TestMetricsTellOfProcessGoAndBuild(t *testing.T) {
 func TestBrokenCollectorDoesNotHideTheOthers(t *testing.T) {
 	reg := newRegistry()
 	reg.MustRegister(brokenCollector{})
-	h := newHandler(reg, &readiness{disk: newDiskProbe(t.TempDir()), space: func() error { return nil }}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	h := newHandler(reg, &readiness{disk: newDiskProbe(t.TempDir()), space: func() error { return nil }}, false, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if w := get(h, "GET", "/metrics"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "recorder_build_info") {
 		t.Errorf("got %d", w.Code)
 	}

@@ -159,6 +159,15 @@ func (s *store) Save(manifest []byte) error {
 	return nil
 }
 
+// SaveManifest is Save of m as it is.
+func (s *store) SaveManifest(m *Manifest) error {
+	b, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	return s.Save(b)
+}
+
 // Close releases the directory. Open files stay usable.
 func (s *store) Close() error {
 	err := s.dir.Close()

@@ -142,8 +142,8 @@ type ManifestPart struct {
 	FirstPTS  int64   `json:"first_pts"`
 	LastPTS   int64   `json:"last_pts"`
 	HeldFirst bool    `json:"held_first,omitempty"` // the first key frame stands a second time at PTS 0, to keep players in sync
-	Final     bool    `json:"final"`                // closed: Size, the counts and SHA256 hold
-	SHA256    string  `json:"sha256,omitempty"`     // lower-case hex, once final
+	Final     bool    `json:"final"`                // closed: Size and the counts hold
+	SHA256    string  `json:"sha256,omitempty"`     // lower-case hex, of a final file; it may come later
 	Recovered bool    `json:"recovered,omitempty"`  // closed by repair
 	Error     string  `json:"error,omitempty"`      // why writing ended early
 }

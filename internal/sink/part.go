@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"math"
 	"sync"
 	"time"
 
@@ -52,7 +51,8 @@ type File interface {
 // partResult is what is known of a file once it is closed.
 type partResult struct {
 	size   int64
-	sha256 string // empty when the file could not be finished
+	final  bool   // the file is whole, and on the disk
+	sha256 string // empty when it takes reading the file again
 	err    error
 	kept   *container.Info // what is left of a file that an error ended, when that is known
 }
@@ -266,29 +266,15 @@ func (w *partFile) result() partResult {
 	if r.err != nil {
 		w.salvage(&r)
 	} else {
-		r.sha256, r.err = w.sum()
+		r.final = true
+	}
+	if r.final && w.hashing {
+		r.sha256 = hex.EncodeToString(w.hash.Sum(nil))
 	}
 	if err := w.file.Close(); r.err == nil && err != nil {
 		r.err = fmt.Errorf("close: %w", err)
 	}
 	return r
-}
-
-// sum is the hash of the whole file. Where the header was patched that takes reading it again.
-func (w *partFile) sum() (string, error) {
-	if !w.hashing {
-		return hashFile(w.file)
-	}
-	return hex.EncodeToString(w.hash.Sum(nil)), nil
-}
-
-// hashFile reads a file for its hash.
-func hashFile(f io.ReaderAt) (string, error) {
-	sum := sha256.New()
-	if _, err := io.CopyBuffer(sum, io.NewSectionReader(f, 0, math.MaxInt64), make([]byte, partWrite)); err != nil {
-		return "", fmt.Errorf("read back: %w", err)
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // salvage makes a correct file of what was written before the error.
@@ -298,7 +284,5 @@ func (w *partFile) salvage(r *partResult) {
 		return // the error that matters stands already
 	}
 	r.size, r.kept, w.hashing = repaired.End, &repaired.Info, false
-	if w.file.Sync() == nil {
-		r.sha256, _ = w.sum()
-	}
+	r.final = w.file.Sync() == nil
 }

@@ -38,6 +38,9 @@ type Recording struct {
 	save   chan struct{} // asks the saver
 	parts  sync.WaitGroup
 
+	open    opener // of media files, to hash them
+	hashers sync.WaitGroup
+
 	saving sync.Mutex // held while a manifest is made and stored, so that an older never follows a newer
 
 	mu       sync.Mutex // guards all below, and all of Stream, Track and the pump's half of Source
@@ -47,10 +50,11 @@ type Recording struct {
 	version  uint64    // of the manifest, rises with each change
 	stored   uint64    // the version that was stored last
 	closing  bool
-	scolded  time.Duration // when trouble was last logged
-	tracks   []*Track      // of all streams, closed ones too
-	size     uint64        // of the media so far
-	asleep   []sleeper     // of a continued recording
+	scolded  time.Duration   // when trouble was last logged
+	tracks   []*Track        // of all streams, closed ones too
+	size     uint64          // of the media so far
+	asleep   []sleeper       // of a continued recording
+	unhashed []*ManifestPart // final, and to be read for their hashes in this order
 }
 
 const (
@@ -120,6 +124,7 @@ func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
+	rec.open = openIn(st.dir)
 	r.metrics.add(rec)
 	return rec
 }
@@ -247,10 +252,7 @@ func (rec *Recording) writeManifest(want uint64) error {
 	}
 	m := rec.manifest.copy()
 	rec.mu.Unlock()
-	b, err := m.Encode()
-	if err == nil {
-		err = rec.store.Save(b)
-	}
+	err := rec.store.SaveManifest(m)
 	if err == nil {
 		rec.mu.Lock()
 		rec.stored = version
@@ -267,9 +269,10 @@ func (rec *Recording) complain(message string, args ...any) {
 	}
 }
 
-// Close ends all streams, finishes all files and writes the last manifest. When ctx ends first
-// that goes on by itself; should the process end before it does, the files are repaired as after a
-// crash.
+// Close ends all streams, finishes all files and writes the manifest, the last but for hashes of
+// files that have to be read for them. When ctx ends first that goes on by itself, and is an error
+// unless only hashes are missing. Should the process end before it is done, the files are repaired
+// as after a crash, and the hashes made up for.
 func (rec *Recording) Close(ctx context.Context) error {
 	rec.mu.Lock()
 	if rec.closing {
@@ -293,8 +296,12 @@ func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 	rec.changed()
 	rec.mu.Unlock()
 
-	finished := make(chan error, 1)
-	go func() { finished <- rec.conclude(now) }()
+	finished, hashed := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(hashed)
+		finished <- rec.conclude(now)
+		rec.concludeHashes()
+	}()
 	var err error
 	select {
 	case err = <-finished:
@@ -302,21 +309,43 @@ func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 		err = fmt.Errorf("finish files: %w", ctx.Err())
 	}
 	rec.root.metrics.remove(rec)
+	select {
+	case <-hashed:
+	case <-ctx.Done():
+	}
 	if err != nil {
 		return fmt.Errorf("close recording of channel %q: %w", rec.manifest.Channel, err)
 	}
 	return nil
 }
 
-// conclude waits for the files, which may take as long as the disk likes, and writes the last
-// manifest.
+// conclude waits for the files, which may take as long as the disk likes, and writes the manifest
+// that says that all are final.
 func (rec *Recording) conclude(now time.Duration) error {
 	rec.parts.Wait()
-	close(rec.done)
-	rec.savers.Wait()
 	ended := rec.instant(now)
 	rec.mu.Lock()
 	rec.manifest.State, rec.manifest.Ended = StateComplete, &ended
+	rec.changed()
+	version := rec.version
 	rec.mu.Unlock()
-	return errors.Join(rec.writeManifest(0), rec.store.Close())
+	return rec.writeManifest(version)
+}
+
+// concludeHashes enters the hashes that are missing, saving the manifest now and then, and gives the
+// directory back.
+func (rec *Recording) concludeHashes() {
+	rec.hashers.Wait()
+	rec.mu.Lock()
+	rec.unhashed = rec.manifest.unhashed() // and those of a recording that was continued
+	rec.mu.Unlock()
+	rec.hash()
+	close(rec.done)
+	rec.savers.Wait()
+	rec.mu.Lock()
+	version := rec.version
+	rec.mu.Unlock()
+	if err := errors.Join(rec.writeManifest(version), rec.store.Close()); err != nil {
+		rec.log.Error("could not enter hashes in the manifest", "err", err)
+	}
 }

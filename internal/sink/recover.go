@@ -15,10 +15,12 @@ type interrupted struct {
 
 // Recover finishes the recordings that a crash left unfinished, see Repair, and remembers them for
 // NewRecording to continue. It is called once, before the first recording begins. Recordings that
-// another process writes are left alone. The error is ctx's; what cannot be repaired is logged, and
+// another process writes are left alone. Hashes that are missing from finished recordings are made in
+// the background, until Close. The error is ctx's; what cannot be repaired is logged, and
 // tried again by the next Recover.
 func (r *Root) Recover(ctx context.Context) ([]RepairedRecording, error) {
 	found := []RepairedRecording{}
+	var unhashed []string
 	for name, err := range recordings(r.dir) {
 		if ctx.Err() != nil {
 			return found, fmt.Errorf("recover recordings: %w", context.Cause(ctx))
@@ -28,6 +30,9 @@ func (r *Root) Recover(ctx context.Context) ([]RepairedRecording, error) {
 			break
 		}
 		repaired, unfinished := repairRecording(r.dir, name)
+		if repaired.unhashed {
+			unhashed = append(unhashed, name)
+		}
 		if unfinished {
 			found = append(found, repaired)
 			r.report(repaired)
@@ -39,6 +44,7 @@ func (r *Root) Recover(ctx context.Context) ([]RepairedRecording, error) {
 			r.mu.Unlock()
 		}
 	}
+	go r.hashLeft(unhashed)
 	return found, nil
 }
 
@@ -79,7 +85,9 @@ var errNotContinued = errors.New("it is not the recording that was recovered")
 // continueRecording reopens a recovered recording. Its clock goes on by the one on the wall. Of its
 // streams those that were open when it ended go on when they come back, see wake.
 func (r *Root) continueRecording(dir string, info RecordingInfo) (*Recording, error) {
+	r.mu.Lock() // hashLeft is not about to enter hashes there
 	st, m, err := reopenStore(r.dir, dir)
+	r.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"recorder/internal/container"
@@ -17,15 +19,19 @@ type RepairReport struct {
 	Problems   []string            `json:"problems,omitempty"` // outside of any recording
 }
 
-// RepairedRecording is a recording that had not been finished.
+// RepairedRecording is a recording that had not been finished, or not all of whose files had their
+// hash.
 type RepairedRecording struct {
 	Dir      string         `json:"dir"` // below the directory repaired, slash-separated
 	Channel  string         `json:"channel,omitempty"`
 	State    RecordingState `json:"state,omitempty"`
 	Busy     bool           `json:"busy,omitempty"` // a live recorder writes it, so it was left alone
 	Ended    *Instant       `json:"ended,omitempty"`
-	Parts    []RepairedPart `json:"parts,omitempty"` // those that were not final
+	Parts    []RepairedPart `json:"parts,omitempty"`        // those that were not final
+	Hashed   int            `json:"hashed_files,omitempty"` // those that were final and had no hash yet
 	Problems []string       `json:"problems,omitempty"`
+
+	unhashed bool // final files have no hash yet
 }
 
 // RepairedPart is a file that had not been finished.
@@ -42,9 +48,9 @@ const Interrupted = "the recorder stopped before its files were finished"
 
 // Repair finishes the recordings that a crash left unfinished, as the recorder does when it
 // starts: torn tails are cut, headers and ends of stream set, hashes, counts, gaps and states
-// entered in the manifest. dir is the directory of all recordings or that of one. What is final is
-// not touched, so a second Repair does nothing. progress, which may be nil, is called after each
-// recording that was unfinished. The error is for a directory that cannot be opened.
+// entered in the manifest. dir is the directory of all recordings or that of one. A file that is
+// final is not touched, and only read if it has no hash yet, so a second Repair does nothing.
+// progress, which may be nil, is called after each recording that was unfinished. The error is for a directory that cannot be opened.
 func Repair(dir string, progress func(RepairedRecording)) (RepairReport, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -59,6 +65,13 @@ func Repair(dir string, progress func(RepairedRecording)) (RepairReport, error) 
 			break
 		}
 		r, unfinished := repairRecording(root, name)
+		if r.unhashed {
+			hashed, err := hashRecording(context.Background(), root, name, new(sync.Mutex), newTurn())
+			if err != nil {
+				r.Problems = append(r.Problems, err.Error())
+			}
+			r.Hashed, unfinished = hashed, unfinished || hashed > 0 || err != nil
+		}
 		if !unfinished {
 			continue
 		}
@@ -109,11 +122,7 @@ func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinishe
 		return r, false
 	}
 	r.Parts = m.repair(st.dir)
-	b, err := m.Encode()
-	if err == nil {
-		err = st.Save(b)
-	}
-	if err != nil {
+	if err := st.SaveManifest(m); err != nil {
 		return problem(err) // of the disk: the next attempt may fare better
 	}
 	r.of(m)
@@ -122,7 +131,7 @@ func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinishe
 
 // of says what is known of the recording by its manifest.
 func (r *RepairedRecording) of(m *Manifest) {
-	r.Channel, r.State, r.Ended = m.Channel, m.State, m.Ended
+	r.Channel, r.State, r.Ended, r.unhashed = m.Channel, m.State, m.Ended, len(m.unhashed()) > 0
 }
 
 // removeLeftover removes the directory of a recording whose recorder died before it had a manifest.

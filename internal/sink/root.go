@@ -53,10 +53,13 @@ type Root struct {
 	dir     *os.Root
 	metrics *metrics
 	level   atomic.Int32       // a pressure
-	stop    context.CancelFunc // of watchSpace
+	life    context.Context    // until Close
+	stop    context.CancelFunc // ends it
+	hashing turn               // of those who read a file for its hash
 
 	mu          sync.Mutex
-	interrupted []interrupted // by Recover, until continued
+	looking     bool          // Recover has yet to find what may be continued
+	interrupted []interrupted // what it found, until continued
 }
 
 // ErrClosed is returned by what was closed before.
@@ -86,12 +89,11 @@ func Open(o Options) (*Root, error) {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, dir: dir, metrics: m}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.stop = cancel
+	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn()}
+	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()
-		go r.watchSpace(ctx)
+		go r.watchSpace(r.life)
 	}
 	return r, nil
 }

@@ -77,11 +77,14 @@ func (t *Track) partDone(m *ManifestPart) func(partResult) {
 		defer rec.parts.Done()
 		rec.mu.Lock()
 		defer rec.mu.Unlock()
-		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.sha256 != ""
+		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.final
 		if r.err != nil {
 			m.Error = r.err.Error()
 			t.shorten(m, r.kept, from)
 			rec.complain("could not write media file", "file", m.File, "err", r.err)
+		}
+		if m.Final && m.SHA256 == "" {
+			rec.hashSoon(m)
 		}
 		rec.changed()
 	}

@@ -35,7 +35,8 @@ type RecordingReport struct {
 type PartReport struct {
 	File      string   `json:"file"` // below the recording
 	Codec     string   `json:"codec"`
-	Final     bool     `json:"final"` // by the manifest; of others only the order is checked
+	Final     bool     `json:"final"`              // by the manifest; of others only the order is checked
+	Unhashed  bool     `json:"unhashed,omitempty"` // final, and its hash is still to be entered
 	Size      int64    `json:"size"`
 	Frames    int64    `json:"frames"`
 	KeyFrames int64    `json:"key_frames,omitempty"`
@@ -50,7 +51,7 @@ type PartReport struct {
 // recording. What it finds is in the Report; the error is for a directory that cannot be read.
 //
 // A recording in StateRecording may be growing: its open files may end in the middle of a frame
-// and their counts may lag. Verify changes nothing.
+// and their counts may lag. A final file may not have its hash yet. Verify changes nothing.
 func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -159,8 +160,8 @@ func strays(dir *os.Root) (files []string, err error) {
 }
 
 func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
-	r := PartReport{File: p.File, Codec: p.Codec, Final: p.Final}
-	info, size, hash, err := scanPart(dir, p)
+	r := PartReport{File: p.File, Codec: p.Codec, Final: p.Final, Unhashed: p.Final && p.SHA256 == ""}
+	f, err := openRegular(dir, p.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The manifest names a file before it exists, and says if it never came to.
 		if p.Final || p.Size > 0 {
@@ -168,6 +169,12 @@ func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
 		}
 		return r
 	}
+	if err != nil {
+		r.Problems = []string{err.Error()}
+		return r
+	}
+	defer f.Close()
+	info, size, hash, err := scanPart(p, f)
 	r.Size, r.Frames, r.KeyFrames, r.Duration, r.SHA256 = size, info.Frames, info.KeyFrames, Seconds(info.Duration), hash
 	switch {
 	case err != nil && (p.Final || !errors.Is(err, container.ErrFormat)):
@@ -181,13 +188,8 @@ func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
 	return r
 }
 
-// scanPart reads a part once, for its layout and its hash.
-func scanPart(dir *os.Root, p *ManifestPart) (info container.Info, size int64, hash string, err error) {
-	f, err := openRegular(dir, p.File)
-	if err != nil {
-		return info, 0, "", err
-	}
-	defer f.Close()
+// scanPart reads the file of a part once, for its layout and its hash.
+func scanPart(p *ManifestPart, f io.Reader) (info container.Info, size int64, hash string, err error) {
 	sum := sha256.New()
 	counted := &countingReader{r: io.TeeReader(f, sum)}
 	info, err = container.Scan(container.Codec(p.Codec), counted)
@@ -222,7 +224,9 @@ func differences(p *ManifestPart, info container.Info, size int64, hash string) 
 		}
 	}
 	differs("size", p.Size, size)
-	differs("sha256", p.SHA256, hash)
+	if p.SHA256 != "" {
+		differs("sha256", p.SHA256, hash)
+	}
 	differs("codec", p.Codec, string(info.Codec))
 	differs("clock rate", p.ClockRate, info.ClockRate)
 	differs("frame count", p.Frames, info.Frames)

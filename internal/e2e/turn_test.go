@@ -2,15 +2,20 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pion/webrtc/v4"
 
+	"recorder/internal/devserver"
 	"recorder/internal/member"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
@@ -48,20 +53,75 @@ func (s *turnServer) stop() {
 	s.cmd.Wait()
 }
 
+// listenTURN starts a server on a port of its own.
+func listenTURN(t *testing.T) *turnServer {
+	t.Helper()
+	_, port, err := net.SplitHostPort(FreeAddr(t))
+	must(t, err)
+	s := &turnServer{t: t}
+	s.port, err = strconv.Atoi(port)
+	must(t, err)
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+// With ice_transport_policy: relay no member learns an address of the bot's, and is recorded through the TURN server.
+func TestAMemberOfARecorderThatOnlyRelaysSeesTheTURNServerAlone(t *testing.T) {
+	turn := listenTURN(t)
+	r, server := startFaultyRig(t, credentials["token"].config, fmt.Sprintf(`
+webrtc:
+  ice_transport_policy: relay
+  ice_servers: [{urls: ["turn:127.0.0.1:%d?transport=udp"], username: u, credential: p}]
+`, turn.port))
+	told := make(chan string, 100) // every signal with a candidate that the member gets
+	server.Intercept(func(to string, frame any) devserver.Verdict {
+		if text := fmt.Sprintf("%s", frame); to == "alice" && strings.Contains(text, "candidate:") {
+			told <- text
+		}
+		return devserver.Pass
+	})
+	alice, err := member.Join(context.Background(), member.Options{
+		URL: "ws://" + r.server, Credential: signaling.StaticToken(Token(t, secretID, secret, "alice")), Channel: "room-42",
+		Settings: func(s *webrtc.SettingEngine) { s.SetIncludeLoopbackCandidate(true) },
+		Tracks:   []member.Track{{StreamID: "camera", TrackID: "audio", MimeType: webrtc.MimeTypeOpus, Source: member.Sound()}},
+	})
+	must(t, err)
+	defer alice.Leave()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get("http://" + r.http + "/metrics")
+		must(t, err)
+		page, err := io.ReadAll(resp.Body)
+		must(t, err)
+		resp.Body.Close()
+		if strings.Contains(string(page), `recorder_remote_peer_candidate_pair{channel="room-42",local="relay",peer="alice"`) &&
+			strings.Contains(string(page), `recorder_sink_frames_written_total{channel="room-42",kind="audio"}`) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("not recorded through the TURN server within 20 s")
+		}
+	}
+	r.recorder.Stop()
+	if len(told) == 0 {
+		t.Error("the member was told of no candidate")
+	}
+	for len(told) > 0 {
+		signal := <-told
+		t.Log(signal)
+		if strings.Count(signal, "candidate:") != strings.Count(signal, " typ relay raddr 0.0.0.0 rport 9") {
+			t.Errorf("the member was told more than a relayed address: %s", signal)
+		}
+	}
+}
+
 func TestARestartOfTheTURNServerIsAGapInTheSameFiles(t *testing.T) {
 	for _, transport := range []string{"udp", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			_, port, err := net.SplitHostPort(FreeAddr(t))
-			must(t, err)
-			turn := &turnServer{t: t}
-			turn.port, err = strconv.Atoi(port)
-			must(t, err)
-			turn.start()
-			defer func() { turn.stop() }()
-
+			turn := listenTURN(t)
 			b := newBot(t, botOptions{relayOnly: true, window: time.Minute, ice: []webrtc.ICEServer{{
-				URLs: []string{"turn:127.0.0.1:" + port + "?transport=" + transport}, Username: "u", Credential: "p",
+				URLs: []string{fmt.Sprintf("turn:127.0.0.1:%d?transport=%s", turn.port, transport)}, Username: "u", Credential: "p",
 			}}})
 			alice, err := member.Join(context.Background(), member.Options{
 				URL: "ws://" + b.server, Credential: signaling.StaticToken(Token(t, secretID, secret, "alice")), Channel: "room-42",

@@ -127,7 +127,7 @@ func (p *Peer) answer(l *link, d *description) {
 // member that lost it waits for ever and never offers again. One that has it
 // refuses the repeat without harm.
 func (p *Peer) sendAnswer(l *link, sdp string, repeats int) {
-	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"answer", sdp}}, "answer")
+	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"answer", p.api.conceal(sdp)}}, "answer")
 	if repeats == 0 {
 		return
 	}
@@ -148,7 +148,7 @@ func (p *Peer) offer(l *link) {
 		return
 	}
 	p.candidates = 0
-	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"offer", sdp}}, "offer")
+	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"offer", p.api.conceal(sdp)}}, "offer")
 	p.ladder.stop()
 	p.ladder.timer = p.after(answerTimeout, l, p.unanswered)
 }
@@ -230,7 +230,7 @@ func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 	if c != nil {
 		init := c.ToJSON()
 		s.Candidate = &wireCandidate{
-			Candidate: init.Candidate, SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex,
+			Candidate: p.api.conceal(init.Candidate), SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex,
 			UsernameFragment: &l.ufrag,
 		}
 	}

@@ -1,0 +1,179 @@
+package sink
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slowly opens files that are read no sooner than released.
+func slowly(open opener, release chan struct{}) opener {
+	return func(name string) (io.ReadCloser, error) {
+		<-release
+		return open(name)
+	}
+}
+
+// leave records a few seconds of sound and pictures and closes the recording without leaving it the
+// time to read a file again. It returns the recording's directory.
+func leave(t *testing.T, dir string) (name string) {
+	t.Helper()
+	root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	rec.open = slowly(rec.open, release)
+	c := &call{T: t, root: root, rec: rec, pumped: true}
+	c.open("alice")
+	c.talk(c.audio(), c.video(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Second)
+	defer cancel()
+	if err := rec.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if ctx.Err() == nil {
+		t.Error("closed before its time was over")
+	}
+	name = filepath.Join(dir, filepath.FromSlash(rec.Dir()))
+	checkFinal(t, name, 1)
+	root.Close() // as the process ends
+	close(release)
+	synctest.Wait()
+	checkFinal(t, name, 1)
+	return name
+}
+
+// checkFinal wants a recording all of whose files are final, and so many without their hash.
+func checkFinal(t *testing.T, dir string, unhashed int) {
+	t.Helper()
+	m := readRecording(t, dir).manifest
+	if m.State != StateComplete || m.Ended == nil {
+		t.Errorf("state %q", m.State)
+	}
+	files := 0
+	for _, s := range m.Streams {
+		for _, track := range s.Tracks {
+			for _, p := range track.Parts {
+				if files++; !p.Final || p.Error != "" || p.Frames == 0 {
+					t.Errorf("not final: %+v", p)
+				}
+				if p.SHA256 == "" {
+					unhashed--
+				}
+			}
+		}
+	}
+	if files != 2 || unhashed != 0 {
+		t.Errorf("%d files, %d fewer without hash than expected", files, unhashed)
+	}
+	report, err := Verify(dir, nil)
+	if err != nil || !report.OK {
+		t.Errorf("verify: %+v %v", report, err)
+	}
+}
+
+// A file that has to be read for its hash holds up no Close: all files are final and the manifest
+// says so before. The hash is made up for by the next start, and by repair.
+func TestAFileIsFinalBeforeItsHashIsKnown(t *testing.T) {
+	for name, makeUp := range map[string]func(t *testing.T, dir string){
+		"the next start": func(t *testing.T, dir string) {
+			root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := root.Recover(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			root.Close()
+		},
+		"repair": func(t *testing.T, dir string) {
+			report, err := Repair(dir, nil)
+			if err != nil || !report.OK || len(report.Recordings) != 1 || report.Recordings[0].Hashed != 1 {
+				t.Errorf("repair: %+v %v", report, err)
+			}
+			if report, err = Repair(dir, nil); err != nil || !report.OK || len(report.Recordings) != 0 {
+				t.Errorf("repair again: %+v %v", report, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				left := leave(t, dir)
+				makeUp(t, dir)
+				checkFinal(t, left, 0)
+			})
+		})
+	}
+}
+
+// A hash is that of a file which is as its manifest says, and of no other.
+func TestAFileThatChangedGetsNoHash(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		left := leave(t, dir)
+		file := readRecording(t, left).of(video).file
+		if err := os.Truncate(file, 5000); err != nil {
+			t.Fatal(err)
+		}
+		report, err := Repair(dir, nil)
+		if err != nil || report.OK || len(report.Recordings) != 1 || len(report.Recordings[0].Problems) != 1 {
+			t.Errorf("repair: %+v %v", report, err)
+		}
+		if p := readRecording(t, left).of(video).track.Parts[0]; p.SHA256 != "" {
+			t.Error("it got a hash")
+		}
+	})
+}
+
+// Files that end during the call are hashed during the call, one at a time.
+func TestFilesAreHashedDuringTheCall(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		release := make(chan struct{})
+		open, reading := c.rec.open, 0
+		c.rec.open = func(name string) (io.ReadCloser, error) {
+			reading++
+			<-release
+			reading--
+			return open(name)
+		}
+		v := c.video()
+		for range 3 {
+			for range 25 {
+				v.put(vp8Payload([]byte{0x10}, testPicture(true)...))
+				v.rtp += 3600
+				c.wait(40 * ms)
+			}
+			v.pt ^= ptVP8 ^ ptVP9
+			for range 25 {
+				v.put(append([]byte{0x08 | 0x04}, vp9Key16...))
+				v.rtp += 3600
+				c.wait(40 * ms)
+			}
+			v.pt ^= ptVP8 ^ ptVP9
+		}
+		synctest.Wait()
+		parts := c.stream.tracks[0].manifest.Parts
+		if len(parts) != 6 || reading != 1 {
+			t.Fatalf("%d files, %d of them being read", len(parts), reading)
+		}
+		close(release)
+		synctest.Wait()
+		for i, p := range parts {
+			if ended := i < len(parts)-1; p.Final != ended || (p.SHA256 != "") != ended {
+				t.Errorf("%s: final %v, hash %q", p.File, p.Final, p.SHA256)
+			}
+		}
+	})
+}

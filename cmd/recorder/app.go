@@ -86,6 +86,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.onStop(func(context.Context) error { return a.root.Close() })
 
 	a.ready.space = a.root.Err
+	a.recover()
 	a.retain()
 	a.ready.disk = newDiskProbe(a.cfg.Recordings.Dir)
 	a.reg.MustRegister(a.ready.disk)

@@ -10,17 +10,15 @@ import (
 	"recorder/internal/sink"
 )
 
-// Recover finishes the recordings that a crash left unfinished, before Start begins others. Those whose channel is joined again
-// within its reconnect_window are continued. If ctx ends it stops, and so will whoever asked.
-func (a *App) Recover(ctx context.Context) error {
-	found, err := a.root.Recover(ctx)
-	if err != nil && ctx.Err() == nil {
-		return err
-	}
-	if len(found) > 0 {
-		a.log.Info("unfinished recordings dealt with", "recordings", len(found))
-	}
-	return nil
+// recover finishes, beside all else and until Stop, the recordings that a crash left unfinished. Those whose channel is joined
+// again within its reconnect_window are continued, as are those that a stop finished.
+func (a *App) recover() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := a.root.Recover(ctx)
+	a.onStop(func(ctx context.Context) error {
+		cancel()
+		return wait(ctx, done)
+	})
 }
 
 func newRepairCommand() *cobra.Command {
@@ -44,7 +42,7 @@ Exit codes: 0 nothing is left to repair, 1 something could not be repaired, 2 us
 			if !asJSON {
 				progress = func(r sink.RepairedRecording) { printRepaired(out, r) }
 			}
-			report, err := sink.Repair(args[0], progress)
+			report, err := sink.Repair(cmd.Context(), args[0], progress)
 			if err != nil {
 				return err
 			}

@@ -54,10 +54,7 @@ func run(ctx context.Context, path string, cfg Config, log *slog.Logger, level *
 	if err != nil {
 		return err
 	}
-	if err = app.Recover(ctx); err == nil {
-		err = app.Start()
-	}
-	if err == nil {
+	if err = app.Start(); err == nil {
 		err = follow(ctx, app, path, &cfg)
 	}
 	log.Info("recorder stopping", "timeout", cfg.ShutdownTimeout)

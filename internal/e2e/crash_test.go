@@ -127,7 +127,7 @@ func checkCrash(t *testing.T, dir string, n int, began, died time.Time, flowed t
 	}
 	defer os.RemoveAll(left)
 	for pass := range 2 {
-		report, err := sink.Repair(left, nil)
+		report, err := sink.Repair(t.Context(), left, nil)
 		if err != nil || !report.OK || pass == 1 && len(report.Recordings) > 0 {
 			t.Errorf("repair %d: %+v %v", pass, report, err)
 		}

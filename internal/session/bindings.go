@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -76,6 +77,9 @@ func (b *bindings) begin(now time.Time) {
 	recording, err := b.root.NewRecording(sink.RecordingInfo{
 		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now, ReconnectWindow: b.cfg.ReconnectWindow,
 	})
+	if errors.Is(err, sink.ErrRecovering) {
+		return // tracks wait for it, as for a recording that could not be begun
+	}
 	if err != nil {
 		b.retry = now.Add(recordingRetry)
 		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)
@@ -275,10 +279,14 @@ func (b *bindings) size() int64 {
 	return b.recording.Size()
 }
 
-// close finalises all files.
-func (b *bindings) close(ctx context.Context) error {
-	if b.recording == nil {
+// close finalises all files, which may go on in another session if the process
+// is to be started again.
+func (b *bindings) close(ctx context.Context, restart bool) error {
+	switch {
+	case b.recording == nil:
 		return nil
+	case restart:
+		return b.recording.Suspend(ctx)
 	}
 	return b.recording.Close(ctx)
 }

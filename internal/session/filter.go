@@ -75,6 +75,9 @@ func (a *aside) Close() { a.over.Store(true) }
 // takes in what is wanted now. Everything else is not touched.
 func (b *bindings) configure(cfg Config, now time.Time) {
 	b.cfg = cfg
+	if b.recording != nil {
+		b.recording.SetReconnectWindow(cfg.ReconnectWindow)
+	}
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		kept := false
 		for _, slot := range s.slots {

@@ -151,7 +151,8 @@ func New(cfg Config, opts Options) (*Session, error) {
 func (s *Session) Status() Status { return *s.status.Load() }
 
 // Run joins the channel and records it until ctx ends, which leaves the
-// channel, finalises the files and returns nil. A limit of its configuration
+// channel, finalises the files and returns nil; with the cause ErrClosed the
+// recording may be continued by another session. A limit of its configuration
 // does the same. When the service ends the session for good Run returns why.
 func (s *Session) Run(ctx context.Context) error {
 	defer close(s.done)
@@ -260,6 +261,7 @@ func (s *Session) publish() {
 // leave closes everything the session holds, within Options.CloseTimeout.
 func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end State) {
 	s.setState(StateLeaving)
+	restart := s.failure == nil && s.over == nil && context.Cause(ctx) == ErrClosed
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.CloseTimeout)
 	defer cancel()
 	var peers []*remote.Peer
@@ -268,7 +270,7 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 		s.removeMember(id, remote.CauseShutdown)
 	}
 	stopClient()
-	if err := s.bindings.close(ctx); err != nil {
+	if err := s.bindings.close(ctx, restart); err != nil {
 		s.lost = fmt.Errorf("could not finalise the recording: %w", err)
 		s.log.Error("could not finalise the recording", "err", err)
 	}

@@ -25,7 +25,7 @@ type Set struct {
 type running struct {
 	*Session
 	config Config // as applied last; guarded by Set.applying
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 // NewSet makes an empty set.
@@ -50,7 +50,7 @@ func (s *Set) Apply(configs []Config) error {
 		errs = append(errs, s.apply(cfg))
 	}
 	for _, r := range missing {
-		r.cancel()
+		r.cancel(nil)
 	}
 	for channel, r := range missing {
 		<-r.done
@@ -92,11 +92,11 @@ func (s *Set) start(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		cancel()
+		cancel(nil)
 		return ErrClosed
 	}
 	s.remove(cfg.Channel) // the one before, if it has ended
@@ -117,11 +117,13 @@ func (s *Set) remove(channel string) {
 	delete(s.sessions, channel)
 }
 
-// ErrClosed is returned by Apply when the Set has been closed.
+// ErrClosed is returned by Apply when the Set has been closed, and is the cause
+// that Close ends the sessions with: their recordings may be continued.
 var ErrClosed = errors.New("sessions closed")
 
 // Close leaves every channel and finalises every file, and keeps an Apply that
-// is under way from joining any. It returns when all are done;
+// is under way from joining any. A Set that is started within the reconnect
+// window goes on with the recordings. Close returns when all are done;
 // Options.CloseTimeout bounds each. The error names every recording that could
 // not be finalised, in the whole life of the Set.
 func (s *Set) Close() error {
@@ -130,7 +132,7 @@ func (s *Set) Close() error {
 	s.mu.Unlock()
 	all := s.snapshot()
 	for _, r := range all {
-		r.cancel()
+		r.cancel(ErrClosed)
 	}
 	for _, r := range all {
 		<-r.done

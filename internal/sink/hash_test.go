@@ -92,18 +92,16 @@ func TestAFileIsFinalBeforeItsHashIsKnown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := root.Recover(context.Background()); err != nil {
-				t.Fatal(err)
-			}
+			<-root.Recover(t.Context())
 			synctest.Wait()
 			root.Close()
 		},
 		"repair": func(t *testing.T, dir string) {
-			report, err := Repair(dir, nil)
+			report, err := Repair(t.Context(), dir, nil)
 			if err != nil || !report.OK || len(report.Recordings) != 1 || report.Recordings[0].Hashed != 1 {
 				t.Errorf("repair: %+v %v", report, err)
 			}
-			if report, err = Repair(dir, nil); err != nil || !report.OK || len(report.Recordings) != 0 {
+			if report, err = Repair(t.Context(), dir, nil); err != nil || !report.OK || len(report.Recordings) != 0 {
 				t.Errorf("repair again: %+v %v", report, err)
 			}
 		},
@@ -128,7 +126,7 @@ func TestAFileThatChangedGetsNoHash(t *testing.T) {
 		if err := os.Truncate(file, 5000); err != nil {
 			t.Fatal(err)
 		}
-		report, err := Repair(dir, nil)
+		report, err := Repair(t.Context(), dir, nil)
 		if err != nil || report.OK || len(report.Recordings) != 1 || len(report.Recordings[0].Problems) != 1 {
 			t.Errorf("repair: %+v %v", report, err)
 		}

@@ -27,6 +27,12 @@ type Manifest struct {
 	Updated Instant  `json:"updated"` // when this manifest was written
 	Ended   *Instant `json:"ended,omitempty"`
 
+	// ReconnectWindow is for how long the recording may be continued after its recorder was stopped or
+	// died. ContinuableUntil is when that ends, once it has ended: nothing changes any more from then
+	// on. Both are absent from a recording that is over for good when it ends.
+	ReconnectWindow  Seconds  `json:"reconnect_window_seconds,omitempty"`
+	ContinuableUntil *Instant `json:"continuable_until,omitempty"`
+
 	Peers   []*ManifestPeer   `json:"peers,omitempty"`
 	Streams []*ManifestStream `json:"streams,omitempty"`
 }
@@ -34,8 +40,8 @@ type Manifest struct {
 // RecordingState is where a recording is in its life.
 type RecordingState string
 
-// The states of a recording. StateRecording is left for another; StateRecovered only when the
-// recording is continued.
+// The states of a recording. StateRecording is left for another; the others are not, but for a
+// recording that is continued, see Manifest.ContinuableUntil.
 const (
 	StateRecording RecordingState = "recording" // files are open, or were when the process died
 	StateComplete  RecordingState = "complete"  // closed by the process that opened it
@@ -58,6 +64,12 @@ const (
 
 // Reasons lists every Reason, for metrics that show all of them from the start.
 var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
+
+// The end reasons of streams that may go on when their recording is continued.
+const (
+	Stopped     = "the recorder was stopped"
+	Interrupted = "the recorder stopped before its files were finished"
+)
 
 // ManifestPeer is a remote member that was present. Metadata is what it chose to say of itself.
 type ManifestPeer struct {

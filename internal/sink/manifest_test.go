@@ -26,6 +26,7 @@ func fullManifest() *Manifest {
 	return &Manifest{
 		Version: ManifestVersion, ID: "k3vq7a2c", Channel: "../../etc/Räume", Bot: "recorder", State: StateFailed, Failure: "no space left on device",
 		Started: at(0), Updated: at(61 * time.Second), Ended: ptr(at(61*time.Second + 1)),
+		ReconnectWindow: Seconds(90 * time.Second), ContinuableUntil: ptr(at(151*time.Second + 1)),
 		Peers: []*ManifestPeer{
 			{ID: "Anna", Metadata: json.RawMessage(`{"name":"Anna"}`), Joined: at(time.Second), Left: ptr(at(time.Minute))},
 			{ID: "bob", Joined: at(2 * time.Second)},

@@ -248,7 +248,7 @@ func TestARealDiskThatIsFull(t *testing.T) {
 			if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=1m,nr_inodes=20"); err != nil {
 				t.Fatal(err)
 			}
-			if report, err := Repair(dir, nil); err != nil || !report.OK {
+			if report, err := Repair(t.Context(), dir, nil); err != nil || !report.OK {
 				t.Errorf("repair: %+v %v", report, err)
 			}
 			found, _ := filepath.Glob(filepath.Join(dir, "room", "*"))

@@ -19,8 +19,8 @@ type RecordingInfo struct {
 	Bot     string
 	Start   time.Time // with Go's monotonic reading; default now
 
-	// ReconnectWindow is how long after a crash the recording that it interrupted is continued
-	// instead of beginning a new one. 0: never.
+	// ReconnectWindow is how long after a recording was interrupted, by a crash or by Suspend, it is
+	// continued instead of beginning a new one. 0: never.
 	ReconnectWindow time.Duration
 }
 
@@ -70,8 +70,9 @@ const (
 	errorLogPeriod = 10 * time.Second
 )
 
-// NewRecording makes the directory of a new recording and writes its manifest. Where a crash
-// interrupted a recording of the channel a moment ago, and Recover found it, that one goes on.
+// NewRecording makes the directory of a new recording and writes its manifest. Where one of the
+// same channel and bot was interrupted a moment ago, and Recover found it, that one goes on;
+// ErrRecovering says to try again in a moment.
 func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
 	rec, err := r.newRecording(info)
 	if err != nil {
@@ -87,19 +88,23 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Start.IsZero() {
 		info.Start = time.Now()
 	}
-	if dir, ok := r.takeInterrupted(info); ok {
-		rec, err := r.continueRecording(dir, info)
+	c, ok, err := r.takeInterrupted(info)
+	if ok {
+		rec, err := r.continueRecording(c, info)
 		if err == nil {
 			return rec, nil
 		}
-		r.options.Logger.Warn("could not continue recording, beginning another", "dir", dir, "err", err)
+		r.options.Logger.Warn("could not continue recording, beginning another", "dir", c.dir, "err", err)
 	}
-	if err := r.Err(); err != nil {
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
 	m := &Manifest{
 		Version: ManifestVersion, ID: newID(), Channel: info.Channel, Bot: info.Bot,
-		State: StateRecording, Started: At(info.Start, info.Start),
+		State: StateRecording, Started: At(info.Start, info.Start), ReconnectWindow: Seconds(info.ReconnectWindow),
 	}
 	r.mu.Lock()
 	st, err := newStore(r.dir, m)
@@ -269,11 +274,28 @@ func (rec *Recording) complain(message string, args ...any) {
 	}
 }
 
+// SetReconnectWindow replaces RecordingInfo's.
+func (rec *Recording) SetReconnectWindow(window time.Duration) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if !rec.closing {
+		rec.manifest.ReconnectWindow = Seconds(window)
+		rec.changed()
+	}
+}
+
 // Close ends all streams, finishes all files and writes the manifest, the last but for hashes of
 // files that have to be read for them. When ctx ends first that goes on by itself, and is an error
 // unless only hashes are missing. Should the process end before it is done, the files are repaired
 // as after a crash, and the hashes made up for.
 func (rec *Recording) Close(ctx context.Context) error {
+	rec.SetReconnectWindow(0)
+	return rec.Suspend(ctx)
+}
+
+// Suspend is Close for a process that stops and may be started again: within the reconnect window
+// its successor continues the recording, and in their files the streams that were open.
+func (rec *Recording) Suspend(ctx context.Context) error {
 	rec.mu.Lock()
 	if rec.closing {
 		rec.mu.Unlock()
@@ -290,7 +312,7 @@ func (rec *Recording) Close(ctx context.Context) error {
 func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 	rec.mu.Lock()
 	for _, s := range rec.streams {
-		s.end(now, "recording closed")
+		s.end(now, rec.endReason())
 	}
 	rec.streams = nil
 	rec.changed()
@@ -319,13 +341,20 @@ func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 	return nil
 }
 
+// endReason is why the streams end that were open to the last.
+func (rec *Recording) endReason() string {
+	if rec.manifest.ReconnectWindow > 0 {
+		return Stopped
+	}
+	return "recording closed"
+}
+
 // conclude waits for the files, which may take as long as the disk likes, and writes the manifest
 // that says that all are final.
 func (rec *Recording) conclude(now time.Duration) error {
 	rec.parts.Wait()
-	ended := rec.instant(now)
 	rec.mu.Lock()
-	rec.manifest.State, rec.manifest.Ended = StateComplete, &ended
+	rec.manifest.finish(StateComplete, rec.instant(now))
 	rec.changed()
 	version := rec.version
 	rec.mu.Unlock()

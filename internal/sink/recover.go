@@ -3,53 +3,127 @@ package sink
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 )
 
-// interrupted is a recording that a crash ended, that Recover finished, and that may go on.
+// ErrRecovering is returned by NewRecording while it is not known yet whether it is to continue
+// another recording, and while that is being repaired.
+var ErrRecovering = errors.New("recordings are being recovered")
+
+// interrupted is a recording that may go on.
 type interrupted struct {
-	dir, channel string
-	ended        time.Time
+	dir, channel, bot string
+
+	ended, until time.Time // as the manifest says; the latest possible of one that is unfinished
+	unfinished   bool      // it is to be repaired first
+	unhashed     bool      // it is finished but for hashes
 }
 
-// Recover finishes the recordings that a crash left unfinished, see Repair, and remembers them for
-// NewRecording to continue. It is called once, before the first recording begins. Recordings that
-// another process writes are left alone. Hashes that are missing from finished recordings are made in
-// the background, until Close. The error is ctx's; what cannot be repaired is logged, and
-// tried again by the next Recover.
-func (r *Root) Recover(ctx context.Context) ([]RepairedRecording, error) {
-	found := []RepairedRecording{}
-	var unhashed []string
-	for name, err := range recordings(r.dir) {
-		if ctx.Err() != nil {
-			return found, fmt.Errorf("recover recordings: %w", context.Cause(ctx))
+const (
+	// maxReconnectWindow bounds for how long a recording may be continued. The manifests of those that
+	// were not written for longer than that are not looked into before recordings begin.
+	maxReconnectWindow = time.Hour
+	// unsaved is how much later than its manifest says a recorder may have died.
+	unsaved = 3 * saveIdle
+)
+
+// Recover finishes, in the background, the recordings that a crash left unfinished, see Repair, and
+// finds those that NewRecording may continue. These come first: NewRecording waits for no others.
+// It is called once, before the first recording begins. Recordings that another process writes are
+// left alone, and what cannot be repaired is logged, and tried again by the next Recover. It ends
+// with ctx, in the middle of a file if need be; the channel that it returns is closed then. Hashes
+// that finished recordings lack are made after that, until Close.
+func (r *Root) Recover(ctx context.Context) <-chan struct{} {
+	r.mu.Lock()
+	r.looking = true
+	r.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		urgent, others, unhashed := r.look(ctx)
+		for _, dir := range slices.Concat(urgent, others) {
+			if r.repair(ctx, dir) {
+				unhashed = append(unhashed, dir)
+			}
+			r.settle(dir)
 		}
-		if err != nil {
-			r.options.Logger.Error("could not look for unfinished recordings", "err", err)
+		go r.hashLeft(unhashed)
+	}()
+	return done
+}
+
+// look finds the recordings that may go on. It returns which of them have to be repaired before,
+// which lack only hashes, and what others there are.
+func (r *Root) look(ctx context.Context) (urgent, others, unhashed []string) {
+	var found []interrupted
+	for dir, err := range recordings(r.dir) {
+		if err != nil || ctx.Err() != nil {
+			if err != nil {
+				r.options.Logger.Error("could not look for unfinished recordings", "err", err)
+			}
 			break
 		}
-		repaired, unfinished := repairRecording(r.dir, name)
-		if repaired.unhashed {
-			unhashed = append(unhashed, name)
+		c, ok := r.consider(dir)
+		if !ok {
+			others = append(others, dir)
+			continue
 		}
-		if unfinished {
-			found = append(found, repaired)
-			r.report(repaired)
-		}
-		// One that was repaired earlier counts, too: its recorder may have died again before it went on.
-		if repaired.State == StateRecovered && len(repaired.Problems) == 0 && repaired.Ended != nil {
-			r.mu.Lock()
-			r.interrupted = append(r.interrupted, interrupted{repaired.Dir, repaired.Channel, repaired.Ended.UTC})
-			r.mu.Unlock()
+		found = append(found, c)
+		if c.unfinished {
+			urgent = append(urgent, dir)
+		} else if c.unhashed {
+			unhashed = append(unhashed, dir)
 		}
 	}
-	go r.hashLeft(unhashed)
-	return found, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looking, r.interrupted = false, found
+	return urgent, others, unhashed
 }
 
-// report logs what became of a recording.
-func (r *Root) report(repaired RepairedRecording) {
+// consider reports whether a recording may go on.
+func (r *Root) consider(name string) (c interrupted, ok bool) {
+	dir, err := r.dir.OpenRoot(name)
+	if err != nil {
+		return c, false
+	}
+	defer dir.Close()
+	info, err := dir.Lstat(ManifestName)
+	if err != nil || time.Since(info.ModTime()) > 2*maxReconnectWindow { // clocks may differ
+		return c, false
+	}
+	m, err := readManifest(dir)
+	if err != nil {
+		return c, false
+	}
+	c = interrupted{dir: name, channel: m.Channel, bot: m.Bot, unhashed: len(m.unhashed()) > 0}
+	switch {
+	case m.State == StateRecording:
+		c.unfinished, c.ended = true, m.Updated.UTC.Add(unsaved)
+		c.until = c.ended.Add(m.ReconnectWindow.Duration())
+	case m.continuable():
+		c.ended, c.until = m.Ended.UTC, m.ContinuableUntil.UTC
+	default:
+		return c, false
+	}
+	return c, m.ReconnectWindow > 0 && !time.Now().After(c.until)
+}
+
+// continuable reports whether the manifest says until when the recording may be continued.
+func (m *Manifest) continuable() bool {
+	return m.State != StateRecording && m.Ended != nil && m.ContinuableUntil != nil
+}
+
+// repair finishes a recording, unless ctx ends first, and reports whether it lacks hashes.
+func (r *Root) repair(ctx context.Context, dir string) (unhashed bool) {
+	if ctx.Err() != nil {
+		return false
+	}
+	repaired, unfinished := repairRecording(ctx, r.dir, dir)
+	if !unfinished || ctx.Err() != nil {
+		return repaired.unhashed
+	}
 	log := r.options.Logger.With("dir", repaired.Dir)
 	switch {
 	case repaired.Busy:
@@ -59,39 +133,63 @@ func (r *Root) report(repaired RepairedRecording) {
 	default:
 		log.Info("recording recovered", "channel", repaired.Channel, "files", len(repaired.Parts), "ended", repaired.Ended.UTC)
 	}
+	return repaired.unhashed
 }
 
-// takeInterrupted takes the newest recording that info would continue.
-func (r *Root) takeInterrupted(info RecordingInfo) (dir string, ok bool) {
+// settle says what became of a recording that may have been waited for.
+func (r *Root) settle(dir string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.interrupted, func(c interrupted) bool { return c.dir == dir })
+	if i < 0 {
+		return
+	}
+	if c, ok := r.consider(dir); ok && !c.unfinished {
+		r.interrupted[i] = c
+	} else {
+		r.interrupted = slices.Delete(r.interrupted, i, i+1)
+	}
+}
+
+// takeInterrupted takes the newest recording that info would continue. The error is ErrRecovering
+// when that is not known yet.
+func (r *Root) takeInterrupted(info RecordingInfo) (c interrupted, ok bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.looking {
+		return c, false, ErrRecovering
+	}
 	best := -1
 	for i, c := range r.interrupted {
-		late := info.Start.Sub(c.ended) > info.ReconnectWindow
-		if c.channel == info.Channel && !late && (best < 0 || c.ended.After(r.interrupted[best].ended)) {
+		late := info.Start.Sub(c.ended) > info.ReconnectWindow || info.Start.After(c.until)
+		switch {
+		case c.channel != info.Channel || c.bot != info.Bot || late || info.ReconnectWindow <= 0:
+		case c.unfinished:
+			return c, false, ErrRecovering
+		case best < 0 || c.ended.After(r.interrupted[best].ended):
 			best = i
 		}
 	}
 	if best < 0 {
-		return "", false
+		return c, false, nil
 	}
-	dir = r.interrupted[best].dir
-	r.interrupted = append(r.interrupted[:best], r.interrupted[best+1:]...)
-	return dir, true
+	c = r.interrupted[best]
+	r.interrupted = slices.Delete(r.interrupted, best, best+1)
+	return c, true, nil
 }
 
-var errNotContinued = errors.New("it is not the recording that was recovered")
+var errNotContinued = errors.New("it is not as it was left")
 
-// continueRecording reopens a recovered recording. Its clock goes on by the one on the wall. Of its
-// streams those that were open when it ended go on when they come back, see wake.
-func (r *Root) continueRecording(dir string, info RecordingInfo) (*Recording, error) {
-	r.mu.Lock() // hashLeft is not about to enter hashes there
-	st, m, err := reopenStore(r.dir, dir)
+// continueRecording reopens a recording that was interrupted. Its clock goes on by the one on the
+// wall. Of its streams those that were open when it ended go on when they come back, see wake.
+func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording, error) {
+	r.mu.Lock()
+	st, m, err := reopenStore(r.dir, c.dir)
 	r.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	if m.State != StateRecovered || m.Ended == nil || m.Channel != info.Channel || m.Bot != info.Bot {
+	if !m.continuable() || !m.Ended.UTC.Equal(c.ended) {
 		return nil, errors.Join(errNotContinued, st.Close())
 	}
 	now := max(info.Start.Sub(m.Started.UTC), m.position(*m.Ended)) // the clock may have been set back
@@ -100,15 +198,15 @@ func (r *Root) continueRecording(dir string, info RecordingInfo) (*Recording, er
 		for _, t := range s.Tracks {
 			rec.size += t.Ledger.BytesWritten
 		}
-		if s.EndReason == Interrupted && now-m.position(*s.Ended) <= info.ReconnectWindow {
+		if (s.EndReason == Stopped || s.EndReason == Interrupted) && now-m.position(*s.Ended) <= info.ReconnectWindow {
 			rec.asleep = append(rec.asleep, sleeper{s, m.position(*s.Ended) + info.ReconnectWindow})
 		}
 	}
-	m.State, m.Ended = StateRecording, nil
+	m.State, m.Ended, m.ContinuableUntil, m.ReconnectWindow = StateRecording, nil, nil, Seconds(info.ReconnectWindow)
 	if err := rec.writeManifest(0); err != nil {
 		r.metrics.remove(rec)
 		return nil, errors.Join(err, st.Close())
 	}
-	rec.log.Info("recording continued after a restart", "dir", dir, "streams", len(rec.asleep))
+	rec.log.Info("recording continued after a restart", "dir", c.dir, "streams", len(rec.asleep))
 	return rec, nil
 }

@@ -24,9 +24,7 @@ func begin(t *testing.T, dir string) *call {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := root.Recover(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	<-root.Recover(context.Background())
 	rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", Start: time.Now(), ReconnectWindow: window})
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +90,7 @@ func TestACrashCostsAtMostASyncInterval(t *testing.T) {
 	})
 	for i, died := range ends {
 		dir := filepath.Join(crashes, string(rune('A'+i)))
-		report, err := Repair(dir, nil)
+		report, err := Repair(t.Context(), dir, nil)
 		if err != nil || !report.OK || len(report.Recordings) != 1 || report.Recordings[0].State != StateRecovered {
 			t.Fatalf("repair: %+v %v", report, err)
 		}
@@ -114,7 +112,7 @@ func TestACrashCostsAtMostASyncInterval(t *testing.T) {
 			}
 		}
 		before := tree(t, dir)
-		if again, err := Repair(dir, nil); err != nil || !again.OK || len(again.Recordings) != 0 {
+		if again, err := Repair(t.Context(), dir, nil); err != nil || !again.OK || len(again.Recordings) != 0 {
 			t.Errorf("second repair: %+v %v", again, err)
 		}
 		if !reflect.DeepEqual(before, tree(t, dir)) {
@@ -217,7 +215,7 @@ func TestARecordingGoesOnAfterSeveralRestarts(t *testing.T) {
 		c := begin(t, first)
 		c.talk(c.audio(), nil, 2*time.Second)
 		c.crash(second)
-		if report, err := Repair(second, nil); err != nil || len(report.Recordings) != 1 {
+		if report, err := Repair(context.Background(), second, nil); err != nil || len(report.Recordings) != 1 {
 			t.Errorf("repair: %+v %v", report, err)
 		}
 		again := begin(t, second)
@@ -249,9 +247,7 @@ func TestAStreamThatReturnsTooLateIsAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := root.Recover(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		<-root.Recover(t.Context())
 		rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", Start: time.Now(), ReconnectWindow: window})
 		if err != nil || rec.ID() != c.rec.ID() {
 			t.Fatalf("not continued: %v", err)
@@ -291,9 +287,7 @@ func TestWhatIsNotContinued(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer root.Close()
-				if _, err := root.Recover(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				<-root.Recover(t.Context())
 				rec, err := root.NewRecording(info)
 				if err != nil || rec.ID() == c.rec.ID() {
 					t.Errorf("continued: %v", err)
@@ -312,7 +306,7 @@ func TestARecordingInProgressIsLeftAlone(t *testing.T) {
 		c.talk(c.audio(), nil, 2*time.Second)
 		synctest.Wait()
 		before := tree(t, dir)
-		report, err := Repair(dir, nil)
+		report, err := Repair(t.Context(), dir, nil)
 		if err != nil || !report.OK || len(report.Recordings) != 1 || !report.Recordings[0].Busy || report.Recordings[0].State != StateRecording {
 			t.Errorf("repair: %+v %v", report, err)
 		}
@@ -325,7 +319,7 @@ func TestARecordingInProgressIsLeftAlone(t *testing.T) {
 		}
 		other.end()
 		c.end()
-		if report, err := Repair(dir, nil); err != nil || len(report.Recordings) != 0 {
+		if report, err := Repair(t.Context(), dir, nil); err != nil || len(report.Recordings) != 0 {
 			t.Errorf("repair of finished recordings: %+v %v", report, err)
 		}
 	})
@@ -378,7 +372,7 @@ func TestRepairOfHardlyAnything(t *testing.T) {
 	}
 	st.Close()
 
-	report, err := Repair(root.Name(), nil)
+	report, err := Repair(t.Context(), root.Name(), nil)
 	if err != nil || !report.OK || len(report.Recordings) != 1 || len(report.Recordings[0].Parts) != 2 {
 		t.Fatalf("repair: %+v %v", report, err)
 	}
@@ -420,7 +414,7 @@ func TestWhatAClosedStreamLostInACrashIsAGap(t *testing.T) {
 		close(stall)
 		c.end()
 	})
-	report, err := Repair(crashed, nil)
+	report, err := Repair(t.Context(), crashed, nil)
 	if err != nil || !report.OK {
 		t.Fatalf("repair: %+v %v", report, err)
 	}
@@ -456,11 +450,11 @@ func TestAFileThatCannotBeRepairedHoldsUpNoOther(t *testing.T) {
 	if err := os.Symlink("/nowhere", files[0]); err != nil {
 		t.Fatal(err)
 	}
-	report, err := Repair(second, nil)
+	report, err := Repair(context.Background(), second, nil)
 	if err != nil || !report.OK || report.Recordings[0].State != StateRecovered {
 		t.Fatalf("repair: %+v %v", report, err)
 	}
-	if again, err := Repair(second, nil); err != nil || len(again.Recordings) != 0 {
+	if again, err := Repair(context.Background(), second, nil); err != nil || len(again.Recordings) != 0 {
 		t.Errorf("second repair: %+v %v", again, err)
 	}
 	if err := os.Remove(files[0]); err != nil { // which verify would mind, rightly
@@ -473,7 +467,7 @@ func TestAFileThatCannotBeRepairedHoldsUpNoOther(t *testing.T) {
 	if p := r.of(video).track.Parts[0]; !p.Final || p.Error != "" || p.Frames == 0 {
 		t.Errorf("the other one: %+v", p)
 	}
-	if _, err := Repair(filepath.Join(second, "nowhere"), nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Repair(t.Context(), filepath.Join(second, "nowhere"), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("repair of nothing: %v", err)
 	}
 }
@@ -498,7 +492,7 @@ func TestACrashAfterSuppressedSilenceMovesNoEnd(t *testing.T) {
 		c.crash(crashed)
 		c.end()
 	})
-	report, err := Repair(crashed, nil)
+	report, err := Repair(t.Context(), crashed, nil)
 	if err != nil || !report.OK {
 		t.Fatalf("repair: %+v %v", report, err)
 	}

@@ -43,15 +43,14 @@ type RepairedPart struct {
 	Error    string  `json:"error,omitempty"` // why nothing could be kept
 }
 
-// Interrupted is the end_reason of a stream whose recorder died.
-const Interrupted = "the recorder stopped before its files were finished"
-
 // Repair finishes the recordings that a crash left unfinished, as the recorder does when it
 // starts: torn tails are cut, headers and ends of stream set, hashes, counts, gaps and states
 // entered in the manifest. dir is the directory of all recordings or that of one. A file that is
 // final is not touched, and only read if it has no hash yet, so a second Repair does nothing.
-// progress, which may be nil, is called after each recording that was unfinished. The error is for a directory that cannot be opened.
-func Repair(dir string, progress func(RepairedRecording)) (RepairReport, error) {
+// progress, which may be nil, is called after each recording that was
+// unfinished. The error is for a directory that cannot be opened, or ctx's: another Repair goes on
+// from there.
+func Repair(ctx context.Context, dir string, progress func(RepairedRecording)) (RepairReport, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return RepairReport{}, fmt.Errorf("repair recordings: %w", err)
@@ -64,13 +63,16 @@ func Repair(dir string, progress func(RepairedRecording)) (RepairReport, error) 
 			report.Problems = append(report.Problems, err.Error())
 			break
 		}
-		r, unfinished := repairRecording(root, name)
+		r, unfinished := repairRecording(ctx, root, name)
 		if r.unhashed {
-			hashed, err := hashRecording(context.Background(), root, name, new(sync.Mutex), newTurn())
+			hashed, err := hashRecording(ctx, root, name, new(sync.Mutex), newTurn())
 			if err != nil {
 				r.Problems = append(r.Problems, err.Error())
 			}
 			r.Hashed, unfinished = hashed, unfinished || hashed > 0 || err != nil
+		}
+		if ctx.Err() != nil {
+			return report, fmt.Errorf("repair recordings: %w", context.Cause(ctx))
 		}
 		if !unfinished {
 			continue
@@ -85,7 +87,8 @@ func Repair(dir string, progress func(RepairedRecording)) (RepairReport, error) 
 }
 
 // repairRecording repairs the recording in a directory. It is false when there was nothing to do.
-func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinished bool) {
+// When ctx ends first the manifest stays as it was.
+func repairRecording(ctx context.Context, root *os.Root, name string) (r RepairedRecording, unfinished bool) {
 	r.Dir = name
 	problem := func(err error) (RepairedRecording, bool) {
 		r.Problems = append(r.Problems, err.Error())
@@ -121,7 +124,9 @@ func repairRecording(root *os.Root, name string) (r RepairedRecording, unfinishe
 	if r.of(m); m.State != StateRecording {
 		return r, false
 	}
-	r.Parts = m.repair(st.dir)
+	if r.Parts, err = m.repair(ctx, st.dir); err != nil {
+		return problem(err)
+	}
 	if err := st.SaveManifest(m); err != nil {
 		return problem(err) // of the disk: the next attempt may fare better
 	}
@@ -158,8 +163,8 @@ func removeLeftover(root *os.Root, name string) error {
 }
 
 // repair makes every file of the recording final and the manifest true of them. One that cannot be
-// repaired holds up no other: the manifest says why.
-func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart) {
+// repaired holds up no other: the manifest says why. The error is ctx's.
+func (m *Manifest) repair(ctx context.Context, dir *os.Root) (parts []RepairedPart, err error) {
 	died := m.position(m.Updated)
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {
@@ -168,7 +173,10 @@ func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart) {
 				if p.Final || p.Error != "" {
 					continue
 				}
-				r, err := p.repair(dir)
+				r, err := p.repair(ctx, dir)
+				if ctx.Err() != nil {
+					return nil, ctx.Err()
+				}
 				if err != nil {
 					p.nothing(fmt.Sprintf("could not be repaired: %v", err), p.Size)
 					r.Error = p.Error
@@ -196,9 +204,18 @@ func (m *Manifest) repair(dir *os.Root) (parts []RepairedPart) {
 			p.Left = &at
 		}
 	}
-	now := time.Now()
-	m.State, m.Ended, m.Updated = StateRecovered, &at, At(m.Started.UTC, now)
-	return parts
+	m.finish(StateRecovered, at)
+	m.Updated = At(m.Started.UTC, time.Now())
+	return parts, nil
+}
+
+// finish says that the recording ended, and until when it may be continued.
+func (m *Manifest) finish(state RecordingState, at Instant) {
+	m.State, m.Ended, m.ContinuableUntil = state, &at, nil
+	if m.ReconnectWindow > 0 {
+		until := m.instant(m.position(at) + m.ReconnectWindow.Duration())
+		m.ContinuableUntil = &until
+	}
 }
 
 // position is an instant on the recording's clock, which the wall clock of a manifest is as well:
@@ -211,9 +228,9 @@ func (m *Manifest) instant(at time.Duration) Instant {
 }
 
 // repair makes the file final. The error is one of the disk; a file that holds nothing is none.
-func (p *ManifestPart) repair(dir *os.Root) (RepairedPart, error) {
+func (p *ManifestPart) repair(ctx context.Context, dir *os.Root) (RepairedPart, error) {
 	r := RepairedPart{File: p.File}
-	f, err := openRegularAs(dir, p.File, os.O_RDWR)
+	opened, err := openRegularAs(dir, p.File, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		p.nothing("the recorder stopped before the file was made", 0)
 		r.Error = p.Error
@@ -222,7 +239,8 @@ func (p *ManifestPart) repair(dir *os.Root) (RepairedPart, error) {
 	if err != nil {
 		return r, err
 	}
-	defer f.Close()
+	defer opened.Close()
+	f := cancelable{opened, ctx}
 	repaired, err := container.Repair(container.Codec(p.Codec), f)
 	if errors.Is(err, container.ErrFormat) {
 		info, err := f.Stat()
@@ -246,6 +264,19 @@ func (p *ManifestPart) repair(dir *os.Root) (RepairedPart, error) {
 	p.Final, p.Recovered = true, true
 	r.Frames, r.Duration, r.Cut = p.Frames, p.Duration, repaired.Cut
 	return r, nil
+}
+
+// cancelable is a file that is not read any more once ctx ends.
+type cancelable struct {
+	*os.File
+	ctx context.Context
+}
+
+func (f cancelable) ReadAt(b []byte, at int64) (int, error) {
+	if err := f.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return f.File.ReadAt(b, at)
 }
 
 // nothing says that the file came to hold no media.

@@ -1,7 +1,9 @@
 package sink
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -24,25 +26,24 @@ func (rec *Recording) wake(info StreamInfo) *Stream {
 		return nil
 	}
 	lost := *m.Ended
-	rec.peer(info.PeerID, info.PeerMetadata)
 	rec.parts.Add(1) // Close waits
 	defer rec.parts.Done()
+	rec.mu.Unlock()
+	files := rec.openFiles(m)
+
+	rec.mu.Lock()
+	rec.peer(info.PeerID, info.PeerMetadata)
 	m.Ended, m.EndReason = nil, ""
-	for _, t := range m.Tracks {
-		if p := t.resumable(); p != nil {
-			p.Final, p.SHA256 = false, ""
-		}
+	for p := range files {
+		p.Final, p.SHA256 = false, ""
 	}
 	rec.mu.Unlock()
 	// From here on a crash finds the files unfinished, as they will be.
 	if err := rec.writeManifest(0); err != nil {
 		rec.log.Error("could not write manifest", "err", err)
 	}
-	files := make(map[*ManifestPart]*resumedFile)
-	for _, t := range m.Tracks {
-		if p := t.resumable(); p != nil {
-			files[p] = rec.resumeFile(*p)
-		}
+	for p, f := range files {
+		rec.resumeFile(f, *p)
 	}
 
 	rec.mu.Lock()
@@ -54,11 +55,10 @@ func (rec *Recording) wake(info StreamInfo) *Stream {
 	s.noteOutage(outage{ReasonRestart, rec.manifest.position(lost), back})
 	for _, t := range m.Tracks {
 		s.files[t.Kind] += len(t.Parts)
-		p := t.resumable()
-		s.restore(t, p, files[p])
+		s.restore(t, files)
 	}
 	if rec.closing {
-		s.end(rec.now(), "recording closed")
+		s.end(rec.now(), rec.endReason())
 	} else {
 		rec.streams = append(rec.streams, s)
 	}
@@ -84,30 +84,66 @@ func (rec *Recording) takeSleeper(id string) (found *ManifestStream) {
 	return found
 }
 
-// resumable is the file that more media of the track could go to, nil if there is none.
-func (t *ManifestTrack) resumable() *ManifestPart {
+// last is the file that more media of the track could go to, nil if there is none.
+func (t *ManifestTrack) last() *ManifestPart {
 	if len(t.Parts) == 0 {
 		return nil
 	}
-	if p := t.Parts[len(t.Parts)-1]; p.Recovered && p.Error == "" && p.Frames > 0 {
+	if p := t.Parts[len(t.Parts)-1]; p.Error == "" && p.Frames > 0 {
 		return p
 	}
 	return nil
 }
 
-// restore makes a track of what the manifest has of it. Its media goes on in file f, part p, unless
-// that is nil.
-func (s *Stream) restore(m *ManifestTrack, p *ManifestPart, f *resumedFile) {
+// restore makes a track of what the manifest has of it. Its media goes on in its last file, if that
+// was opened.
+func (s *Stream) restore(m *ManifestTrack, files map[*ManifestPart]*resumedFile) {
 	t := s.newTrack(m)
 	t.counter, t.outage = 1, ReasonRestart
 	if m.Start == nil {
 		return
 	}
 	t.ledger = restoreLedger(m)
+	p := m.last()
+	f := files[p]
 	if f != nil && f.err != nil {
 		*p, f = f.kept, nil
 	}
 	t.writer.resume(t.ledger.end, p, f)
+}
+
+// openFiles opens the files that the stream's tracks go on with. Those that are not any more as the
+// manifest has them are not touched: others will follow them.
+func (rec *Recording) openFiles(m *ManifestStream) map[*ManifestPart]*resumedFile {
+	files := make(map[*ManifestPart]*resumedFile)
+	for _, t := range m.Tracks {
+		p := t.last()
+		if p == nil || !p.Final {
+			continue
+		}
+		f, err := openUnchanged(rec.store.dir, p)
+		if err != nil {
+			rec.log.Warn("a file was changed since the recorder stopped, another one follows it", "file", p.File, "err", err)
+			continue
+		}
+		files[p] = &resumedFile{file: f}
+	}
+	return files
+}
+
+func openUnchanged(dir *os.Root, p *ManifestPart) (*os.File, error) {
+	f, err := openRegularAs(dir, p.File, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != p.Size {
+		err = fmt.Errorf("it has %d bytes, not %d", info.Size(), p.Size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // resumedFile is a file opened to go on behind its last whole frame.
@@ -122,23 +158,19 @@ type resumedFile struct {
 	kept ManifestPart // and is what it was
 }
 
-// resumeFile opens the file of a part. When that cannot go on another will follow it.
-func (rec *Recording) resumeFile(p ManifestPart) *resumedFile {
-	r := new(resumedFile)
-	if r.err = r.open(rec.store.dir, p); r.err != nil {
-		rec.log.Error("could not go on with a file, another one follows it", "file", p.File, "err", r.err)
-		if _, err := p.repair(rec.store.dir); err != nil {
-			p.Error = err.Error()
-		}
-		r.kept = p
+// resumeFile makes the file of a part ready to go on. When it cannot another will follow it.
+func (rec *Recording) resumeFile(r *resumedFile, p ManifestPart) {
+	if r.err = r.resume(p); r.err == nil {
+		return
 	}
-	return r
+	rec.log.Error("could not go on with a file, another one follows it", "file", p.File, "err", r.err)
+	if _, err := p.repair(context.Background(), rec.store.dir); err != nil {
+		p.Error = err.Error()
+	}
+	r.kept = p
 }
 
-func (r *resumedFile) open(dir *os.Root, p ManifestPart) (err error) {
-	if r.file, err = openRegularAs(dir, p.File, os.O_RDWR); err != nil {
-		return err
-	}
+func (r *resumedFile) resume(p ManifestPart) (err error) {
 	switch container.Codec(p.Codec) {
 	case container.Opus:
 		r.audio, r.info, err = container.ResumeOgg(r.file, 0)

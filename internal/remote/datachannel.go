@@ -201,6 +201,13 @@ func (d *DataChannel) unopened() bool {
 	return !d.closed && !d.open
 }
 
+// over reports whether the channel is closed.
+func (d *DataChannel) over() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
+}
+
 // bind puts raw under the wrapper.
 func (d *DataChannel) bind(raw *webrtc.DataChannel) {
 	d.mu.Lock()

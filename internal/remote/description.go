@@ -18,9 +18,21 @@ const (
 	maxStreams  = 8   // streams of one track
 	maxAll      = 64  // streams of all tracks
 	maxMid      = 64  // bytes of a mid
+
+	maxFormats    = 128  // of a section: there are no more payload types
+	maxAttributes = 1024 // of a section, which pion looks through once a format
 )
 
 var errDescription = errors.New("description refused")
+
+// limitError refuses a description for having more of something than it may.
+type limitError struct {
+	limit string
+	n     int
+}
+
+func (e *limitError) Error() string { return fmt.Sprintf("description refused: %s: %d", e.limit, e.n) }
+func (e *limitError) Unwrap() error { return errDescription }
 
 // description is a remote description, checked and reduced to what matters
 // here: who sent it, and what it sends.
@@ -55,8 +67,11 @@ func parseDescription(envelope sdpEnvelope) (*description, error) {
 		// The parser's error quotes the description, credentials and all.
 		return nil, fmt.Errorf("%w: not SDP", errDescription)
 	}
-	if n := len(d.parsed.MediaDescriptions); n == 0 || n > maxSections {
-		return nil, fmt.Errorf("%w: %d media sections", errDescription, n)
+	switch n := len(d.parsed.MediaDescriptions); {
+	case n == 0:
+		return nil, fmt.Errorf("%w: no media sections", errDescription)
+	case n > maxSections:
+		return nil, &limitError{limitSections, n}
 	}
 	o := d.parsed.Origin
 	d.session = o.Username + " " + strconv.FormatUint(o.SessionID, 10)
@@ -84,9 +99,9 @@ func parseDescription(envelope sdpEnvelope) (*description, error) {
 	}
 	switch {
 	case sending > maxTracks:
-		return nil, fmt.Errorf("%w: %d tracks", errDescription, sending)
+		return nil, &limitError{limitTracks, sending}
 	case len(streams) > maxAll:
-		return nil, fmt.Errorf("%w: %d streams", errDescription, len(streams))
+		return nil, &limitError{limitStreams, len(streams)}
 	case d.fingerprint == "":
 		return nil, fmt.Errorf("%w: no DTLS fingerprint", errDescription)
 	case len(d.ufrags) == 0:
@@ -112,8 +127,13 @@ func (d *description) identify(attrs []sdp.Attribute) {
 func parseSection(media *sdp.MediaDescription, session []sdp.Attribute) (section, error) {
 	s := section{media: media}
 	s.mid, _ = media.Attribute("mid")
-	if s.mid == "" || len(s.mid) > maxMid {
-		return s, fmt.Errorf("%w: mid of %d bytes", errDescription, len(s.mid))
+	switch {
+	case s.mid == "":
+		return s, fmt.Errorf("%w: no mid", errDescription)
+	case len(s.mid) > maxMid:
+		return s, &limitError{limitNames, len(s.mid)}
+	case len(media.MediaName.Formats) > maxFormats || len(media.Attributes) > maxAttributes:
+		return s, &limitError{limitSections, len(media.Attributes)}
 	}
 	switch media.MediaName.Media {
 	case "audio":
@@ -146,7 +166,7 @@ func parseSection(media *sdp.MediaDescription, session []sdp.Attribute) (section
 		}
 		stream, track, _ := strings.Cut(value, " ")
 		if len(stream) > maxName || len(track) > maxName {
-			return s, fmt.Errorf("%w: msid of %d bytes", errDescription, len(value))
+			return s, &limitError{limitNames, len(value)}
 		}
 		if s.track == "" {
 			s.track = track
@@ -154,9 +174,9 @@ func parseSection(media *sdp.MediaDescription, session []sdp.Attribute) (section
 		if stream != "-" && stream != "" && !slices.Contains(s.streams, stream) {
 			s.streams = append(s.streams, stream)
 		}
-	}
-	if len(s.streams) > maxStreams {
-		return s, fmt.Errorf("%w: track in %d streams", errDescription, len(s.streams))
+		if len(s.streams) > maxStreams {
+			return s, &limitError{limitStreams, len(s.streams)}
+		}
 	}
 	return s, nil
 }

@@ -14,7 +14,9 @@ import (
 func (p *Peer) handle(s signal) {
 	switch {
 	case s.trackMeta != nil:
-		p.meta.set(*s.trackMeta)
+		for range p.meta.set(*s.trackMeta) {
+			p.exceeded(limitMetadata)
+		}
 	case s.candidate != nil:
 		p.remoteCandidate(*s.candidate)
 	case s.description.Type == "offer":
@@ -25,16 +27,18 @@ func (p *Peer) handle(s signal) {
 }
 
 func (p *Peer) remoteDescription(envelope sdpEnvelope) {
+	if envelope.Type == "answer" && (p.link == nil || !p.link.neg.pending) {
+		p.dropDescription(envelope.Type)
+		return
+	}
 	d, err := parseDescription(envelope)
 	if err != nil {
 		p.negotiationFailed(err)
 		return
 	}
 	if d.kind == webrtc.SDPTypeAnswer {
-		if p.link != nil {
-			p.perform(answerReceived, d)
-			p.offerIfWanted()
-		}
+		p.perform(answerReceived, d)
+		p.offerIfWanted()
 		return
 	}
 	l, err := p.ensureLink()
@@ -62,6 +66,7 @@ func (p *Peer) perform(e negotiationEvent, d *description) {
 	l := p.link
 	neg, action := next(l.neg, e)
 	if action == doSwapAnswer && !p.swaps.Allow() {
+		p.exceeded(limitConnections)
 		p.negotiationFailed(errSwapLimit)
 		return
 	}
@@ -95,10 +100,15 @@ func (p *Peer) perform(e negotiationEvent, d *description) {
 	case doSwap:
 		p.replaceLink(l, CauseUnanswered)
 	case doIgnore:
-		p.api.metrics.signalsDropped.WithLabelValues("unexpected").Inc()
-		p.log.Debug("description was ignored", "type", d.kind.String())
+		p.dropDescription(d.kind.String())
 	case doNothing:
 	}
+}
+
+// dropDescription ignores an offer that lost a collision, or an answer to nothing.
+func (p *Peer) dropDescription(kind string) {
+	p.api.metrics.signalsDropped.WithLabelValues("unexpected").Inc()
+	p.log.Debug("description was ignored", "type", kind)
 }
 
 func (p *Peer) swapAnswer(l *link, neg negotiation, cause Cause, d *description) {
@@ -147,7 +157,6 @@ func (p *Peer) offer(l *link) {
 		p.negotiationFailed(err)
 		return
 	}
-	p.candidates = 0
 	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"offer", p.api.conceal(sdp)}}, "offer")
 	p.ladder.stop()
 	p.ladder.timer = p.after(answerTimeout, l, p.unanswered)
@@ -240,28 +249,34 @@ func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 // remoteCandidate takes a candidate from the wire: at once if it belongs to
 // the description we have, later if it may belong to one to come.
 func (p *Peer) remoteCandidate(c webrtc.ICECandidateInit) {
-	if p.candidates >= maxCandidates {
-		p.dropCandidate("limit")
-		return
-	}
-	p.candidates++
 	l := p.link
 	ufrag := candidateUfrag(c)
 	switch {
 	case l != nil && l.remote != nil && (ufrag == "" && !l.neg.ignoring || l.remote.ufrags[ufrag]):
+		if l.candidates >= maxCandidates {
+			p.dropCandidate("limit")
+			return
+		}
+		l.candidates++
 		p.addCandidate(l, c)
 	case l != nil && l.neg.ignoring:
 		p.dropCandidate("ignored_offer")
+	case len(p.held) >= maxCandidates:
+		p.dropCandidate("limit")
 	default:
 		p.held = append(p.held, c)
 	}
 }
 
-// newGeneration starts counting candidates anew after a description was
-// applied, and adds those that waited for it.
+// newGeneration adds the candidates that waited for the description that was
+// applied. Only one with other ICE credentials makes pion forget those it has,
+// and so starts counting anew.
 func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) {
+	if g := attribute(p.link.applied.SDP, "ice-ufrag"); g != p.link.generation {
+		p.link.generation, p.link.candidates = g, 0
+	}
 	held := p.held
-	p.held, p.candidates = nil, 0
+	p.held = nil
 	for _, c := range append(candidates, held...) {
 		if ufrag := candidateUfrag(c); ufrag != "" && !p.link.remote.ufrags[ufrag] {
 			p.dropCandidate("ufrag")
@@ -298,13 +313,19 @@ func candidateUfrag(c webrtc.ICECandidateInit) string {
 // description is one; of candidates it would only say so again.
 func (p *Peer) signal(payload any, what string) {
 	sent := p.opts.Signal(payload)
+	if what == "answer" {
+		p.offers.leaving++
+	}
 	go func() {
 		select {
 		case err := <-sent:
 			if _, refused := errors.AsType[*signaling.RequestError](err); refused && what != "candidate" {
 				p.negotiationFailed(fmt.Errorf("send %s: %w", what, err))
 			} else if err != nil {
-				p.log.Warn("signal was not sent", "kind", what, "err", scrub(err))
+				p.complain(what+" was not sent", scrub(err))
+			}
+			if what == "answer" {
+				p.in.put(p.answerLeft)
 			}
 		case <-p.ended.Done():
 		}

@@ -9,6 +9,7 @@ type inbox struct {
 	mu      sync.Mutex
 	items   []func()
 	signals int // items the member caused
+	bytes   int // of these
 	closed  bool
 }
 
@@ -21,17 +22,20 @@ func (in *inbox) put(f func()) bool {
 	return in.add(f)
 }
 
-// putSignal queues what the member sent, unless too much of that waits.
-func (in *inbox) putSignal(f func()) bool {
+// putSignal queues what the member sent, of so many bytes, unless too much of
+// that waits.
+func (in *inbox) putSignal(bytes int, f func()) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.signals >= maxQueuedSignals {
+	if in.signals >= maxQueuedSignals || in.bytes+bytes > maxQueuedBytes {
 		return false
 	}
 	in.signals++
+	in.bytes += bytes
 	return in.add(func() {
 		in.mu.Lock()
 		in.signals--
+		in.bytes -= bytes
 		in.mu.Unlock()
 		f()
 	})

@@ -17,7 +17,10 @@ const (
 	// maxSourceWaiting bounds the same for one source.
 	maxSourceWaiting = 1 << 20
 	// maxRTCPWaiting bounds the RTCP of one source that was not read.
-	maxRTCPWaiting = 64 << 10
+	maxRTCPWaiting = 8 << 10
+	// maxSources bounds the sources of a connection, in its life: of RTP and
+	// of RTCP, those that send again included. 64 tracks have 256.
+	maxSources = 1024
 )
 
 // inlet is where the RTP of one connection comes out of pion: it hands pion
@@ -30,10 +33,12 @@ const (
 type inlet struct {
 	feedback feedback
 	arrivals *arrivals // at the port, nil if that is not known
+	crowded  func()    // called, once, when there are too many sources
 
 	mu      sync.Mutex
 	sources map[uint32]*source
 	routes  []*route
+	opened  int // sources, ever
 	waiting int // bytes
 	closed  bool
 }
@@ -49,6 +54,11 @@ func newInlet() *inlet { return &inlet{sources: map[uint32]*source{}} }
 
 // newBuffer is the BufferFactory of a webrtc.SettingEngine.
 func (in *inlet) newBuffer(kind packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.opened++; in.opened == maxSources+1 {
+		in.crowded()
+	}
 	if kind != packetio.RTPBufferPacket {
 		b := rtcpBuffer{packetio.NewBuffer()}
 		b.SetLimitSize(maxRTCPWaiting)
@@ -56,8 +66,6 @@ func (in *inlet) newBuffer(kind packetio.BufferPacketType, ssrc uint32) io.ReadW
 	}
 	s := &source{inlet: in, ssrc: ssrc}
 	s.arrived.L = &s.mu
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	s.closed = in.closed
 	in.sources[ssrc] = s
 	return s

@@ -31,6 +31,10 @@ type link struct {
 	wedged  bool                      // a description was applied by half; no other can follow
 	restart bool                      // the next offer has to restart ICE
 	failed  bool                      // that DTLS failed was reported
+	refused int                       // data channels of the member there was no room for
+
+	generation string // the member's ICE user name, of the last description
+	candidates int    // of this generation
 
 	tracks   []*Track // live
 	streams  []*Stream
@@ -44,6 +48,7 @@ type link struct {
 type callbacks struct {
 	candidate func(*link, *webrtc.ICECandidate)
 	changed   func(*link)
+	crowded   func(*link)
 	channel   func(*link, *webrtc.DataChannel)
 	track     func(*link, *webrtc.TrackRemote, *webrtc.RTPReceiver)
 	delivered func(*link) // a track delivered its first packet
@@ -57,6 +62,7 @@ func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataSto
 		neg: negotiation{polite: polite}, mids: map[string]bool{},
 	}
 	l.ended, l.finish = context.WithCancel(context.Background())
+	in.crowded = func() { post(on.crowded) }
 	in.feedback.run(l.sender, in.reports, pc.WriteRTCP)
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) { post(func(l *link) { on.candidate(l, c) }) })
 	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { post(on.changed) })
@@ -217,7 +223,7 @@ func (l *link) wantsOffer() bool {
 
 // addChannel opens d on this connection.
 func (l *link) addChannel(d *DataChannel) error {
-	if len(l.channels) >= maxChannels {
+	if !l.roomForChannel() {
 		return errChannelLimit
 	}
 	raw, err := l.pc.CreateDataChannel(d.label, d.init)
@@ -227,6 +233,12 @@ func (l *link) addChannel(d *DataChannel) error {
 	l.channels = append(l.channels, d)
 	d.bind(raw)
 	return nil
+}
+
+// roomForChannel reports whether there may be one more data channel.
+func (l *link) roomForChannel() bool {
+	l.channels = slices.DeleteFunc(l.channels, (*DataChannel).over)
+	return len(l.channels) < maxChannels
 }
 
 // dropChannels ends the channels and returns, taken off this connection,

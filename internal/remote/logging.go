@@ -46,14 +46,18 @@ const logEvery = 10 * time.Second
 type pionLogs struct{ log *slog.Logger }
 
 func (f pionLogs) NewLogger(scope string) logging.LeveledLogger {
-	return &pionLog{log: f.log.With("scope", "pion/"+scope), last: map[string]*repeated{}}
+	return &pionLog{log: f.log.With("scope", "pion/"+scope)}
 }
 
 type pionLog struct {
 	log *slog.Logger
+	repetitions
+}
 
+// repetitions allow each message once in logEvery. The zero value is ready.
+type repetitions struct {
 	mu   sync.Mutex
-	last map[string]*repeated // by format, of which pion has a fixed number
+	last map[string]*repeated // by format
 }
 
 type repeated struct {
@@ -81,7 +85,9 @@ func (l *pionLog) write(level slog.Level, format string, args []any) {
 	l.log.Log(context.Background(), level, "pion reported", "text", scrubText(text), "suppressed", suppressed)
 }
 
-func (l *pionLog) admit(format string) (suppressed int, ok bool) {
+// admit reports whether a message may be logged now, and how many like it were
+// not since the last.
+func (l *repetitions) admit(format string) (suppressed int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -91,8 +97,8 @@ func (l *pionLog) admit(format string) (suppressed int, ok bool) {
 		return 0, false
 	}
 	if r == nil {
-		if len(l.last) >= maxMessages {
-			clear(l.last)
+		if l.last == nil || len(l.last) >= maxMessages {
+			l.last = map[string]*repeated{}
 		}
 		r = &repeated{}
 		l.last[format] = r

@@ -23,6 +23,9 @@ var (
 	errOtherAnswer = errors.New("answer comes from another connection than the one that was asked")
 	errDTLSFailed  = errors.New("dtls failed")
 	errNoData      = errors.New("member refused data channels")
+
+	errManySources  = errors.New("packets of too many sources came")
+	errManyChannels = errors.New("member opened too many data channels")
 )
 
 // run is the event loop: the only place where negotiation happens.
@@ -71,8 +74,21 @@ func (p *Peer) emit(events ...Event) {
 func (p *Peer) negotiationFailed(err error) {
 	err = scrub(err)
 	p.api.metrics.negotiationErrors.Inc()
-	p.log.Warn("negotiation failed", "err", err)
+	if limit, ok := errors.AsType[*limitError](err); ok {
+		p.exceeded(limit.limit)
+	}
+	p.complain("negotiation failed", err)
 	p.emit(NegotiationError{err})
+}
+
+// exceeded counts that the member wanted more than it may have.
+func (p *Peer) exceeded(limit string) { p.api.metrics.limits.WithLabelValues(limit).Inc() }
+
+// complain logs a trouble that the member can cause at will, now and then.
+func (p *Peer) complain(trouble string, err error) {
+	if suppressed, ok := p.complaints.admit(trouble); ok {
+		p.log.Warn(trouble, "err", err, "suppressed", suppressed)
+	}
 }
 
 // onLink returns a function that posts work for one connection: it is
@@ -123,6 +139,7 @@ func (p *Peer) newLink() (*link, error) {
 	return newLink(p.gen, pc, in, &p.meta, p.Polite(), p.onLink(p.gen), callbacks{
 		candidate: p.localCandidate,
 		changed:   p.linkChanged,
+		crowded:   p.crowded,
 		channel:   p.channelOpened,
 		track:     p.trackStarted,
 		delivered: p.delivered,
@@ -261,8 +278,9 @@ func (p *Peer) channelOpened(l *link, raw *webrtc.DataChannel) {
 	taken := context.AfterFunc(l.ended, d.shut)
 	l.post(func(l *link) {
 		taken()
-		if l != p.link || len(l.channels) >= maxChannels {
+		if l != p.link || !l.roomForChannel() {
 			_ = d.Close()
+			p.refuseChannel(l)
 			return
 		}
 		l.channels = append(l.channels, d)
@@ -270,6 +288,28 @@ func (p *Peer) channelOpened(l *link, raw *webrtc.DataChannel) {
 			_ = d.Close()
 		}
 	})
+}
+
+// refuseChannel counts a data channel there is no room for. That we close it
+// ends it only if the member agrees, so there is an end to this as well.
+func (p *Peer) refuseChannel(l *link) {
+	p.exceeded(limitDataChannels)
+	if l.refused++; l.refused == maxChannels {
+		p.abandon(l, errManyChannels)
+	}
+}
+
+func (p *Peer) crowded(l *link) {
+	p.exceeded(limitSources)
+	p.abandon(l, errManySources)
+}
+
+// abandon closes a connection on which the member wants too much of something
+// that pion keeps for as long as it lasts. The member may make another one.
+func (p *Peer) abandon(l *link, why error) {
+	p.complain("connection was closed", why)
+	l.end()
+	p.closers.Go(func() { _ = l.pc.GracefulClose() })
 }
 
 func (p *Peer) signalingLost() {

@@ -36,14 +36,15 @@ type metadataEntry struct {
 	audio   bool            // kind of that track
 }
 
-// set stores or clears the metadata of a track.
-func (s *metadataStore) set(m trackMeta) {
+// set stores or clears the metadata of a track, and reports how many entries
+// had to go for it.
+func (s *metadataStore) set(m trackMeta) (evicted int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.find(func(e *metadataEntry) bool { return e.trackID == m.trackID })
 	if e == nil {
 		if m.metadata == nil {
-			return
+			return 0
 		}
 		e = &metadataEntry{trackID: m.trackID}
 		s.entries = append(s.entries, e)
@@ -53,7 +54,9 @@ func (s *metadataStore) set(m trackMeta) {
 	for len(s.entries) > maxMetadataEntries || s.size > maxMetadataTotal {
 		s.size -= len(s.entries[0].data)
 		s.entries = s.entries[1:]
+		evicted++
 	}
+	return evicted
 }
 
 // claim binds a track to the entry with its id, so that no other track takes

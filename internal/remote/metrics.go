@@ -2,9 +2,25 @@ package remote
 
 import "github.com/prometheus/client_golang/prometheus"
 
+// What a member can have too much of, as label values.
+const (
+	limitConnections  = "connections"
+	limitDataChannels = "data_channels"
+	limitMetadata     = "metadata"
+	limitSources      = "sources"
+	limitStreams      = "streams"
+	limitTracks       = "tracks"
+	limitSections     = "sections"
+	limitNames        = "names"
+)
+
+var limits = []string{limitConnections, limitDataChannels, limitMetadata, limitSources, limitStreams, limitTracks,
+	limitSections, limitNames}
+
 // metrics are counted over all peers of an API. Label values are closed sets.
 type metrics struct {
 	signalsDropped    *prometheus.CounterVec // reason
+	limits            *prometheus.CounterVec // limit
 	candidatesDropped *prometheus.CounterVec // reason
 	negotiationErrors prometheus.Counter
 	replaced          *prometheus.CounterVec // cause
@@ -19,6 +35,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "recorder_remote_signals_dropped_total",
 			Help: "Inbound signals dropped: malformed, overflow, unexpected, superseded.",
 		}, []string{"reason"}),
+		limits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "recorder_remote_limits_exceeded_total",
+			Help: "Times that a member wanted more than it may have: " +
+				"connections, data_channels, metadata, sources, streams, tracks, sections, names.",
+		}, []string{"limit"}),
 		candidatesDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "recorder_remote_candidates_dropped_total",
 			Help: "Inbound ICE candidates dropped: limit, ufrag, ignored_offer, rejected.",
@@ -46,6 +67,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	for vec, values := range map[*prometheus.CounterVec][]string{ // shown from the start, as 0
 		m.signalsDropped:    {"malformed", "overflow", "unexpected", "superseded"},
+		m.limits:            limits,
 		m.candidatesDropped: {"limit", "ufrag", "ignored_offer", "rejected"},
 		m.replaced:          {string(CauseFresh), string(CauseGlare), string(CauseDead), string(CauseUnanswered)},
 		m.restarts:          {"offered", "unanswered", "exhausted"},
@@ -55,7 +77,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}
 	}
 	if r != nil {
-		r.MustRegister(m.signalsDropped, m.candidatesDropped, m.negotiationErrors, m.replaced, m.restarts,
+		r.MustRegister(m.signalsDropped, m.limits, m.candidatesDropped, m.negotiationErrors, m.replaced, m.restarts,
 			m.eventsDropped, m.handlerPanics)
 	}
 	return m

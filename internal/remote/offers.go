@@ -7,10 +7,11 @@ import (
 )
 
 // A member may make this many offers at once, and one more per offerEvery
-// after that.
+// after that. Each offerSize of bytes makes one count for one more.
 const (
 	maxOffers  = 20
 	offerEvery = 500 * time.Millisecond
+	offerSize  = 16 << 10
 )
 
 // offerPace spaces a member's offers. Each makes us send an answer at least,
@@ -20,6 +21,11 @@ type offerPace struct {
 	limit  *rate.Limiter
 	newest *sdpEnvelope // waits
 	timed  bool         // the next turn is being waited for
+
+	// leaving are our answers that the service has not taken yet. An offer
+	// that had to wait goes on doing so meanwhile, lest answers pile up that
+	// were overtaken long ago.
+	leaving int
 }
 
 func newOfferPace() offerPace {
@@ -28,8 +34,8 @@ func newOfferPace() offerPace {
 
 // offered takes an offer of the member, or keeps it until its turn.
 func (p *Peer) offered(offer sdpEnvelope) {
-	if !p.offers.timed {
-		wait := p.offers.limit.Reserve().Delay()
+	if !p.offers.timed && p.offers.newest == nil {
+		wait := p.offers.limit.ReserveN(time.Now(), 1+len(offer.SDP)/offerSize).Delay()
 		if wait == 0 {
 			p.remoteDescription(offer)
 			return
@@ -42,9 +48,20 @@ func (p *Peer) offered(offer sdpEnvelope) {
 }
 
 func (p *Peer) offerDue() {
-	offer := p.offers.newest
-	p.offers.newest, p.offers.timed = nil, false
-	if offer != nil {
+	p.offers.timed = false
+	p.takeOffer()
+}
+
+// answerLeft is called when an answer of ours left, or never will.
+func (p *Peer) answerLeft() {
+	p.offers.leaving--
+	p.takeOffer()
+}
+
+// takeOffer takes the offer that waits, if there is one and it is its turn.
+func (p *Peer) takeOffer() {
+	if offer := p.offers.newest; offer != nil && !p.offers.timed && p.offers.leaving == 0 {
+		p.offers.newest = nil
 		p.remoteDescription(*offer)
 	}
 }

@@ -53,3 +53,27 @@ func TestAnAnswerTakesBackTheOfferThatWaits(t *testing.T) {
 		}
 	})
 }
+
+// Answers that the service has not taken yet are as many as a member may make
+// offers at once, however long that takes.
+func TestOffersWaitForTheAnswersBeforeThem(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		taken, before := make(chan error), len(w.signals("answer"))
+		deliver := w.peer.opts.Signal
+		w.peer.opts.Signal = func(payload any) <-chan error {
+			deliver(payload)
+			return taken
+		}
+		flood(m)
+		time.Sleep(time.Minute)
+		flood(m)
+		if n := len(w.signals("answer")) - before; n != maxOffers {
+			t.Errorf("%d answers while none was taken, want %d", n, maxOffers)
+		}
+		close(taken)
+		settle()
+		if n := len(w.signals("answer")) - before; n != maxOffers+1 {
+			t.Errorf("%d answers when they had been", n)
+		}
+	})
+}

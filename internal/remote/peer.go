@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	maxQueuedSignals = 512 // inbound, not yet looked at
-	maxCandidates    = 200 // inbound, of one negotiation generation
+	maxQueuedSignals = 512     // inbound, not yet looked at
+	maxQueuedBytes   = 4 << 20 // of these
+	maxCandidates    = 200     // inbound, of one generation of ICE credentials
 
 	// A member may start this many connections at once, and one more per
 	// swapEvery after that.
@@ -81,7 +82,7 @@ type Peer struct {
 	moved      bool // our id changed and the member has not offered since
 	ladder     ladder
 	held       []webrtc.ICECandidateInit // candidates of a description to come
-	candidates int                       // of this generation
+	complaints repetitions
 	swaps      *rate.Limiter
 	offers     offerPace
 	closers    sync.WaitGroup
@@ -235,7 +236,7 @@ func (p *Peer) HandleDirect(data json.RawMessage) (handled bool) {
 	if p.State() == StateClosed {
 		return true
 	}
-	if !p.in.putSignal(func() { p.handle(s) }) {
+	if !p.in.putSignal(len(data), func() { p.handle(s) }) {
 		p.api.metrics.signalsDropped.WithLabelValues("overflow").Inc()
 	}
 	return true

@@ -295,6 +295,13 @@ func (t *Track) finish() {
 	}
 }
 
+// Ended reports whether nothing of the track will come any more.
+func (t *Track) Ended() bool {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	return t.over
+}
+
 func (t *Track) reading() *webrtc.TrackRemote {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -73,6 +73,9 @@ func NewAPI(o APIOptions) (*API, error) {
 		return nil, fmt.Errorf("register header extensions: %w", err)
 	}
 	settings := webrtc.SettingEngine{LoggerFactory: pionLogs{o.Logger}}
+	if err := secure(&settings); err != nil {
+		return nil, err
+	}
 	settings.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
 	// Browsers that hide their addresses still reach us, as peer reflexive.
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
@@ -141,7 +144,13 @@ func (a *API) newPeerConnection(servers []webrtc.ICEServer, in *inlet) (*webrtc.
 }
 
 // registerExtensions adds the header extensions for congestion feedback and
-// for sources that a description does not name.
+// for sources that a description does not name (simulcast).
+//
+// Of what browsers offer besides nothing would be used, and each costs bytes
+// of every packet: send times (transport-wide numbers serve for that), levels
+// of sound, hints for players. And without the one for orientation
+// (urn:3gpp:video-orientation) a browser turns pictures before it sends them;
+// with it those of a phone held upright would lie on their side in the files.
 func registerExtensions(media *webrtc.MediaEngine) error {
 	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
 		if err := media.RegisterHeaderExtension(

@@ -111,7 +111,33 @@ func (l *link) offer() (sdp string, err error) {
 		return "", fmt.Errorf("apply offer: %w", err)
 	}
 	l.noteLocal(offer.SDP)
-	return offer.SDP, nil
+	return nameDataSection(offer.SDP), nil
+}
+
+// nameDataSection gives the section of data channels in an offer a mid of its
+// own. pion names a new one by the number of sections there are, and a section
+// of the member may have that name: a browser that took an offer back leaves a
+// gap in its numbers. pion takes on the name that the answer has.
+func nameDataSection(sdp string) string {
+	at := strings.LastIndex(sdp, "\r\nm=application ")
+	if at < 0 {
+		return sdp
+	}
+	line := "\r\na=mid:" + attribute(sdp[at:], "mid") + "\r\n"
+	if strings.Count(sdp, line) < 2 {
+		return sdp
+	}
+	name := "data"
+	for strings.Contains(sdp, "\r\na=mid:"+name+"\r\n") {
+		name += "-"
+	}
+	rest, section := sdp[:at], strings.Replace(sdp[at:], line, "\r\na=mid:"+name+"\r\n", 1)
+	head, group, ok := strings.Cut(rest, "\r\na=group:BUNDLE ")
+	if mids, tail, found := strings.Cut(group, "\r\n"); ok && found {
+		mids = mids[:strings.LastIndex(mids, " ")+1] + name // the section is the last
+		rest = head + "\r\na=group:BUNDLE " + mids + "\r\n" + tail
+	}
+	return rest + section
 }
 
 // answer applies an offer and creates and applies the answer. The events
@@ -140,13 +166,7 @@ func (l *link) answer(d *description) (sdp string, events []Event, err error) {
 		return "", nil, fmt.Errorf("apply answer: %w", err)
 	}
 	l.noteLocal(answer.SDP)
-	if l.setup == "" {
-		l.setup = "passive"
-		if attribute(answer.SDP, "setup") == "passive" {
-			l.setup = "active"
-		}
-	}
-	return answer.SDP, l.update(formats), nil
+	return l.answering(answer.SDP), l.update(formats), nil
 }
 
 // applyAnswer applies the answer to our offer.

@@ -1,7 +1,10 @@
 package remote
 
 import (
+	"context"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -186,4 +189,76 @@ func TestAnAnswerToNothingIsIgnored(t *testing.T) {
 			t.Errorf("state: %v", w.peer.State())
 		}
 	})
+}
+
+// A browser that took an offer back goes on counting its sections, so that their
+// mids have a gap. pion names the section of data channels by the number of
+// sections there are, which may be taken then.
+func TestASectionOfOursTakesNoMidOfTheMembers(t *testing.T) {
+	const ours, crossing, unanswered = "in our offer", "when we give way", "after offers nobody answered"
+	for _, name := range []string{ours, crossing, unanswered} {
+		run(t, "aaa", "bob", func(t *testing.T, w *world) {
+			sinks := forwardAll(w.peer)
+			m := w.join()
+			got := m.accept()
+			m.camera()
+			settle()
+			gap := func() {
+				m.add("screen", "screen-v", "video/VP8")
+				must(t, m.pc.GetTransceivers()[2].SetMid("3"))
+			}
+			switch name {
+			case ours:
+				gap()
+				m.offer(false)
+				settle()
+			case crossing:
+				w.crossing()
+			case unanswered:
+				w.losing(func(kind string) bool { return kind == "offer" })
+			}
+			d, err := w.peer.CreateDataChannel("x", nil)
+			must(t, err)
+			switch name {
+			case crossing:
+				gap()
+				m.offer(false)
+			case unanswered:
+				time.Sleep(3 * answerTimeout)
+				gap()
+				m.offer(false)
+				settle()
+				w.losing(nil)
+			}
+			sending, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			if err := d.SendText(sending, "through"); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			settle()
+			for _, kind := range []string{"offer", "answer"} {
+				for _, s := range w.signals(kind) {
+					mids := regexp.MustCompile(`a=mid:(\S+)`).FindAllString(sdpOf(t, s.data), -1)
+					slices.Sort(mids)
+					if len(slices.Compact(mids)) != strings.Count(sdpOf(t, s.data), "a=mid:") {
+						t.Errorf("%s: %s has the mids %v", name, kind, mids)
+					}
+				}
+			}
+			if !slices.Equal(got.all(), []string{"x:through"}) {
+				t.Errorf("%s: the member got %v", name, got.all())
+			}
+			m.add("another", "another-v", "video/VP8") // and goes on being negotiated
+			m.offer(false)
+			settle()
+			for _, id := range []string{"video-1", "screen-v", "another-v"} {
+				if s := sinks(id); len(s) != 1 || !flows(s[0]) {
+					t.Errorf("%s: %s does not flow", name, id)
+				}
+			}
+			if errs := m.failures(); len(errs) > 0 {
+				t.Errorf("%s: publisher: %v", name, errs)
+			}
+		})
+	}
 }

@@ -98,21 +98,21 @@ func (r *Root) consider(name string) (c interrupted, ok bool) {
 		return c, false
 	}
 	c = interrupted{dir: name, channel: m.Channel, bot: m.Bot, unhashed: len(m.unhashed()) > 0}
-	switch {
-	case m.State == StateRecording:
+	if m.State == StateRecording {
 		c.unfinished, c.ended = true, m.Updated.UTC.Add(unsaved)
 		c.until = c.ended.Add(m.ReconnectWindow.Duration())
-	case m.continuable():
-		c.ended, c.until = m.Ended.UTC, m.ContinuableUntil.UTC
-	default:
+		return c, m.ReconnectWindow > 0 && !time.Now().After(c.until)
+	}
+	if !m.continuable(time.Now()) {
 		return c, false
 	}
-	return c, m.ReconnectWindow > 0 && !time.Now().After(c.until)
+	c.ended, c.until = m.Ended.UTC, m.ContinuableUntil.UTC
+	return c, true
 }
 
-// continuable reports whether the manifest says until when the recording may be continued.
-func (m *Manifest) continuable() bool {
-	return m.State != StateRecording && m.Ended != nil && m.ContinuableUntil != nil
+// continuable reports whether the recording is finished, and may be continued at that time.
+func (m *Manifest) continuable(now time.Time) bool {
+	return m.State != StateRecording && m.Ended != nil && m.ContinuableUntil != nil && !now.After(m.ContinuableUntil.UTC)
 }
 
 // repair finishes a recording, unless ctx ends first, and reports whether it lacks hashes.
@@ -189,7 +189,7 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 	if err != nil {
 		return nil, err
 	}
-	if !m.continuable() || !m.Ended.UTC.Equal(c.ended) {
+	if !m.continuable(info.Start) || !m.Ended.UTC.Equal(c.ended) {
 		return nil, errors.Join(errNotContinued, st.Close())
 	}
 	now := max(info.Start.Sub(m.Started.UTC), m.position(*m.Ended)) // the clock may have been set back

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Retention says which finished recordings are not kept. What is recorded now is never removed, nor
-// is a directory that holds no manifest of ours.
+// Retention says which finished recordings are not kept. What is recorded now, or may be continued,
+// is never removed, nor is a directory that holds no manifest of ours.
 type Retention struct {
 	MaxAge  time.Duration // since the end; 0: any
 	MaxSize int64         // bytes of all recordings, those in progress too; 0: any
@@ -24,7 +24,7 @@ const removedPrefix = ".removed-"
 // kept is a recording as retention sees it.
 type kept struct {
 	dir   string
-	ended time.Time // zero while it is recorded
+	ended time.Time // zero while it is recorded, or may be continued
 	size  int64
 }
 
@@ -81,7 +81,7 @@ func (r *Root) weigh(name string) (kept, error) {
 		return k, nil
 	case err != nil:
 		return k, err
-	case m.State != StateRecording && m.Ended != nil:
+	case m.State != StateRecording && m.Ended != nil && !m.continuable(time.Now()):
 		k.ended = m.Ended.UTC
 	}
 	err = fs.WalkDir(dir.FS(), ".", func(_ string, d fs.DirEntry, err error) error {

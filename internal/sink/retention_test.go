@@ -119,3 +119,24 @@ func TestRetentionRemovesEmptyChannels(t *testing.T) {
 		}
 	})
 }
+
+// A recording that may be continued is not removed before that time has passed.
+func TestWhatMayBeContinuedIsKept(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		c.talk(c.audio(), nil, time.Second)
+		c.suspend()
+		root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		for _, want := range []int{0, 1} {
+			if removed, err := root.Retain(t.Context(), Retention{MaxSize: 1}); err != nil || len(removed) != want {
+				t.Errorf("%d removed, want %d: %v", len(removed), want, err)
+			}
+			time.Sleep(window + time.Second)
+		}
+	})
+}

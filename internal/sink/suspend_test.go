@@ -1,0 +1,315 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// suspend ends the recording as a process that is told to stop does.
+func (c *call) suspend() {
+	c.Helper()
+	if err := c.rec.Suspend(context.Background()); err != nil {
+		c.Fatal(err)
+	}
+	if err := c.root.Close(); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// find is the directories of all recordings in dir.
+func find(t *testing.T, dir string, want int) []string {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if len(found) != want {
+		t.Fatalf("recordings %q, want %d", found, want)
+	}
+	return found
+}
+
+// What a stop finished is final and says until when it may go on. A restart within that time goes on
+// with it: the time between is a gap in the same files.
+func TestAStopIsAGapInTheSameFiles(t *testing.T) {
+	const stays, downs = 3, 5 * time.Second
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var id string
+		for i := range stays {
+			c := begin(t, dir)
+			if i > 0 && (c.rec.ID() != id || readRecording(t, find(t, dir, 1)[0]).manifest.State != StateRecording) {
+				t.Fatalf("not continued: %+v", c.stream.manifest)
+			}
+			id = c.rec.ID()
+			a, v := c.audio(), c.video()
+			a.ssrc, a.rtp = uint32(i), uint32(i)*77777 // another connection's
+			c.talk(a, v, 4*time.Second)
+			if i == stays-1 {
+				c.end()
+				break
+			}
+			c.suspend()
+			m := readRecording(t, find(t, dir, 1)[0]).manifest
+			if m.State != StateComplete || m.ContinuableUntil == nil || !m.ContinuableUntil.UTC.Equal(m.Ended.UTC.Add(window)) {
+				t.Errorf("%s, ended %v, continuable until %v", m.State, m.Ended, m.ContinuableUntil)
+			}
+			for _, track := range m.Streams[0].Tracks {
+				if p := track.Parts[0]; !p.Final || p.SHA256 == "" || p.Recovered {
+					t.Errorf("part %+v", p)
+				}
+			}
+			if m.Streams[0].EndReason != Stopped {
+				t.Errorf("the stream ended because %q", m.Streams[0].EndReason)
+			}
+			time.Sleep(downs)
+		}
+	})
+	r := readRecording(t, find(t, dir, 1)[0])
+	if m := r.manifest; m.State != StateComplete || m.ContinuableUntil != nil || len(m.Streams) != 1 || len(m.Streams[0].Reconnects) != stays-1 {
+		t.Fatalf("manifest %+v", m)
+	}
+	for _, kind := range []string{audio, video} {
+		r := r.of(kind)
+		if len(r.track.Parts) != 1 || len(r.track.Gaps) != stays-1 {
+			t.Fatalf("%s: parts %+v, gaps %s", kind, r.track.Parts, r.gaps())
+		}
+		for i, g := range r.track.Gaps {
+			end := time.Duration(9*(i+1)) * time.Second
+			if g.Reason != ReasonRestart || !near(g.Duration.Duration(), downs, 100*ms) || !near((g.Start+g.Duration).Duration(), end, 50*ms) {
+				t.Errorf("%s: gaps %s", kind, r.gaps())
+			}
+		}
+		decode(t, r.file)
+	}
+	if length, _ := r.audioFile(t); !near(length, 22*time.Second, 40*ms) {
+		t.Errorf("sound lasts %v", length)
+	}
+	opusInfo(t, r.of(audio).file)
+}
+
+// A stream that does not come back after a restart is as the stop left it.
+func TestAStreamThatStaysAwayIsAsTheStopLeftIt(t *testing.T) {
+	dir := t.TempDir()
+	var before, after map[string]string
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		c.talk(c.audio(), c.video(), 2*time.Second)
+		c.suspend()
+		before = tree(t, dir)
+		time.Sleep(time.Second)
+		root, rec := restart(t, dir, slog.DiscardHandler)
+		time.Sleep(window)
+		(&call{T: t, root: root, rec: rec}).end()
+		after = tree(t, dir)
+	})
+	for name, bytes := range before {
+		if filepath.Base(name) != ManifestName && after[name] != bytes {
+			t.Errorf("%s was changed", name)
+		}
+	}
+	if s := readRecording(t, find(t, dir, 1)[0]).manifest.Streams; len(s) != 1 || s[0].EndReason != Stopped || len(s[0].Reconnects) != 0 {
+		t.Errorf("streams %+v", s)
+	}
+}
+
+// restart begins a recording as a new process does, with no stream so far.
+func restart(t *testing.T, dir string, log slog.Handler) (*Root, *Recording) {
+	t.Helper()
+	root, err := Open(Options{Dir: dir, Logger: slog.New(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-root.Recover(context.Background())
+	rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", Start: time.Now(), ReconnectWindow: window})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root, rec
+}
+
+// A recording that was closed for good, or whose time has passed, is left as it is.
+func TestAStopLongAgoOrForGoodIsNotContinued(t *testing.T) {
+	for name, stop := range map[string]func(c *call){
+		"closed": func(c *call) { c.end() },
+		"too late": func(c *call) {
+			c.suspend()
+			time.Sleep(window + time.Second)
+		},
+		"the window was taken away": func(c *call) {
+			c.rec.SetReconnectWindow(0)
+			c.suspend()
+		},
+		"the window was shortened": func(c *call) {
+			c.rec.SetReconnectWindow(time.Second)
+			c.suspend()
+			time.Sleep(2 * time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				c := begin(t, dir)
+				c.talk(c.audio(), c.video(), 2*time.Second)
+				stop(c)
+				before := tree(t, dir)
+				after := begin(t, dir)
+				if after.rec.ID() == c.rec.ID() {
+					t.Error("continued")
+				}
+				after.end()
+				now := tree(t, dir)
+				for name, bytes := range before {
+					if now[name] != bytes {
+						t.Errorf("%s was changed", name)
+					}
+				}
+			})
+			find(t, dir, 2)
+		})
+	}
+}
+
+// Files that somebody changed or took away after the stop are not touched. The others go on.
+func TestFilesThatWereChangedSinceTheStopAreLeftAlone(t *testing.T) {
+	for name, change := range map[string]func(file string) error{
+		"removed": os.Remove,
+		"cut":     func(file string) error { return os.Truncate(file, 2000) },
+		"moved":   func(file string) error { return os.Rename(file, file+".bak") },
+		"written": func(file string) error { return os.WriteFile(file, []byte("OggS"), 0o600) },
+		"exchanged for a link": func(file string) error {
+			return errors.Join(os.Rename(file, file+".bak"), os.Symlink(filepath.Base(file)+".bak", file))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			var log bytes.Buffer
+			var before, after map[string]string
+			synctest.Test(t, func(t *testing.T) {
+				c := begin(t, dir)
+				c.talk(c.audio(), c.video(), 2*time.Second)
+				c.suspend()
+				files, _ := filepath.Glob(filepath.Join(dir, "*", "*", "*", "*", "*.ogg"))
+				if err := change(files[0]); err != nil {
+					t.Fatal(err)
+				}
+				before = tree(t, dir)
+				time.Sleep(3 * time.Second)
+				root, rec := restart(t, dir, slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+				again := &call{T: t, root: root, rec: rec, pumped: true}
+				again.open("alice")
+				again.talk(again.audio(), again.video(), 2*time.Second)
+				again.end()
+				after = tree(t, dir)
+			})
+			for name, bytes := range before {
+				if strings.Contains(name, ".ogg") && after[name] != bytes {
+					t.Errorf("%s was changed", name)
+				}
+			}
+			if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "audio-1.ogg") {
+				t.Errorf("logged %s", log.String())
+			}
+			dir = find(t, dir, 1)[0]
+			b, err := os.ReadFile(filepath.Join(dir, ManifestName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := DecodeManifest(bytes.NewReader(b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, track := range m.Streams[0].Tracks {
+				if want := map[string]int{audio: 2, video: 1}[track.Kind]; len(track.Parts) != want {
+					t.Errorf("%s: %d parts", track.Kind, len(track.Parts))
+				}
+				last := track.Parts[len(track.Parts)-1]
+				if !near(last.Duration.Duration(), 7*time.Second, 100*ms) {
+					t.Errorf("%s lasts %v", track.Kind, last.Duration.Duration())
+				}
+				decode(t, filepath.Join(dir, filepath.FromSlash(last.File)))
+			}
+		})
+	}
+}
+
+// A recording that was moved away as a whole is no loss to the next.
+func TestARecordingThatWasMovedAwayIsNotMissed(t *testing.T) {
+	dir, archive := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		c.talk(c.audio(), c.video(), 2*time.Second)
+		c.suspend()
+		root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-root.Recover(t.Context())
+		if err := os.Rename(find(t, dir, 1)[0], filepath.Join(archive, "moved")); err != nil { // at the last moment
+			t.Fatal(err)
+		}
+		rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", ReconnectWindow: window})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := &call{T: t, root: root, rec: rec, pumped: true}
+		after.open("alice")
+		after.talk(after.audio(), after.video(), 2*time.Second)
+		after.end()
+	})
+	readRecording(t, filepath.Join(archive, "moved"))
+	readRecording(t, find(t, dir, 1)[0])
+}
+
+// A process that is killed while it finishes its files leaves what any crash does. Until it is gone
+// nobody else writes its recording.
+func TestAKillInTheMiddleOfAStopIsACrash(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		d := new(disk)
+		c.rec.create = d.wrap(c.rec.create)
+		c.talk(c.audio(), c.video(), 4*time.Second)
+		stall := make(chan struct{})
+		d.set(stall, nil)
+		stopping, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := c.rec.Suspend(stopping); err == nil {
+			t.Error("the files are finished although the disk stalls")
+		}
+		c.crash(crashed)
+
+		other := begin(t, dir)
+		if other.rec.ID() == c.rec.ID() {
+			t.Error("two processes write one recording")
+		}
+		other.end()
+		d.set(nil, nil)
+		close(stall)
+		synctest.Wait()
+		c.root.Close()
+
+		again := begin(t, crashed)
+		if again.rec.ID() != c.rec.ID() || len(again.stream.manifest.Reconnects) != 1 {
+			t.Error("not continued")
+		}
+		again.talk(again.audio(), again.video(), 2*time.Second)
+		again.end()
+	})
+	for _, found := range find(t, dir, 2) {
+		readRecording(t, found)
+	}
+	r := readRecording(t, find(t, crashed, 1)[0])
+	for _, kind := range []string{audio, video} {
+		r := r.of(kind)
+		if lost := r.track.Missing[ReasonRestart].Duration(); len(r.track.Parts) != 1 || len(r.track.Missing) != 1 || lost < 1900*ms || lost > 3200*ms {
+			t.Errorf("%s: %d parts, gaps %s", kind, len(r.track.Parts), r.gaps())
+		}
+		decode(t, r.file)
+	}
+}

@@ -1,6 +1,9 @@
 package nesting
 
-import "testing"
+import (
+	"bytes"
+	"testing"
+)
 
 func TestDepthCountsOpenObjectsAndLists(t *testing.T) {
 	for data, want := range map[string]int{
@@ -10,4 +13,14 @@ func TestDepthCountsOpenObjectsAndLists(t *testing.T) {
 			t.Errorf("%s: %d, want %d", data, got, want)
 		}
 	}
+}
+
+func FuzzDepth(f *testing.F) {
+	f.Add([]byte(`{"a":[[]]}`))
+	f.Add([]byte(`[1,{"b":"]"`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if d := Depth(data); d < 0 || d > bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) {
+			t.Errorf("depth %d", d)
+		}
+	})
 }

@@ -232,23 +232,27 @@ func (t *Track) readRTCP(receiver *webrtc.RTPReceiver, rid string) {
 		if err != nil {
 			return
 		}
-		packets, err := rtcp.Unmarshal(buf[:n])
-		if err != nil {
+		t.takeRTCP(buf[:n], time.Now())
+	}
+}
+
+// takeRTCP takes what the sender says of its clock.
+func (t *Track) takeRTCP(b []byte, now time.Time) {
+	packets, err := rtcp.Unmarshal(b)
+	if err != nil {
+		return
+	}
+	for _, p := range packets {
+		report, ok := p.(*rtcp.SenderReport)
+		if !ok || report.SSRC != t.SSRC() {
 			continue
 		}
-		now := time.Now()
-		for _, p := range packets {
-			report, ok := p.(*rtcp.SenderReport)
-			if !ok || report.SSRC != t.SSRC() {
-				continue
-			}
-			t.reception.senderReport(report.NTPTime, now)
-			t.writing.Lock()
-			if t.writer != nil {
-				t.writer.WriteSenderReport(report.NTPTime, report.RTPTime, now)
-			}
-			t.writing.Unlock()
+		t.reception.senderReport(report.NTPTime, now)
+		t.writing.Lock()
+		if t.writer != nil {
+			t.writer.WriteSenderReport(report.NTPTime, report.RTPTime, now)
 		}
+		t.writing.Unlock()
 	}
 }
 

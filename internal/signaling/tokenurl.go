@@ -69,13 +69,22 @@ func (t *tokenURL) ask(ctx context.Context, method string) (token string, status
 	if err != nil {
 		return "", 0, fmt.Errorf("read answer: %w", err)
 	}
+	token, err = parseTokenAnswer(body)
+	return token, resp.StatusCode, err
+}
+
+// parseTokenAnswer reads what a token server says. Its errors quote nothing of it.
+func parseTokenAnswer(body []byte) (token string, err error) {
 	var answer struct {
 		Token string `json:"token"`
 	}
 	if json.Unmarshal(body, &answer) != nil {
-		return "", 0, errors.New(`the answer is not {"token": "…"}`)
+		return "", errors.New(`the answer is not {"token": "…"}`)
 	}
-	return answer.Token, resp.StatusCode, checkToken(answer.Token)
+	if err := checkToken(answer.Token); err != nil {
+		return "", err
+	}
+	return answer.Token, nil
 }
 
 func (t *tokenURL) Renewable() bool      { return true }

@@ -82,6 +82,9 @@ func printRepaired(out *console, r sink.RepairedRecording) {
 	default:
 		out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, r.State)
 	}
+	if r.Hashed > 0 {
+		out.Printf("  files that had no hash yet: %d\n", r.Hashed)
+	}
 	if len(r.Parts) > 0 {
 		rows := [][]string{{"FILE", "DURATION", "FRAMES", "BYTES CUT", ""}}
 		for _, p := range r.Parts {

@@ -81,6 +81,9 @@ func printRecording(out *console, r sink.RecordingReport) {
 	problems := slices.Clone(r.Problems)
 	for _, p := range r.Parts {
 		verdict := out.Good("ok")
+		if p.Unhashed {
+			verdict = out.Good("ok, no hash yet")
+		}
 		if len(p.Problems) > 0 {
 			verdict = out.Bad("BAD")
 		}

@@ -50,6 +50,7 @@ type bindings struct {
 	streams   []*binding
 	waiting   []arrival           // tracks that cannot be bound yet, or are not wanted now
 	outages   prometheus.Observer // nil: not counted
+	rotation  rotation
 }
 
 // arrival is a track that a member has begun to send. Nothing of it is read,
@@ -67,15 +68,17 @@ type arrival struct {
 // join begins the recording: the bot is in the channel.
 func (b *bindings) join(now time.Time) {
 	b.joined = true
-	b.begin(now)
+	b.begin(now, nil)
 }
 
-func (b *bindings) begin(now time.Time) {
+// begin begins the recording, unless there is one. It takes the place of
+// another one, if that is given.
+func (b *bindings) begin(now time.Time, full *sink.Recording) {
 	if b.recording != nil || now.Before(b.retry) {
 		return
 	}
 	recording, err := b.root.NewRecording(sink.RecordingInfo{
-		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now, ReconnectWindow: b.cfg.ReconnectWindow,
+		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now, ReconnectWindow: b.cfg.ReconnectWindow, Follows: full,
 	})
 	if errors.Is(err, sink.ErrRecovering) {
 		return // tracks wait for it, as for a recording that could not be begun
@@ -149,7 +152,11 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 	}
 	if s == nil {
 		var err error
-		if s, err = b.open(a, now); err != nil {
+		s, err = b.open(a, now)
+		if errors.Is(err, sink.ErrFull) {
+			return false // another recording takes its place in a moment
+		}
+		if err != nil {
 			b.log.Error("stream is not recorded", "peer", a.peer.ID(), "err", err)
 			return true
 		}
@@ -229,8 +236,9 @@ func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
 // streams that have not come back within the reconnect window.
 func (b *bindings) settle(now time.Time) {
 	if b.joined {
-		b.begin(now)
+		b.begin(now, nil)
 	}
+	b.rotate(now)
 	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
 		return a.peer.State() == remote.StateClosed || a.aside.over.Load() || b.bind(a, now)
 	})
@@ -276,17 +284,19 @@ func (b *bindings) size() int64 {
 	if b.recording == nil {
 		return 0
 	}
-	return b.recording.Size()
+	return b.rotation.size + b.recording.Size()
 }
 
 // close finalises all files, which may go on in another session if the process
 // is to be started again.
 func (b *bindings) close(ctx context.Context, restart bool) error {
+	var err error
 	switch {
 	case b.recording == nil:
-		return nil
 	case restart:
-		return b.recording.Suspend(ctx)
+		err = b.recording.Suspend(ctx)
+	default:
+		err = b.recording.Close(ctx)
 	}
-	return b.recording.Close(ctx)
+	return errors.Join(err, b.rotation.wait(ctx))
 }

@@ -138,7 +138,7 @@ func New(cfg Config, opts Options) (*Session, error) {
 		members: make(map[string]*participant),
 	}
 	s.hub = newHub(s)
-	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log}
+	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log, rotation: newRotation()}
 	if opts.outages != nil {
 		s.bindings.outages = opts.outages.WithLabelValues(cfg.Channel)
 	}
@@ -275,6 +275,11 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 		s.log.Error("could not finalise the recording", "err", err)
 	}
 	for _, peer := range peers {
+		select {
+		case <-peer.Done():
+			continue
+		default: // hashing files may have taken all the time
+		}
 		select {
 		case <-peer.Done():
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -291,4 +292,36 @@ recorder_sink_packets_lost_total{channel="room",kind="video"} 0
 	if n, err := testutil.GatherAndCount(registry); err != nil || n != 0 {
 		t.Errorf("%d series after the recording, %v", n, err)
 	}
+}
+
+// A recording takes so many members and streams, and no manifest that could not be read back. What
+// it has goes on all the same.
+func TestAFullRecordingTakesNoMoreStreams(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		another := func() error {
+			_, err := c.rec.Stream(StreamInfo{PeerID: "alice", StreamID: "screen"})
+			return err
+		}
+		for i := range maxEver - 2 {
+			c.rec.PeerJoined(strconv.Itoa(i), nil)
+		}
+		if err := another(); err != nil || c.rec.Full() {
+			t.Errorf("with room for one member: full %v, %v", c.rec.Full(), err)
+		}
+		c.rec.PeerJoined("the last", nil)
+		if _, err := c.rec.Stream(StreamInfo{PeerID: "bob", StreamID: "phone"}); !errors.Is(err, ErrFull) || !c.rec.Full() {
+			t.Errorf("with as many members as there may be: full %v, %v", c.rec.Full(), err)
+		}
+		if err := another(); err != nil {
+			t.Errorf("a stream that is open: %v", err)
+		}
+		c.rec.manifest.Peers = c.rec.manifest.Peers[:3]
+		if c.rec.Full() {
+			t.Error("full with 3 members")
+		}
+		if c.rec.weight = maxManifest - 1000; !c.rec.Full() {
+			t.Error("not full although its manifest is about to be too large")
+		}
+		c.rec.weight = 0
+	})
 }

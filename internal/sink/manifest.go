@@ -33,6 +33,11 @@ type Manifest struct {
 	ReconnectWindow  Seconds  `json:"reconnect_window_seconds,omitempty"`
 	ContinuableUntil *Instant `json:"continuable_until,omitempty"`
 
+	// Previous and Next are the directories, beside this one, of the recordings of the same stay in the
+	// channel that end and begin where this one begins and ends, see RecordingInfo.Follows.
+	Previous string `json:"previous,omitempty"`
+	Next     string `json:"next,omitempty"`
+
 	Peers   []*ManifestPeer   `json:"peers,omitempty"`
 	Streams []*ManifestStream `json:"streams,omitempty"`
 }

@@ -152,6 +152,11 @@ func (m *Manifest) validate() error {
 	if !slices.Contains(states, m.State) {
 		return fmt.Errorf("state %q", m.State)
 	}
+	for _, name := range []string{m.Previous, m.Next} {
+		if name != "" && (!localPath(name) || strings.Contains(name, "/")) {
+			return fmt.Errorf("directory %q is not beside this one", name)
+		}
+	}
 	if slices.Contains(m.Peers, nil) || slices.Contains(m.Streams, nil) {
 		return errors.New("null in a list")
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"sync"
 	"time"
 
@@ -22,6 +23,10 @@ type RecordingInfo struct {
 	// ReconnectWindow is how long after a recording was interrupted, by a crash or by Suspend, it is
 	// continued instead of beginning a new one. 0: never.
 	ReconnectWindow time.Duration
+
+	// Follows is a recording of the same channel, about to be closed, that this one is to take the
+	// place of, as it is Full. Both manifests say so.
+	Follows *Recording
 }
 
 // Recording is one stay in one channel. Its methods may be called from any goroutine.
@@ -49,6 +54,7 @@ type Recording struct {
 	orders   []order   // for sources, given out when mu is free
 	version  uint64    // of the manifest, rises with each change
 	stored   uint64    // the version that was stored last
+	weight   int       // bytes of that
 	closing  bool
 	scolded  time.Duration   // when trouble was last logged
 	tracks   []*Track        // of all streams, closed ones too
@@ -106,6 +112,9 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		Version: ManifestVersion, ID: newID(), Channel: info.Channel, Bot: info.Bot,
 		State: StateRecording, Started: At(info.Start, info.Start), ReconnectWindow: Seconds(info.ReconnectWindow),
 	}
+	if info.Follows != nil {
+		m.Previous = path.Base(info.Follows.Dir())
+	}
 	r.mu.Lock()
 	st, err := newStore(r.dir, m)
 	r.mu.Unlock()
@@ -118,7 +127,18 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		st.Close()
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
+	if info.Follows != nil {
+		info.Follows.followedBy(rec)
+	}
 	return rec, nil
+}
+
+// followedBy notes the recording that goes on where this one is about to end.
+func (rec *Recording) followedBy(next *Recording) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.manifest.Next = path.Base(next.Dir())
+	rec.changed()
 }
 
 // recording is the Recording of a directory and its manifest, whose clock was 0 at start.
@@ -145,6 +165,22 @@ func (rec *Recording) Size() int64 {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return int64(rec.size)
+}
+
+// ErrFull is returned by Stream of a recording that is Full.
+var ErrFull = errors.New("recording is full")
+
+// Full reports whether the recording takes no more streams or members, or is about to outgrow what a
+// manifest may hold. A recording that Follows it can go on.
+func (rec *Recording) Full() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return rec.full()
+}
+
+func (rec *Recording) full() bool {
+	m := rec.manifest
+	return len(m.Streams) >= maxEver || len(m.Peers) >= maxEver || rec.weight > maxManifest/2
 }
 
 // now is the recording's clock: time since its start by a clock that no one sets.
@@ -257,10 +293,13 @@ func (rec *Recording) writeManifest(want uint64) error {
 	}
 	m := rec.manifest.copy()
 	rec.mu.Unlock()
-	err := rec.store.SaveManifest(m)
+	b, err := m.Encode()
+	if err == nil {
+		err = rec.store.Save(b)
+	}
 	if err == nil {
 		rec.mu.Lock()
-		rec.stored = version
+		rec.stored, rec.weight = version, len(b)
 		rec.mu.Unlock()
 	}
 	return err
@@ -343,7 +382,10 @@ func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 
 // endReason is why the streams end that were open to the last.
 func (rec *Recording) endReason() string {
-	if rec.manifest.ReconnectWindow > 0 {
+	switch {
+	case rec.manifest.Next != "":
+		return "it goes on in the next recording"
+	case rec.manifest.ReconnectWindow > 0:
 		return Stopped
 	}
 	return "recording closed"

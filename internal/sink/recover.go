@@ -156,6 +156,9 @@ func (r *Root) settle(dir string) {
 func (r *Root) takeInterrupted(info RecordingInfo) (c interrupted, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if info.Follows != nil {
+		return c, false, nil
+	}
 	if r.looking {
 		return c, false, ErrRecovering
 	}

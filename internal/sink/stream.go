@@ -46,7 +46,7 @@ const keptOutages = 8
 // Stream returns the open stream of that id, or begins one. The peer may have changed since: a
 // member that reconnects often has another id. While the first peer's stream is fed, another
 // peer's of the same id is another stream. A caller that knows better keeps the Stream it has and
-// calls Resume.
+// calls Resume. The error is ErrFull for one more stream of a recording that is Full.
 func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 	if s := rec.wake(info); s != nil {
 		return s, nil
@@ -67,8 +67,11 @@ func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 		}
 		claimed = true
 	}
-	if len(rec.streams) >= maxStreams || len(rec.manifest.Streams) >= maxEver {
-		return nil, fmt.Errorf("stream of peer %q: more than %d streams at once or %d in all", info.PeerID, maxStreams, maxEver)
+	if len(rec.streams) >= maxStreams {
+		return nil, fmt.Errorf("stream of peer %q: more than %d streams at once", info.PeerID, maxStreams)
+	}
+	if rec.full() {
+		return nil, fmt.Errorf("stream of peer %q: %w", info.PeerID, ErrFull)
 	}
 	if claimed {
 		rec.log.Warn("two peers share one stream id, recorded apart", "peer", info.PeerID)

@@ -1,0 +1,81 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"recorder/internal/sink"
+)
+
+// rotation finishes recordings that others have taken the place of, while those
+// go on. Owned by Session.Run.
+type rotation struct {
+	finishing errgroup.Group
+	ctx       context.Context
+	hurry     context.CancelFunc // ends ctx
+	size      int64              // of the media in those recordings
+}
+
+func newRotation() rotation {
+	ctx, hurry := context.WithCancel(context.Background())
+	return rotation{ctx: ctx, hurry: hurry}
+}
+
+// retire closes a recording in the background.
+func (r *rotation) retire(full *sink.Recording) {
+	r.size += full.Size()
+	r.finishing.Go(func() error { return full.Close(r.ctx) })
+}
+
+// wait returns when all are closed, or ctx ends.
+func (r *rotation) wait(ctx context.Context) error {
+	defer r.hurry()
+	defer context.AfterFunc(ctx, r.hurry)()
+	return r.finishing.Wait()
+}
+
+// rotate has another recording take the place of one that is full, for a channel
+// that is recorded for months. What is sent now goes on there, under the same
+// stream ids, with the next packet, and pictures with the next key frame. What
+// is away begins there when it comes back.
+func (b *bindings) rotate(now time.Time) {
+	full, streams := b.recording, b.streams
+	if full == nil || !full.Full() || now.Before(b.retry) {
+		return
+	}
+	b.recording, b.streams = nil, nil
+	b.begin(now, full)
+	if b.recording == nil {
+		b.recording, b.streams = full, streams
+		return
+	}
+	b.retry = now.Add(recordingRetry) // whoever sends what fills recordings does not fill them faster
+	for _, s := range streams {
+		b.move(s, now)
+	}
+	b.rotation.retire(full)
+}
+
+// move has a stream go on in the recording that there is now.
+func (b *bindings) move(s *binding, now time.Time) {
+	var to *binding
+	for _, slot := range s.slots {
+		if !slot.feed.open() {
+			continue
+		}
+		a := slot.from
+		a.since = now // the next packet is awaited like the first
+		if to == nil {
+			var err error
+			if to, err = b.open(a, now); err != nil {
+				b.log.Error("stream is not recorded any more", "peer", s.peer.ID(), "err", err)
+				s.release()
+				return
+			}
+		}
+		to.attach(a, now)
+		slot.feed.Close()
+	}
+}

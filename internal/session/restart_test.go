@@ -1,0 +1,120 @@
+package session
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"recorder/internal/devserver"
+	"recorder/internal/member"
+	"recorder/internal/sink"
+)
+
+// restart stops the bot as a process does that is told to, and begins anew after a while, as the next
+// one does. With ctx it recovers recordings.
+func (r *rig) restart(ctx context.Context, down, window time.Duration) {
+	r.set.Close()
+	r.must(r.root.Close())
+	time.Sleep(down)
+	root, err := sink.Open(sink.Options{Dir: r.dir, Logger: r.log})
+	r.must(err)
+	r.root = root
+	recovered := root.Recover(ctx)
+	r.defers(func() {
+		<-recovered
+		root.Close()
+	})
+	r.startWith(window)
+}
+
+// checkRestarted expects one file for each track, in which nothing but the time of the restart is
+// missing: what was sent to the bot before and after is there.
+func checkRestarted(t *testing.T, m sink.Manifest, alice *member.Member, down time.Duration) {
+	t.Helper()
+	checkOneFilePerTrack(t, m, down+settling, sink.ReasonRestart)
+	for _, s := range m.Streams {
+		if len(s.Reconnects) != 1 || s.Reconnects[0].Reason != sink.ReasonRestart || s.Reconnects[0].Resumed == nil {
+			t.Errorf("reconnects %+v", s.Reconnects)
+		}
+		for _, track := range s.Tracks {
+			if len(track.Gaps) != 1 || track.Gaps[0].Duration.Duration() < down-100*time.Millisecond {
+				t.Errorf("%s: %d gaps, the first of %v, want one of at least %v", track.Kind, len(track.Gaps), track.Gaps[0].Duration.Duration(), down)
+			}
+		}
+	}
+	checkRecorded(t, m, alice.Sent(), 100*time.Millisecond)
+}
+
+func TestAMemberStaysThroughARestartOfTheRecorder(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		alice := r.join(r.token("alice"), "camera")
+		r.startWith(aWindow)
+		time.Sleep(8 * time.Second)
+		r.restart(context.Background(), 5*time.Second, aWindow)
+		time.Sleep(8 * time.Second)
+		alice.Leave()
+		checkRestarted(t, r.finish(), alice, 5*time.Second)
+	})
+}
+
+// held is a context under which nothing is read before it is released.
+type held struct {
+	context.Context
+	release chan struct{}
+}
+
+func (h held) Err() error {
+	<-h.release
+	return nil
+}
+
+func TestJoiningWaitsForNoRepairAndNothingIsLostMeanwhile(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		alice := r.join(r.token("alice"), "camera")
+		r.startWith(aWindow)
+		time.Sleep(8 * time.Second)
+		repair := held{context.Background(), make(chan struct{})}
+		r.restart(repair, 3*time.Second, aWindow)
+		time.Sleep(settling)
+		if s := r.set.Status()[0]; s.State != StateJoined || len(s.Peers) != 1 {
+			t.Errorf("the bot is %s, with %d members", s.State, len(s.Peers))
+		}
+		close(repair.release)
+		time.Sleep(8 * time.Second)
+		alice.Leave()
+		checkRestarted(t, r.finish(), alice, 3*time.Second)
+	})
+}
+
+func TestOnlyAShutdownLeavesARecordingToTheNextProcess(t *testing.T) {
+	for name, c := range map[string]struct {
+		window time.Duration
+		end    func(r *rig)
+	}{
+		"the channel is removed": {aWindow, func(r *rig) { r.must(r.set.Apply(nil)) }},
+		"the longest stay is over": {aWindow, func(r *rig) {
+			r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow, MaxDuration: time.Second}}))
+			time.Sleep(time.Second)
+		}},
+		"nobody is there": {aWindow, func(r *rig) {
+			r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow, AloneTimeout: time.Second}}))
+			r.stops[len(r.stops)-1]() // alice leaves
+			time.Sleep(settling)
+		}},
+		"no window":           {0, func(*rig) {}},
+		"its window is taken": {aWindow, func(r *rig) { r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder"}})) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, devserver.Options{}, func(r *rig) {
+				r.join(r.token("alice"), "camera")
+				r.startWith(c.window)
+				time.Sleep(5 * time.Second)
+				c.end(r)
+				m := r.finish()
+				if m.State != sink.StateComplete || m.ContinuableUntil != nil {
+					t.Errorf("%s, continuable until %v", m.State, m.ContinuableUntil)
+				}
+			})
+		})
+	}
+}

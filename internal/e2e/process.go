@@ -41,7 +41,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 type Process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
-	output lockedBuffer
+	output Buffer
 	done   chan error
 }
 
@@ -72,17 +72,30 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// Signal sends the process a signal.
+func (p *Process) Signal(s syscall.Signal) { p.cmd.Process.Signal(s) }
+
+// PID is the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Wait returns the exit code of the process, which has to end within the limit.
+func (p *Process) Wait(limit time.Duration) (code int) {
+	p.t.Helper()
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(limit):
+		p.t.Fatalf("recorder did not end within %v", limit)
+		return -1
+	}
+}
+
 // Stop asks the process to end, as a supervisor does, and expects exit 0.
 func (p *Process) Stop() {
 	p.t.Helper()
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-p.done:
-		if err != nil {
-			p.t.Errorf("recorder: %v", err)
-		}
-	case <-time.After(20 * time.Second):
-		p.t.Error("recorder did not end within 20 s of SIGTERM")
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(20 * time.Second); code != 0 {
+		p.t.Errorf("recorder: exit code %d", code)
 	}
 }
 
@@ -113,18 +126,21 @@ func WaitHTTP(t testing.TB, url string, limit time.Duration) {
 	t.Fatalf("%s did not answer 200 within %v", url, limit)
 }
 
-type lockedBuffer struct {
+// Buffer is a [bytes.Buffer] for many goroutines.
+type Buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
+// Write appends to the buffer.
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
-func (b *lockedBuffer) String() string {
+// String returns what was written so far.
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()

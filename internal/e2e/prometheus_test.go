@@ -70,7 +70,7 @@ scrape_configs: [{job_name: recorder, static_configs: [{targets: [%q]}]}]
 	}
 	p := &prometheus{t: t, addr: FreeAddr(t)}
 	cmd := exec.Command(path, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.addr)
-	var log lockedBuffer
+	var log Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -43,6 +43,7 @@ type rig struct {
 	server   string // host:port of the development server
 	http     string // host:port of the recorder's HTTP listener
 	dir      string // recordings
+	config   string // its configuration file
 	recorder *Process
 }
 
@@ -74,21 +75,21 @@ func startFaultyRig(t testing.TB, credential, extra string) (*rig, *devserver.Se
 func startRecorder(t testing.TB, server, credential, extra string) *rig {
 	t.Helper()
 	r := &rig{t: t, server: server, http: FreeAddr(t), dir: filepath.Join(t.TempDir(), "recordings")}
-	config := filepath.Join(t.TempDir(), "config.yaml")
+	r.config = filepath.Join(t.TempDir(), "config.yaml")
 	text := fmt.Sprintf(`
 signaling:
   url: ws://%s
   %s
 bot: {name: recorder, metadata: {name: Recorder, role: recorder}}
 http: {listen: %s}
-recordings: {dir: %s}
+recordings: {dir: '%s'}
 channels:
   - name: room-42
 %s`, r.server, credential, r.http, r.dir, extra)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.recorder = Start(t, "run", "--config", config)
+	r.recorder = Start(t, "run", "--config", r.config)
 	WaitHTTP(t, "http://"+r.http+"/readyz", 10*time.Second)
 	return r
 }

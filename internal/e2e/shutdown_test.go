@@ -1,0 +1,296 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/devserver"
+	"recorder/internal/member"
+	"recorder/internal/signaling"
+	"recorder/internal/sink"
+)
+
+// patience is the shutdown_timeout of these tests, and lateness how much later
+// a process on a busy machine may be gone.
+const (
+	patience = 5 * time.Second
+	lateness = 3 * time.Second
+)
+
+var stopSoon = fmt.Sprintf("shutdown_timeout: %v\n", patience)
+
+// terminate asks the recorder to stop and expects it to be gone in time with
+// every file final.
+func (r *rig) terminate() {
+	r.t.Helper()
+	r.recorder.Signal(syscall.SIGTERM)
+	if code := r.recorder.Wait(patience + lateness); code != 0 {
+		r.t.Errorf("exit code %d", code)
+	}
+	r.final()
+}
+
+// final expects every recording to be complete and returns how many files of
+// sound there are.
+func (r *rig) final() (sounds int) {
+	r.t.Helper()
+	report, err := sink.Verify(r.dir, nil)
+	if err != nil || !report.OK {
+		r.t.Errorf("verify: %+v %v", report, err)
+	}
+	for _, recording := range report.Recordings {
+		if recording.State != sink.StateComplete {
+			r.t.Errorf("a recording of channel %q is %s", recording.Channel, recording.State)
+		}
+		for _, part := range recording.Parts {
+			if part.Codec == "opus" {
+				sounds++
+			}
+		}
+	}
+	return sounds
+}
+
+// enter has a member join that sends sound to the recorder, and pictures too
+// if wanted.
+func (r *rig) enter(id string, pictures bool) *member.Member {
+	r.t.Helper()
+	tracks := []member.Track{{StreamID: id, TrackID: id + "-sound", MimeType: webrtc.MimeTypeOpus, Source: member.Sound()}}
+	if pictures {
+		tracks = append(tracks, member.Track{StreamID: id, TrackID: id + "-picture", MimeType: webrtc.MimeTypeVP8, Source: member.Picture()})
+	}
+	m, err := member.Join(context.Background(), member.Options{
+		URL: "ws://" + r.server, Credential: signaling.StaticToken(Token(r.t, secretID, secret, id)), Channel: "room-42", Tracks: tracks,
+		Meet: func(peer string) bool { return strings.HasPrefix(peer, "recorder") },
+	})
+	must(r.t, err)
+	r.t.Cleanup(m.Leave)
+	return m
+}
+
+// says waits until the recorder has printed something so many times.
+func (r *rig) says(what string, times int) {
+	r.t.Helper()
+	for end := time.Now().Add(30 * time.Second); strings.Count(r.recorder.Output(), what) < times; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("the recorder did not say %q %d times", what, times)
+		}
+	}
+}
+
+func TestASignalEndsAJoinThatGetsNowhere(t *testing.T) {
+	t.Run("the server accepts and never answers", func(t *testing.T) {
+		t.Parallel()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer l.Close()
+		asked := make(chan struct{})
+		go func() {
+			conn, err := l.Accept()
+			if err == nil {
+				defer conn.Close()
+				_, _ = conn.Read(make([]byte, 1))
+				close(asked)
+				<-t.Context().Done()
+			}
+		}()
+		r := startRecorder(t, l.Addr().String(), credentials["token"].config, stopSoon)
+		<-asked
+		r.terminate()
+	})
+	for name, lost := range map[string]func(frame any) bool{
+		"the server never sends a welcome":    func(frame any) bool { _, is := frame.(*devserver.Welcome); return is },
+		"the server never acknowledges":       func(frame any) bool { _, is := frame.(*devserver.Ack); return is },
+		"the server never says who is there":  func(frame any) bool { _, is := frame.(*devserver.Presence); return is },
+		"the server refuses every connection": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, server := startFaultyRig(t, credentials["token"].config, stopSoon)
+			reached := make(chan struct{}, 100)
+			if lost == nil {
+				server.Refuse(503)
+				reached <- struct{}{}
+			} else {
+				server.Intercept(func(_ string, frame any) devserver.Verdict {
+					if !lost(frame) {
+						return devserver.Pass
+					}
+					reached <- struct{}{}
+					return devserver.Lose
+				})
+			}
+			for _, id := range server.Members("room-42") { // it was quicker than we
+				server.Drop(id, devserver.Drop{})
+			}
+			<-reached
+			r.terminate()
+		})
+	}
+}
+
+func TestASignalEndsNegotiationsHalfWay(t *testing.T) {
+	for name, lost := range map[string]func(to, signal string) bool{
+		"answers are lost":    func(to, signal string) bool { return to != "recorder" && strings.Contains(signal, `"answer"`) },
+		"candidates are lost": func(_, signal string) bool { return strings.Contains(signal, `"rtc-ice"`) },
+		"at any moment":       func(_, _ string) bool { return false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, server := startFaultyRig(t, credentials["token"].config, stopSoon)
+			r.says("to=joined", 1)
+			server.Intercept(func(to string, frame any) devserver.Verdict {
+				if direct, is := frame.(*devserver.Direct); is && lost(to, string(direct.Data)) {
+					return devserver.Lose
+				}
+				return devserver.Pass
+			})
+			for i := range 5 {
+				r.enter(fmt.Sprint("member-", i), true)
+			}
+			r.says("to=connecting", 3)
+			r.terminate()
+		})
+	}
+}
+
+func TestASignalFinishesFortyStreams(t *testing.T) {
+	const streams = 40
+	r, _ := startFaultyRig(t, credentials["token"].config, stopSoon)
+	for i := range streams {
+		r.enter(fmt.Sprint("member-", i), i%4 == 0)
+	}
+	r.says("to=connected", streams)
+	time.Sleep(time.Second)
+	r.recorder.Signal(syscall.SIGTERM)
+	if code := r.recorder.Wait(patience + lateness); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if n := r.final(); n != streams {
+		t.Errorf("%d streams were recorded", n)
+	}
+}
+
+func TestASignalDuringAReloadFinishesWhatIsLeftAndJoinsNothing(t *testing.T) {
+	for _, after := range []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			r, _ := startFaultyRig(t, credentials["token"].config, stopSoon)
+			for i := range 3 {
+				r.enter(fmt.Sprint("member-", i), true)
+			}
+			r.says("to=connected", 3)
+			text, err := os.ReadFile(r.config)
+			must(t, err)
+			must(t, os.WriteFile(r.config, []byte(strings.Replace(string(text), "- name: room-42", "- name: other", 1)), 0o600))
+			r.recorder.Signal(syscall.SIGHUP)
+			time.Sleep(after)
+			r.terminate()
+		})
+	}
+}
+
+func TestASignalEndsTheRepairOfAStart(t *testing.T) {
+	r, _ := startFaultyRig(t, credentials["token"].config, stopSoon)
+	r.enter("alice", true)
+	r.says("to=connected", 1)
+	time.Sleep(2 * time.Second)
+	r.recorder.Kill()
+	left, err := filepath.Glob(filepath.Join(r.dir, "room-42", "*"))
+	must(t, err)
+	const copies = 150
+	for i := range copies {
+		must(t, os.CopyFS(filepath.Join(r.dir, "room-43", fmt.Sprintf("20260101T000000Z-copy%04d", i)), os.DirFS(left[0])))
+	}
+	r.recorder = Start(t, "run", "--config", r.config)
+	r.says("recording recovered", 2)
+	r.recorder.Signal(syscall.SIGTERM)
+	if code := r.recorder.Wait(patience + lateness); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if n := strings.Count(r.recorder.Output(), "recording recovered"); n > copies {
+		t.Errorf("all %d were repaired first", n)
+	}
+	if report, err := sink.Repair(t.Context(), r.dir, nil); err != nil || !report.OK {
+		t.Errorf("repair: %+v %v", report, err)
+	}
+	if report, err := sink.Verify(r.dir, nil); err != nil || !report.OK {
+		t.Errorf("verify: %+v %v", report, err)
+	}
+}
+
+// stall makes every one of these system calls of the recorder's take an hour,
+// until lift is called.
+func (r *rig) stall(calls string) (lift func()) {
+	r.t.Helper()
+	trace := exec.Command(Tool(r.t, "strace"), "-f", "-p", strconv.Itoa(r.recorder.PID()), "-o", os.DevNull,
+		"-e", "trace="+calls, "-e", "inject="+calls+":delay_enter=3600s")
+	var said Buffer
+	trace.Stderr = &said
+	must(r.t, trace.Start())
+	lift = sync.OnceFunc(func() {
+		trace.Process.Kill()
+		trace.Wait()
+	})
+	r.t.Cleanup(lift)
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(said.String(), "attached"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("strace did not attach: %s", said.String())
+		}
+	}
+	return lift
+}
+
+// A disk that does not answer keeps files from being final, and the process
+// from nothing else: it says so and is gone in time.
+func TestASignalEndsARecorderWhoseDiskStalls(t *testing.T) {
+	for name, calls := range map[string]string{
+		"writes": "pwrite64", "syncs": "fsync,fdatasync", "everything": "pwrite64,fsync,fdatasync,renameat,unlinkat",
+	} {
+		for _, again := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, signalled again %v", name, again), func(t *testing.T) {
+				t.Parallel()
+				r, _ := startFaultyRig(t, credentials["token"].config, stopSoon)
+				r.enter("alice", true)
+				r.says("to=connected", 1)
+				time.Sleep(2 * time.Second)
+				lift := r.stall(calls)
+				time.Sleep(2 * time.Second)
+				r.recorder.Signal(syscall.SIGTERM)
+				limit, last := patience+lateness, "\nrecorder: could not finalise the recording: "
+				if again {
+					time.Sleep(1100 * time.Millisecond) // sooner it would be the same signal
+					r.recorder.Signal(syscall.SIGTERM)
+					limit, last = time.Second, "\nrecorder: a second signal: "
+				}
+				for end := time.Now().Add(limit); !strings.Contains(r.recorder.Output(), last); time.Sleep(20 * time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatalf("did not give up within %v", limit)
+					}
+				}
+				lift() // what strace holds up does not end, whatever the process wants
+				if code := r.recorder.Wait(lateness); code != 1 {
+					t.Errorf("exit code %d", code)
+				}
+				if report, err := sink.Repair(t.Context(), r.dir, nil); err != nil || !report.OK {
+					t.Errorf("repair: %+v %v", report, err)
+				}
+				if report, err := sink.Verify(r.dir, nil); err != nil || !report.OK {
+					t.Errorf("verify: %+v %v", report, err)
+				}
+			})
+		}
+	}
+}

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"recorder/internal/remote"
 	"recorder/internal/sink"
 )
@@ -48,8 +46,8 @@ type bindings struct {
 	present   map[string]json.RawMessage // members by peer id, with their metadata
 	retry     time.Time                  // when to try again to begin the recording
 	streams   []*binding
-	waiting   []arrival           // tracks that cannot be bound yet, or are not wanted now
-	outages   prometheus.Observer // nil: not counted
+	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
+	metrics   channelMetrics
 	rotation  rotation
 }
 
@@ -147,7 +145,14 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 		return false
 	}
 	s := b.find(a, now)
-	if s == nil && (b.contested(a, now) || b.crowded(a.peer)) {
+	if s == nil && b.contested(a, now) {
+		return false
+	}
+	if s == nil && b.crowded(a.peer) {
+		if !a.aside.refused {
+			a.aside.refused = true
+			b.metrics.refuse(refusedStreams)
+		}
 		return false
 	}
 	if s == nil {
@@ -240,7 +245,7 @@ func (b *bindings) settle(now time.Time) {
 	}
 	b.rotate(now)
 	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
-		return a.peer.State() == remote.StateClosed || a.aside.over.Load() || b.bind(a, now)
+		return a.track.Ended() || b.bind(a, now)
 	})
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		if s.flowed(now, flowTimeout) || s.sent() {
@@ -269,9 +274,7 @@ func (b *bindings) settle(now time.Time) {
 
 // outage counts one that is over.
 func (b *bindings) outage(length time.Duration) {
-	if b.outages != nil {
-		b.outages.Observe(length.Seconds())
-	}
+	b.metrics.outages.Observe(length.Seconds())
 }
 
 // flowing reports whether a member's media still arrives.

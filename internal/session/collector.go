@@ -39,20 +39,12 @@ var (
 		"Key frames asked for on the current connection, by type of request.", []string{"channel", "peer", "type"}, nil)
 )
 
-// newOutages makes the histogram of outages, by channel.
-func newOutages() *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "recorder_session_outage_seconds",
-		Help:    "How long streams that came back within the reconnect window had been away.",
-		Buckets: []float64{0.25, 0.5, 1, 2, 5, 10, 30, 60, 300},
-	}, []string{"channel"})
-}
-
 // Collect implements prometheus.Collector. Everything is read at scrape time,
 // so no series can outlive its peer or its channel. The totals of a peer begin
 // again with every connection, as counters may.
 func (s *Set) Collect(ch chan<- prometheus.Metric) {
-	s.opts.outages.Collect(ch)
+	s.opts.metrics.outages.Collect(ch)
+	s.opts.metrics.refused.Collect(ch)
 	out := scrape(ch)
 	for _, status := range s.Status() {
 		for _, state := range States {
@@ -121,7 +113,8 @@ func (out scrape) peer(channel string, peer *remote.Peer) {
 
 // Describe implements prometheus.Collector.
 func (s *Set) Describe(ch chan<- *prometheus.Desc) {
-	s.opts.outages.Describe(ch)
+	s.opts.metrics.outages.Describe(ch)
+	s.opts.metrics.refused.Describe(ch)
 	for _, desc := range []*prometheus.Desc{descSessionState, descPeerState, descRTT, descPair, descDTLS,
 		descPackets, descBytes, descRecovered, descLost, descJitter, descBitrate, descNACKs, descRequests} {
 		ch <- desc

@@ -8,6 +8,7 @@ import (
 
 const (
 	earlyPerPeer = 64              // signals held for one peer
+	earlyBytes   = 256 << 10       // of these
 	earlyPeers   = 64              // peers for which signals are held
 	earlyAge     = 5 * time.Second // how long they are held
 )
@@ -21,6 +22,7 @@ type earlySignals struct {
 
 type earlyQueue struct {
 	since   time.Time // of the first signal
+	bytes   int
 	signals []signaling.Direct
 }
 
@@ -37,9 +39,10 @@ func (e *earlySignals) hold(d signaling.Direct, now time.Time) bool {
 		q = &earlyQueue{since: now}
 		e.peers[d.From] = q
 	}
-	if len(q.signals) >= earlyPerPeer {
+	if len(q.signals) >= earlyPerPeer || q.bytes+len(d.Data) > earlyBytes {
 		return false
 	}
+	q.bytes += len(d.Data)
 	q.signals = append(q.signals, d)
 	return true
 }

@@ -66,7 +66,7 @@ func (s *Session) Send(ctx context.Context, data any) error {
 
 func newHub(s *Session) *event.Hub {
 	return event.NewHub(
-		func() { s.log.Warn("event was dropped: too many wait for a handler") },
+		func() { s.metrics.refuse(refusedEvents) },
 		func(r any) { s.log.Error("event handler panicked", "err", r) },
 	)
 }

@@ -56,9 +56,9 @@ func (b *bindings) wanted(a *arrival, now time.Time) bool {
 
 // aside drops what a track delivers (remote.RTPWriter).
 type aside struct {
-	taken bool        // by the track; owned by Session.Run
-	seen  atomic.Bool // something came
-	over  atomic.Bool
+	taken   bool        // by the track; owned by Session.Run, as is the next
+	refused bool        // for want of a place
+	seen    atomic.Bool // something came
 }
 
 // WriteRTP implements remote.RTPWriter.
@@ -68,7 +68,7 @@ func (a *aside) WriteRTP([]byte, time.Time) { a.seen.Store(true) }
 func (*aside) WriteSenderReport(uint64, uint32, time.Time) {}
 
 // Close implements remote.RTPWriter.
-func (a *aside) Close() { a.over.Store(true) }
+func (*aside) Close() {}
 
 // configure applies other rules to what is under way: tracks that are no longer
 // wanted are set aside, a stream left without any is finalised, and settle

@@ -106,8 +106,8 @@ func (s *Session) join(j signaling.Member) {
 		s.bindings.peerJoined(j.PeerID, j.Metadata)
 		return
 	}
-	if limit := s.limits.members(); len(s.members) >= limit {
-		s.log.Warn("member was not taken in: there are as many as may be", "limit", limit)
+	if len(s.members) >= s.limits.members() {
+		s.refuseMember()
 		return
 	}
 	peer := remote.NewPeer(remote.Options{
@@ -149,7 +149,6 @@ func (s *Session) listen(m *participant) {
 		})
 	})
 	event.Subscribe(m.peer, func(e remote.NegotiationError) {
-		s.log.Warn("negotiation failed", "peer", m.peer.ID(), "err", e.Err)
 		var refused *signaling.RequestError
 		if errors.As(e.Err, &refused) && refused.Code == signaling.CodeActionNotPermitted {
 			s.post(func() { s.refuseSend() })
@@ -192,10 +191,6 @@ func (s *Session) removeMember(id string, cause remote.Cause) {
 	s.hub.Emit(PeerLeft{m.peer}, nil)
 	s.log.Info("peer left", "peer", id, "cause", cause)
 	s.publish()
-	if s.refused && s.state == StateJoined {
-		s.refused = false
-		s.subscribe() // the snapshot names those for whom there was no place
-	}
 }
 
 // direct routes what one member sent us alone.
@@ -207,7 +202,7 @@ func (s *Session) direct(d signaling.Direct) {
 		return
 	}
 	if !s.early.hold(d, time.Now()) {
-		s.log.Debug("signal from a peer that presence has not named was dropped")
+		s.metrics.refuse(refusedEarly)
 	}
 }
 

@@ -223,7 +223,7 @@ func TestAMemberThatReturnsUnderAnotherIDIsNamedInTheManifestAndCounted(t *testi
 		before := alice.ID()
 		r.server.Drop(before, devserver.Drop{})
 		time.Sleep(5 * time.Second)
-		if n := testutil.CollectAndCount(r.set.opts.outages); n != 1 {
+		if n := testutil.CollectAndCount(r.set.opts.metrics.outages); n != 1 {
 			t.Errorf("%d histograms of outages", n)
 		}
 		alice.Leave()

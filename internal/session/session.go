@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"recorder/internal/event"
 	"recorder/internal/remote"
@@ -73,7 +72,7 @@ type Options struct {
 
 	Logger *slog.Logger
 
-	outages *prometheus.HistogramVec // by channel; nil outside of a Set
+	metrics *metrics // nil: of the session alone
 }
 
 // housekeeping is how often deadlines are looked at. It bounds how late any of
@@ -88,6 +87,8 @@ type Session struct {
 	client *signaling.Client
 	hub    *event.Hub
 
+	metrics channelMetrics
+
 	inbox  chan func()            // work that peers' handlers and requests post for Run
 	done   chan struct{}          // closed when Run returns
 	lost   error                  // why the recording could not be finalised; set before done is closed
@@ -101,7 +102,7 @@ type Session struct {
 	trouble   error // keeps media from coming
 	reconcile reconcile
 	members   map[string]*participant
-	refused   bool // a member was, for want of a place
+	crowd     crowd
 	early     earlySignals
 	bindings  bindings
 	limits    limits
@@ -127,6 +128,9 @@ func New(cfg Config, opts Options) (*Session, error) {
 	if opts.CloseTimeout == 0 {
 		opts.CloseTimeout = 10 * time.Second
 	}
+	if opts.metrics == nil {
+		opts.metrics = newMetrics()
+	}
 	log := opts.Logger.With("channel", cfg.Channel)
 	s := &Session{
 		cfg:     cfg,
@@ -136,12 +140,10 @@ func New(cfg Config, opts Options) (*Session, error) {
 		inbox:   make(chan func(), 256),
 		done:    make(chan struct{}),
 		members: make(map[string]*participant),
+		metrics: opts.metrics.of(cfg.Channel),
 	}
 	s.hub = newHub(s)
-	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log, rotation: newRotation()}
-	if opts.outages != nil {
-		s.bindings.outages = opts.outages.WithLabelValues(cfg.Channel)
-	}
+	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log, metrics: s.metrics, rotation: newRotation()}
 	s.limits = limits{cfg: cfg}
 	s.publish()
 	return s, nil
@@ -297,6 +299,7 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 func (s *Session) housekeep(now time.Time) {
 	s.early.expire(now)
 	s.settleDepartures(now)
+	s.checkCrowd(now)
 	s.checkReconcile(now)
 	s.bindings.settle(now)
 	s.checkMedia(now)

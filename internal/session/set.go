@@ -30,7 +30,7 @@ type running struct {
 
 // NewSet makes an empty set.
 func NewSet(opts Options) *Set {
-	opts.outages = newOutages()
+	opts.metrics = newMetrics()
 	return &Set{opts: opts, sessions: make(map[string]*running)}
 }
 
@@ -57,7 +57,7 @@ func (s *Set) Apply(configs []Config) error {
 		s.mu.Lock()
 		s.remove(channel)
 		s.mu.Unlock()
-		s.opts.outages.DeleteLabelValues(channel)
+		s.opts.metrics.forget(channel)
 	}
 	return errors.Join(errs...)
 }

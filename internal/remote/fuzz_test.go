@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -74,8 +75,9 @@ func FuzzOffers(f *testing.F) {
 				if err != nil {
 					return // the link is wedged, or the offer was refused
 				}
-				if _, err := parseDescription(sdpEnvelope{"answer", answer}); err != nil {
-					t.Errorf("answer: %v\n%s", err, answer)
+				var read sdp.SessionDescription
+				if err := read.UnmarshalString(answer); err != nil || len(read.MediaDescriptions) != len(d.sections) {
+					t.Errorf("answer with %d of %d sections: %v", len(read.MediaDescriptions), len(d.sections), err)
 				}
 				l.dropChannels(true)
 			}

@@ -44,8 +44,8 @@ type AppOptions struct {
 	Logger *slog.Logger
 	// Level, if not nil, is the Logger's, for Reload to set.
 	Level *slog.LevelVar
-	// Settings, if not nil, has the last word on the settings of every PeerConnection.
-	Settings func(*webrtc.SettingEngine)
+	// Loopback keeps all media on this machine, and works where there is no network.
+	Loopback bool
 }
 
 // NewApp takes what the recorder needs, the directory and the ports, and undoes it all if one thing is missing. It connects
@@ -97,7 +97,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 		RelayOnly:  a.cfg.WebRTC.ICETransportPolicy == "relay",
 		UDPPort:    a.cfg.WebRTC.UDPPort,
 		ReadLag:    a.cfg.WebRTC.ReadLag,
-		Settings:   opts.Settings,
+		Loopback:   opts.Loopback,
 		Logger:     a.log,
 		Registerer: a.reg,
 	})

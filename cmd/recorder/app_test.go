@@ -62,7 +62,7 @@ func testConfig(t testing.TB, url, secret string, channels ...string) Config {
 func startApp(t testing.TB, cfg Config) *App {
 	t.Helper()
 	var log lockedBuffer
-	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", slog.LevelDebug), Settings: loopbackOnly})
+	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", slog.LevelDebug), Loopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}

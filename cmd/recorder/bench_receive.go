@@ -137,7 +137,7 @@ func newRecordingReceiver(url string, stderr io.Writer) (_ *recordingReceiver, e
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Recordings.Dir = dir
 	cfg.Channels = []ChannelConfig{{Name: benchChannel, ChannelOptions: cfg.Defaults}}
-	app, err := NewApp(AppOptions{Config: cfg, Settings: loopbackOnly, Logger: newLogger(stderr, "text", slog.LevelWarn)})
+	app, err := NewApp(AppOptions{Config: cfg, Loopback: true, Logger: newLogger(stderr, "text", slog.LevelWarn)})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

@@ -96,7 +96,7 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	defer stopServer()
 
-	d.app, err = NewApp(AppOptions{Config: d.config(), Logger: d.log, Settings: loopbackOnly})
+	d.app, err = NewApp(AppOptions{Config: d.config(), Logger: d.log, Loopback: true})
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestReloadSaysWhatTakesARestartAndKeepsItAsItWas(t *testing.T) {
 	cfg := testConfig(t, startDevserver(t), testSecret, "a")
 	var log lockedBuffer
 	level := new(slog.LevelVar)
-	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", level), Level: level, Settings: loopbackOnly})
+	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", level), Level: level, Loopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestReloadSaysWhatTakesARestartAndKeepsItAsItWas(t *testing.T) {
 
 func TestStopDuringReloadJoinsNothing(t *testing.T) {
 	cfg := testConfig(t, startDevserver(t), testSecret, "a")
-	app, err := NewApp(AppOptions{Config: cfg, Logger: slog.New(slog.DiscardHandler), Settings: loopbackOnly})
+	app, err := NewApp(AppOptions{Config: cfg, Logger: slog.New(slog.DiscardHandler), Loopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,9 @@ type APIOptions struct {
 	ReadLag time.Duration
 	// RelayOnly keeps all media on TURN servers (RFC 8828, mode 4).
 	RelayOnly bool
+	// Loopback keeps all connections on this machine, and works where there
+	// is no network.
+	Loopback bool
 	// Settings, if not nil, has the last word on pion's settings.
 	Settings func(*webrtc.SettingEngine)
 }
@@ -51,8 +54,8 @@ type API struct {
 	settings webrtc.SettingEngine
 	log      *slog.Logger
 	metrics  *metrics
-	mux      ice.UDPMux // nil without a shared port
-	arrivals *arrivals  // at that port
+	mux      *udpMux   // nil without a shared port
+	arrivals *arrivals // at that port
 
 	relayOnly bool
 }
@@ -85,6 +88,10 @@ func NewAPI(o APIOptions) (*API, error) {
 	settings.SetSRTCPReplayProtectionWindow(replayWindow)
 	settings.SetSCTPMaxMessageSize(maxSCTPMessage)
 	settings.SetSCTPMaxReceiveBufferSize(maxSCTPReceiving)
+	if o.Loopback {
+		settings.SetIncludeLoopbackCandidate(true)
+		settings.SetIPFilter(net.IP.IsLoopback)
+	}
 	if o.OnePort || o.UDPPort != 0 {
 		if err := a.listen(o); err != nil {
 			return nil, err
@@ -103,11 +110,11 @@ func (a *API) listen(o APIOptions) error {
 	if err != nil {
 		return fmt.Errorf("listen for media: %w", err)
 	}
-	if o.Registerer != nil {
-		o.Registerer.MustRegister(socketCollector{socket})
-	}
 	a.arrivals = socket.times()
-	a.mux = webrtc.NewICEUDPMux(pionLogs{a.log}.NewLogger("ice"), socket)
+	a.mux = newUDPMux(socket, o.Loopback, a.log)
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(socketCollector{a.mux})
+	}
 	return nil
 }
 

@@ -2,9 +2,9 @@ package remote
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
-	"github.com/pion/ice/v4"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -27,8 +27,15 @@ const (
 // there it waits for the lag and takes all of it in one system call, and each
 // hand-over that follows serves several packets.
 type mediaSocket interface {
-	net.PacketConn
-	ice.AddrPortReaderWriter
+	// receive waits for datagrams and has those taken that are there, which may
+	// be none. They are valid during the call. It is called by one goroutine
+	// and returns net.ErrClosed once the socket is closed.
+	receive(take func(datagram []byte, from netip.AddrPort)) error
+	// send sends a datagram, or drops it if it would have to wait.
+	send(datagram []byte, to netip.AddrPort) (int, error)
+	// localAddr is the unspecified address of the families it serves, and the port.
+	localAddr() *net.UDPAddr
+	close() error
 	stats() socketStats
 	// times is when RTP packets came, nil where the system does not tell.
 	times() *arrivals
@@ -42,8 +49,8 @@ type socketStats struct {
 	dropped   uint64 // datagrams, by the kernel, as the buffer was full
 }
 
-// socketCollector exports a socket's statistics.
-type socketCollector struct{ socket mediaSocket }
+// socketCollector exports the statistics of a mux and its socket.
+type socketCollector struct{ mux *udpMux }
 
 var (
 	descSocketBuffer = prometheus.NewDesc("recorder_remote_socket_receive_buffer_bytes",
@@ -54,6 +61,8 @@ var (
 		"Datagrams read from the media port.", nil, nil)
 	descSocketDropped = prometheus.NewDesc("recorder_remote_socket_dropped_datagrams_total",
 		"Datagrams that the system dropped because the receive buffer of the media port was full.", nil, nil)
+	descSocketRefused = prometheus.NewDesc("recorder_remote_socket_refused_datagrams_total",
+		"Datagrams read from the media port and dropped: unknown, overflow.", []string{"reason"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -63,9 +72,12 @@ func (c socketCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c socketCollector) Collect(to chan<- prometheus.Metric) {
-	s := c.socket.stats()
+	s := c.mux.socket.stats()
 	to <- prometheus.MustNewConstMetric(descSocketBuffer, prometheus.GaugeValue, float64(s.buffer))
 	to <- prometheus.MustNewConstMetric(descSocketReads, prometheus.CounterValue, float64(s.reads))
 	to <- prometheus.MustNewConstMetric(descSocketDatagrams, prometheus.CounterValue, float64(s.datagrams))
 	to <- prometheus.MustNewConstMetric(descSocketDropped, prometheus.CounterValue, float64(s.dropped))
+	for reason, n := range map[string]uint64{"unknown": c.mux.unknown.Load(), "overflow": c.mux.overflow.Load()} {
+		to <- prometheus.MustNewConstMetric(descSocketRefused, prometheus.CounterValue, float64(n), reason)
+	}
 }

@@ -11,7 +11,8 @@ import (
 
 // udpSocket is a mediaSocket that reads one datagram at a time.
 type udpSocket struct {
-	*net.UDPConn
+	conn      *net.UDPConn
+	buf       [2048]byte
 	datagrams atomic.Uint64
 }
 
@@ -23,22 +24,28 @@ func listenMedia(port, _ int, _ time.Duration) (mediaSocket, error) {
 	}
 	for size := socketBuffer; size >= 256<<10 && conn.SetReadBuffer(size) != nil; size /= 2 {
 	}
-	return &udpSocket{UDPConn: conn}, nil
+	return &udpSocket{conn: conn}, nil
 }
 
-// ReadFromAddrPort implements ice.AddrPortReaderWriter.
-func (s *udpSocket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	n, from, err := s.ReadFromUDPAddrPort(b)
-	if err == nil {
-		s.datagrams.Add(1)
+// receive implements mediaSocket.
+func (s *udpSocket) receive(take func([]byte, netip.AddrPort)) error {
+	n, from, err := s.conn.ReadFromUDPAddrPort(s.buf[:])
+	if err != nil {
+		return err
 	}
-	return n, from, err
+	s.datagrams.Add(1)
+	take(s.buf[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
+	return nil
 }
 
-// WriteToAddrPort implements ice.AddrPortReaderWriter.
-func (s *udpSocket) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	return s.WriteToUDPAddrPort(b, to)
+// send implements mediaSocket.
+func (s *udpSocket) send(b []byte, to netip.AddrPort) (int, error) {
+	return s.conn.WriteToUDPAddrPort(b, to)
 }
+
+func (s *udpSocket) localAddr() *net.UDPAddr { return s.conn.LocalAddr().(*net.UDPAddr) }
+
+func (s *udpSocket) close() error { return s.conn.Close() }
 
 func (s *udpSocket) times() *arrivals { return nil }
 

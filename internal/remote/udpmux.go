@@ -1,0 +1,249 @@
+package remote
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/stun/v3"
+)
+
+const (
+	// maxAddresses bounds from how many addresses one connection is reached.
+	maxAddresses = 256
+	// socketPause is waited after an error of the socket, which may pass.
+	socketPause = 100 * time.Millisecond
+)
+
+// udpMux shares a socket among connections (ice.UDPMux).
+//
+// A request of ICE names the connection it is for, so it goes there whatever
+// address it comes from: a browser may begin another connection on the port
+// it has used for the last. Everything else goes by its sender's address,
+// which belongs to the connection that has answered a request from there.
+// An agent answers those that prove to know its password, so that nobody can
+// take another's address by claiming to be reached there.
+type udpMux struct {
+	socket   mediaSocket
+	loopback bool // only loopback addresses are offered
+	log      *slog.Logger
+	done     chan struct{} // closed once the reader is gone
+
+	unknown  atomic.Uint64 // datagrams that were for nobody
+	overflow atomic.Uint64 // datagrams that a connection had no room for
+
+	mu       sync.Mutex
+	closed   bool
+	branches map[branchKey]*branch
+	routes   map[netip.AddrPort]*branch
+
+	// Of the reader.
+	stun  stun.Message
+	awake []*muxConn // that something was put into since the last wake
+}
+
+// branchKey is what ICE tells connections apart by. The families are apart
+// since each candidate is of one.
+type branchKey struct {
+	ufrag string
+	ipv6  bool
+}
+
+// branch is one connection at the mux. Each of its local candidates has a
+// conn, and all have this socket; the first conn is the one that receives.
+type branch struct {
+	key       branchKey
+	conns     []*muxConn
+	addresses []netip.AddrPort // that lead here
+}
+
+// newUDPMux takes over the socket.
+func newUDPMux(socket mediaSocket, loopback bool, log *slog.Logger) *udpMux {
+	m := &udpMux{
+		socket: socket, loopback: loopback, log: log, done: make(chan struct{}),
+		branches: map[branchKey]*branch{}, routes: map[netip.AddrPort]*branch{},
+	}
+	go m.read()
+	return m
+}
+
+// read hands out what comes until the socket is closed.
+func (m *udpMux) read() {
+	defer close(m.done)
+	var logged time.Time
+	for {
+		err := m.socket.receive(m.route)
+		for i, c := range m.awake {
+			c.arrived.Signal()
+			m.awake[i] = nil
+		}
+		m.awake = m.awake[:0]
+		switch {
+		case err == nil:
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			if now := time.Now(); now.Sub(logged) >= logEvery {
+				m.log.Warn("could not read from media port", "err", err)
+				logged = now
+			}
+			time.Sleep(socketPause)
+		}
+	}
+}
+
+// route puts a datagram where it belongs.
+func (m *udpMux) route(datagram []byte, from netip.AddrPort) {
+	c := m.receiver(datagram, from)
+	if c == nil {
+		m.unknown.Add(1)
+		return
+	}
+	woken, ok := c.put(datagram, from)
+	if !ok {
+		m.overflow.Add(1)
+	}
+	if woken {
+		m.awake = append(m.awake, c)
+	}
+}
+
+func (m *udpMux) receiver(datagram []byte, from netip.AddrPort) *muxConn {
+	ufrag, request := m.request(datagram)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.routes[from]
+	if request {
+		b = m.branches[branchKey{string(ufrag), from.Addr().Is6()}]
+	}
+	if b == nil {
+		return nil
+	}
+	return b.conns[0]
+}
+
+// request returns the ufrag that a binding request is for (RFC 8445 §7.2.2).
+func (m *udpMux) request(datagram []byte) (ufrag []byte, ok bool) {
+	if !isSTUN(datagram, stun.BindingRequest) {
+		return nil, false
+	}
+	m.stun.Raw = datagram
+	if m.stun.Decode() != nil {
+		return nil, true
+	}
+	name, err := m.stun.Get(stun.AttrUsername)
+	if err != nil {
+		return nil, true
+	}
+	ufrag, _, _ = bytes.Cut(name, []byte{':'})
+	return ufrag, true
+}
+
+// isSTUN reports whether a datagram looks like a STUN message of a type.
+func isSTUN(datagram []byte, t stun.MessageType) bool {
+	v := t.Value()
+	return stun.IsMessage(datagram) && datagram[0] == byte(v>>8) && datagram[1] == byte(v)
+}
+
+// claim notes that a conn sends a datagram to an address. With the answer to
+// a request the address becomes the branch's; with anything else it does if it
+// is nobody's.
+func (m *udpMux) claim(b *branch, to netip.AddrPort, datagram []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	owner := m.routes[to]
+	if owner == b || len(b.conns) == 0 {
+		return
+	}
+	if !isSTUN(datagram, stun.BindingSuccess) && (owner != nil || len(b.addresses) == maxAddresses) {
+		return
+	}
+	if owner != nil {
+		owner.addresses = slices.DeleteFunc(owner.addresses, func(a netip.AddrPort) bool { return a == to })
+	}
+	if len(b.addresses) == maxAddresses {
+		delete(m.routes, b.addresses[0])
+		b.addresses = slices.Delete(b.addresses, 0, 1)
+	}
+	b.addresses = append(b.addresses, to)
+	m.routes[to] = b
+}
+
+// GetConn implements ice.UDPMux: a conn of its own for a local candidate.
+func (m *udpMux) GetConn(ufrag string, local net.Addr) (net.PacketConn, error) {
+	addr, ok := local.(*net.UDPAddr)
+	if !ok {
+		return nil, &net.AddrError{Err: "not a UDP address", Addr: local.String()}
+	}
+	key := branchKey{ufrag, addr.IP.To4() == nil}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, io.ErrClosedPipe
+	}
+	b := m.branches[key]
+	if b == nil {
+		b = &branch{key: key}
+		m.branches[key] = b
+	}
+	c := newMuxConn(m, b)
+	b.conns = append(b.conns, c)
+	return c, nil
+}
+
+// remove takes a conn off its branch, and with the last one the branch.
+func (m *udpMux) remove(c *muxConn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := c.branch
+	b.conns = slices.DeleteFunc(b.conns, func(other *muxConn) bool { return other == c })
+	if len(b.conns) > 0 {
+		return
+	}
+	for _, a := range b.addresses {
+		delete(m.routes, a)
+	}
+	b.addresses = nil
+	if m.branches[b.key] == b {
+		delete(m.branches, b.key)
+	}
+}
+
+// RemoveConnByUfrag implements ice.UDPMux: it closes a connection's conns.
+func (m *udpMux) RemoveConnByUfrag(ufrag string) {
+	var conns []*muxConn
+	m.mu.Lock()
+	for _, ipv6 := range []bool{false, true} {
+		if b := m.branches[branchKey{ufrag, ipv6}]; b != nil {
+			conns = append(conns, b.conns...)
+		}
+	}
+	m.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
+// Close implements ice.UDPMux. The reader is gone when it returns.
+func (m *udpMux) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	var conns []*muxConn
+	for _, b := range m.branches {
+		conns = append(conns, b.conns...)
+	}
+	m.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	err := m.socket.close()
+	<-m.done
+	return err
+}

@@ -1,0 +1,141 @@
+package remote
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// maxQueued is what may wait on a connection to be read from the mux, in
+	// bytes. It does for a second of 8 Mbit/s.
+	maxQueued = 1 << 20
+	// keptQueue is how large an empty queue may stay, in bytes.
+	keptQueue = 64 << 10
+)
+
+// muxConn is what a local ICE candidate has of the shared socket. It
+// implements ice.AddrPortReaderWriter too.
+type muxConn struct {
+	mux    *udpMux
+	branch *branch
+
+	mu      sync.Mutex
+	arrived sync.Cond // something is queued, or the conn was closed
+	data    []byte    // datagrams end to end
+	queue   []queuedDatagram
+	next    int // in queue
+	read    int // of data
+	closed  bool
+}
+
+type queuedDatagram struct {
+	from netip.AddrPort
+	end  int // in data
+}
+
+func newMuxConn(m *udpMux, b *branch) *muxConn {
+	c := &muxConn{mux: m, branch: b}
+	c.arrived.L = &c.mu
+	return c
+}
+
+// put queues a copy of a datagram. ok says whether there was room for it, and
+// first whether nothing else is queued, so that a reader may have to be woken.
+func (c *muxConn) put(datagram []byte, from netip.AddrPort) (first, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(c.data)+len(datagram) > maxQueued {
+		return false, false
+	}
+	c.data = append(c.data, datagram...)
+	c.queue = append(c.queue, queuedDatagram{from, len(c.data)})
+	return len(c.queue)-c.next == 1, true
+}
+
+// ReadFromAddrPort implements ice.AddrPortReaderWriter. It waits for a
+// datagram; what does not fit b is lost.
+func (c *muxConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.next == len(c.queue) && !c.closed {
+		c.arrived.Wait()
+	}
+	if c.closed {
+		return 0, netip.AddrPort{}, io.EOF
+	}
+	d := c.queue[c.next]
+	n := copy(b, c.data[c.read:d.end])
+	c.next, c.read = c.next+1, d.end
+	if c.next == len(c.queue) {
+		c.drained()
+	}
+	return n, d.from, nil
+}
+
+// drained makes room. What a burst has taken is given back.
+func (c *muxConn) drained() {
+	c.data, c.queue, c.next, c.read = c.data[:0], c.queue[:0], 0, 0
+	if cap(c.data) > keptQueue {
+		c.data, c.queue = nil, nil
+	}
+}
+
+// WriteToAddrPort implements ice.AddrPortReaderWriter.
+func (c *muxConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		return 0, io.ErrClosedPipe
+	}
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	c.mux.claim(c.branch, to, b)
+	return c.mux.socket.send(b, to)
+}
+
+// ReadFrom implements net.PacketConn.
+func (c *muxConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.ReadFromAddrPort(b)
+	if err != nil {
+		return 0, nil, err
+	}
+	return n, net.UDPAddrFromAddrPort(from), nil
+}
+
+// WriteTo implements net.PacketConn.
+func (c *muxConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	addr, ok := to.(*net.UDPAddr)
+	if !ok {
+		return 0, &net.AddrError{Err: "not a UDP address", Addr: to.String()}
+	}
+	return c.WriteToAddrPort(b, addr.AddrPort())
+}
+
+// LocalAddr implements net.PacketConn.
+func (c *muxConn) LocalAddr() net.Addr { return c.mux.socket.localAddr() }
+
+// SetDeadline implements net.PacketConn. Reads end with Close and writes do
+// not wait, so nobody needs it.
+func (c *muxConn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline implements net.PacketConn, see SetDeadline.
+func (c *muxConn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements net.PacketConn, see SetDeadline.
+func (c *muxConn) SetWriteDeadline(time.Time) error { return nil }
+
+// Close implements net.PacketConn.
+func (c *muxConn) Close() error {
+	c.mu.Lock()
+	closed := c.closed
+	c.closed, c.data, c.queue = true, nil, nil
+	c.arrived.Broadcast()
+	c.mu.Unlock()
+	if !closed {
+		c.mux.remove(c)
+	}
+	return nil
+}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +29,56 @@ const costOfKill = time.Second + 200*time.Millisecond
 // A recorder that is killed, again and again, at moments of no choosing, loses
 // a sync interval of media each time. Restarted, it goes on in the same files.
 func TestKilledAtAnyMoment(t *testing.T) {
+	inStays(t, *kills, func(s stay) {
+		died := time.Now()
+		s.recorder.Kill()
+		s.checkCrash(t, died)
+	})
+}
+
+// A recorder that is stopped leaves files that are final, and says until when
+// they may go on. Started again within that time it goes on in them.
+func TestStoppedAndStartedAgain(t *testing.T) {
+	inStays(t, 3, func(s stay) {
+		WaitHTTP(t, "http://"+s.addr+"/healthz", 20*time.Second)
+		s.recorder.Stop()
+		if report, err := sink.Verify(s.dir, nil); err != nil || !report.OK {
+			t.Errorf("verify: %+v %v", report, err)
+		}
+		for _, m := range manifests(t, s.dir) {
+			if m.State != sink.StateComplete || m.ContinuableUntil == nil {
+				t.Errorf("%s, continuable until %v", m.State, m.ContinuableUntil)
+			}
+		}
+	})
+}
+
+// A recorder that is killed while it stops leaves what a kill at any other time
+// does, or what a stop does.
+func TestKilledWhileItStops(t *testing.T) {
+	inStays(t, 3, func(s stay) {
+		died := time.Now()
+		s.recorder.cmd.Process.Signal(syscall.SIGTERM)
+		time.Sleep(time.Duration(rand.Int64N(int64(60 * time.Millisecond))))
+		s.recorder.Kill()
+		s.checkCrash(t, died)
+	})
+}
+
+// stay is one run of a recorder while a member sends.
+type stay struct {
+	n        int // since 0
+	recorder *Process
+	addr     string // of its HTTP server
+	dir      string
+	alice    *member.Member
+	before   time.Duration // how much sound the member had sent when it began,
+	began    time.Time     // which was then
+}
+
+// inStays runs a recorder n times, each of which end ends at some moment, and
+// once more, while a member stays. It expects one file for each track of it.
+func inStays(t *testing.T, n int, end func(stay)) {
 	server := devserver.New(devserver.Options{
 		Secrets: map[string]string{secretID: secret}, Logger: slog.New(slog.DiscardHandler), Limits: devserver.Limits{Connects: -1},
 	})
@@ -39,22 +90,21 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	url := "ws://" + web.Listener.Addr().String()
 	dir := filepath.Join(t.TempDir(), "recordings")
 	config := filepath.Join(t.TempDir(), "config.yaml")
+	addr := FreeAddr(t)
 	text := fmt.Sprintf("signaling: {url: %q, %s}\nhttp: {listen: %s}\nrecordings: {dir: %s}\nchannels: [{name: room-42}]\n",
-		url, credentials["token"].config, FreeAddr(t), dir)
+		url, credentials["token"].config, addr, dir)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	alice := joinCrashing(t, url)
 
-	for i := range *kills {
-		before, began := spoken(alice), time.Now()
-		recorder := Start(t, "run", "--config", config)
+	for i := range n {
+		s := stay{n: i, addr: addr, dir: dir, alice: alice, before: spoken(alice), began: time.Now()}
+		s.recorder = Start(t, "run", "--config", config)
 		time.Sleep(time.Duration(rand.Int64N(int64(6 * time.Second))))
-		died := time.Now()
-		recorder.Kill()
-		checkCrash(t, dir, i, began, died, spoken(alice)-before)
+		end(s)
 		if t.Failed() {
-			t.Fatalf("after kill %d:\n%s", i+1, recorder.Output())
+			t.Fatalf("after stay %d:\n%s", i+1, s.recorder.Output())
 		}
 	}
 	recorder := Start(t, "run", "--config", config)
@@ -70,7 +120,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		t.Fatalf("want one recording, have %d", len(recordings))
 	}
 	found, m := recordings[0].dir, recordings[0].Manifest
-	if m.State != sink.StateComplete || len(m.Streams) != 1 || len(m.Streams[0].Tracks) != 2 {
+	if m.State != sink.StateComplete || m.ContinuableUntil == nil || len(m.Streams) != 1 || len(m.Streams[0].Tracks) != 2 {
 		t.Fatalf("want one stream of two tracks, have %d streams, %s", len(m.Streams), m.State)
 	}
 	for _, r := range m.Streams[0].Reconnects {
@@ -119,10 +169,11 @@ func spoken(m *member.Member) (d time.Duration) {
 }
 
 // checkCrash repairs a copy of what a kill left and looks at what it cost.
-func checkCrash(t *testing.T, dir string, n int, began, died time.Time, flowed time.Duration) {
+func (s stay) checkCrash(t *testing.T, died time.Time) {
 	t.Helper()
-	left := filepath.Join(t.TempDir(), fmt.Sprint("crash-", n))
-	if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
+	flowed := spoken(s.alice) - s.before
+	left := filepath.Join(t.TempDir(), fmt.Sprint("crash-", s.n))
+	if err := os.CopyFS(left, os.DirFS(s.dir)); err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(left)
@@ -136,19 +187,19 @@ func checkCrash(t *testing.T, dir string, n int, began, died time.Time, flowed t
 		t.Errorf("verify: %+v %v", report, err)
 	}
 	for _, m := range manifests(t, left) {
-		for _, s := range m.Streams {
-			for _, track := range s.Tracks {
+		for _, stream := range m.Streams {
+			for _, track := range stream.Tracks {
 				if len(track.Parts) == 0 {
 					continue
 				}
-				end := s.Started.UTC.Add(track.Parts[len(track.Parts)-1].Duration.Duration())
-				if track.Kind == "video" && end.Before(began) {
+				end := stream.Started.UTC.Add(track.Parts[len(track.Parts)-1].Duration.Duration())
+				if track.Kind == "video" && end.Before(s.began) {
 					continue // the clip's next key frame was still to come
 				}
 				lost := min(died.Sub(end), flowed)
-				t.Logf("kill %d: %s lost %v", n+1, track.Kind, lost.Round(time.Millisecond))
+				t.Logf("kill %d: %s lost %v", s.n+1, track.Kind, lost.Round(time.Millisecond))
 				if lost > costOfKill {
-					t.Errorf("kill %d: %s lost %v", n+1, track.Kind, lost)
+					t.Errorf("kill %d: %s lost %v", s.n+1, track.Kind, lost)
 				}
 			}
 		}

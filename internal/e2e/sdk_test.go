@@ -26,6 +26,7 @@ import (
 type bot struct {
 	t          *testing.T
 	server     string // host:port
+	service    *devserver.Server
 	recordings string // their directory
 	session    *session.Session
 	leave      func() // leaves the channel and finalises the files, once
@@ -39,6 +40,7 @@ type botOptions struct {
 	window    time.Duration // the reconnect window
 	ice       []webrtc.ICEServer
 	relayOnly bool
+	api       func(*remote.APIOptions) // has the last word, if not nil
 }
 
 // startBot has a bot with the peer id "recorder" join room-42.
@@ -58,9 +60,13 @@ func newBot(t *testing.T, o botOptions) *bot {
 	recordings := t.TempDir()
 	root, err := sink.Open(sink.Options{Dir: recordings, Logger: log})
 	must(t, err)
-	api, err := remote.NewAPI(remote.APIOptions{Logger: log, RelayOnly: o.relayOnly, Settings: func(s *webrtc.SettingEngine) { s.SetIncludeLoopbackCandidate(true) }})
+	options := remote.APIOptions{Logger: log, RelayOnly: o.relayOnly, Settings: func(s *webrtc.SettingEngine) { s.SetIncludeLoopbackCandidate(true) }}
+	if o.api != nil {
+		o.api(&options)
+	}
+	api, err := remote.NewAPI(options)
 	must(t, err)
-	b := &bot{t: t, server: web.Listener.Addr().String(), recordings: recordings}
+	b := &bot{t: t, service: server, server: web.Listener.Addr().String(), recordings: recordings}
 	b.session, err = session.New(session.Config{Channel: "room-42", Bot: "recorder", ReconnectWindow: o.window}, session.Options{
 		Root: root, API: api, ICEServers: o.ice, Logger: log,
 		Signaling: func(string) (*signaling.Client, error) {

@@ -186,24 +186,42 @@ func TestAFileWrittenInPlaceOrReplacedIsLoaded(t *testing.T) {
 	w.expect("c")
 }
 
-// TestASwappedConfigMapIsLoaded does what the kubelet does: the file is a link through a directory link, which is swapped.
+// configMap is a directory as the kubelet makes it: the file is a link through a directory link, which is swapped.
+type configMap struct {
+	t       *testing.T
+	dir     string
+	version int
+}
+
+func newConfigMap(t *testing.T, text string) *configMap {
+	m := &configMap{t: t, dir: t.TempDir()}
+	m.swap(text)
+	must(t, os.Symlink("..data/config.yaml", m.path()))
+	return m
+}
+
+func (m *configMap) path() string { return filepath.Join(m.dir, "config.yaml") }
+
+// swap puts another text in the place of the last.
+func (m *configMap) swap(text string) {
+	m.t.Helper()
+	last := filepath.Join(m.dir, fmt.Sprintf("..2026_01_%02d", m.version))
+	m.version++
+	data := fmt.Sprintf("..2026_01_%02d", m.version)
+	must(m.t, os.Mkdir(filepath.Join(m.dir, data), 0o700))
+	must(m.t, os.WriteFile(filepath.Join(m.dir, data, "config.yaml"), []byte(text), 0o600))
+	must(m.t, os.Symlink(data, filepath.Join(m.dir, "..data_tmp")))
+	must(m.t, os.Rename(filepath.Join(m.dir, "..data_tmp"), filepath.Join(m.dir, "..data")))
+	must(m.t, os.RemoveAll(last))
+}
+
 func TestASwappedConfigMapIsLoaded(t *testing.T) {
-	dir := t.TempDir()
-	version := func(n int, name string) {
-		data := fmt.Sprintf("..2026_01_%02d", n)
-		must(t, os.Mkdir(filepath.Join(dir, data), 0o700))
-		must(t, os.WriteFile(filepath.Join(dir, data, "config.yaml"), []byte(channelFile(name)), 0o600))
-		must(t, os.Symlink(data, filepath.Join(dir, "..data_tmp")))
-		must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+	m := newConfigMap(t, channelFile("a"))
+	w := watch(t, m.path())
+	for _, name := range []string{"b", "c"} {
+		m.swap(channelFile(name))
+		w.expect(name)
 	}
-	version(1, "a")
-	must(t, os.Symlink("..data/config.yaml", filepath.Join(dir, "config.yaml")))
-	w := watch(t, filepath.Join(dir, "config.yaml"))
-	version(2, "b")
-	must(t, os.RemoveAll(filepath.Join(dir, "..2026_01_01")))
-	w.expect("b")
-	version(3, "c")
-	w.expect("c")
 }
 
 func TestABadFileKeepsTheOldOneAndSaysSo(t *testing.T) {

@@ -14,12 +14,13 @@ import (
 type feed struct {
 	track  *remote.Track
 	source *sink.Source
-	last   atomic.Int64 // Unix ns of the last packet, 0 before the first
+	began  time.Time
+	last   atomic.Int64 // ns from began to the last packet, 0 before the first
 	closed atomic.Bool
 }
 
 func newFeed(track *remote.Track, to *sink.Track) *feed {
-	f := &feed{track: track}
+	f := &feed{track: track, began: time.Now()}
 	formats := make(map[uint8]sink.Format)
 	for pt, codec := range track.Formats() {
 		formats[pt] = sink.Format{
@@ -32,7 +33,7 @@ func newFeed(track *remote.Track, to *sink.Track) *feed {
 
 // WriteRTP implements remote.RTPWriter.
 func (f *feed) WriteRTP(packet []byte, arrival time.Time) {
-	f.last.Store(arrival.UnixNano())
+	f.heard(arrival)
 	f.source.WriteRTP(packet, arrival)
 }
 
@@ -57,9 +58,13 @@ func (f *feed) NACK(seqs []uint16) { _ = f.track.NACK(seqs) }
 // open reports whether the connection may still deliver.
 func (f *feed) open() bool { return !f.closed.Load() }
 
+// heard notes a packet. Wall clocks are set; what counts is the time since began.
+func (f *feed) heard(arrival time.Time) { f.last.Store(max(1, int64(arrival.Sub(f.began)))) }
+
 // flowed reports whether a packet came within the given time.
 func (f *feed) flowed(now time.Time, within time.Duration) bool {
-	return f.open() && now.UnixNano()-f.last.Load() < int64(within)
+	last := time.Duration(f.last.Load())
+	return f.open() && last > 0 && now.Sub(f.began)-last < within
 }
 
 // stop ends the feed from our side.

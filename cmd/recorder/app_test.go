@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"recorder/internal/devserver"
+	"recorder/internal/e2e"
 	"recorder/internal/sink"
 )
 
@@ -61,7 +61,7 @@ func testConfig(t testing.TB, url, secret string, channels ...string) Config {
 // startApp runs an App until the test ends, and checks then that it never showed a credential.
 func startApp(t testing.TB, cfg Config) *App {
 	t.Helper()
-	var log lockedBuffer
+	var log e2e.Buffer
 	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", slog.LevelDebug), Loopback: true})
 	if err != nil {
 		t.Fatal(err)
@@ -292,7 +292,7 @@ channels: [{name: a}]
 `)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var stderr lockedBuffer
+	var stderr e2e.Buffer
 	go func() {
 		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 			if strings.Contains(stderr.String(), "recording began") {
@@ -349,22 +349,4 @@ func TestStopTellsReadyzFirst(t *testing.T) {
 	if status, r := readyz(t, app); status != http.StatusServiceUnavailable || len(r.Reasons) != 1 || r.Reasons[0] != "draining" {
 		t.Errorf("got %d, %+v", status, r)
 	}
-}
-
-// lockedBuffer is a bytes.Buffer for many goroutines.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -15,9 +15,9 @@ func newCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration without connecting to anything",
-		Long: `check reads a configuration, lays the environment over it as run would, and names everything
-that is wrong with it, by line and key. It connects to nothing and writes nothing, so it does not
-tell whether recordings.dir can be written to.
+		Long: `check reads a configuration and the files it names, lays the environment over it as run would, and
+names everything that is wrong with it, by line and key. It connects to nothing and writes nothing, so
+it does not tell whether recordings.dir can be written to.
 
 Exit codes: 0 the configuration is good, 2 it is not.`,
 		Example: `  recorder check --config config.yaml
@@ -42,13 +42,18 @@ Exit codes: 0 the configuration is good, 2 it is not.`,
 		},
 	}
 	addConfigFlag(cmd, &path)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
 // addConfigFlag adds the flag that all commands with a configuration share.
 func addConfigFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVarP(path, "config", "c", "config.yaml", "the configuration `file`")
+}
+
+// addJSONFlag adds the flag of commands whose results programs read, too.
+func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the result as JSON")
 }
 
 // printCheck prints what loadConfig returned.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -24,7 +25,7 @@ import (
 
 func newDemoCommand() *cobra.Command {
 	var dir string
-	var verbose bool
+	var verbose, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "See it work: no account, network, configuration or tools needed",
@@ -36,7 +37,8 @@ Everything happens on 127.0.0.1.
 
 Exit codes: 0 every file holds what was sent, 1 one does not or something failed, 2 usage.`,
 		Example: `  recorder demo
-  recorder demo --dir ./recordings-demo`,
+  recorder demo --dir ./recordings-demo
+  recorder demo --json | jq .ok`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelWarn
@@ -49,11 +51,15 @@ Exit codes: 0 every file holds what was sent, 1 one does not or something failed
 				out:     newConsole(cmd.OutOrStdout()),
 				log:     newLogger(cmd.ErrOrStderr(), "text", level),
 			}
+			if asJSON {
+				d.out, d.json = newConsole(io.Discard), cmd.OutOrStdout()
+			}
 			return d.run(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "the `directory` to record to (default: a new one for temporary files)")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log what happens inside")
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -70,6 +76,7 @@ type demo struct {
 	dir     string
 	program []appearance
 	out     *console
+	json    io.Writer // takes the result instead, if not nil
 	log     *slog.Logger
 
 	secret string // of the server's only key

@@ -75,20 +75,25 @@ func (d *demo) review(metrics []string) error {
 	}
 
 	rows := [][]string{{"FILE", "DURATION", "SENT", "RECORDED", "IN FILE", ""}}
+	files := []row{}
 	for _, s := range d.sent {
 		track := findTrack(manifest, s.member, s.TrackID)
 		r, faults := compare(track, s)
+		files = append(files, r)
 		verdict := d.out.Good("as sent")
 		if len(faults) > 0 {
 			verdict = d.out.Bad("NOT AS SENT")
 			problems = append(problems, faults...)
 		}
-		rows = append(rows, []string{r.file, seconds(r.duration), strconv.Itoa(s.Frames), strconv.FormatUint(r.frames, 10), strconv.FormatUint(r.inFile, 10), verdict})
+		rows = append(rows, []string{r.File, seconds(r.Duration.Duration()), strconv.Itoa(r.Sent), strconv.FormatUint(r.Recorded, 10), strconv.FormatUint(r.InFile, 10), verdict})
 	}
 	if len(d.sent) == 0 {
 		problems = append(problems, "nothing was sent")
 	}
 
+	if d.json != nil {
+		return d.printJSON(dir, files, problems)
+	}
 	d.out.Printf("\nrecorded in %s:\n", dir)
 	d.out.Table(rows)
 	d.out.Printf("  frames and packets; those in the file, which recorder verify counts, are more by what fills gaps\n")
@@ -106,6 +111,21 @@ func (d *demo) review(metrics []string) error {
 		filepath.Join(stream, "audio-1.ogg"), filepath.Join(stream, "video-1.ivf"), d.sent[0].member)
 	d.out.Printf("\nThe files stay in %s until you delete them.\n", d.dir)
 	return nil
+}
+
+// printJSON prints what review found for programs.
+func (d *demo) printJSON(dir string, files []row, problems []string) error {
+	result := struct {
+		OK       bool     `json:"ok"`
+		Dir      string   `json:"dir"` // of the recording
+		Files    []row    `json:"files"`
+		Problems []string `json:"problems"`
+	}{len(problems) == 0, dir, files, append([]string{}, problems...)}
+	err := printJSON(d.json, result)
+	if err == nil && !result.OK {
+		err = errSilent
+	}
+	return err
 }
 
 // manifest returns that of the latest recording, and the recording's directory.
@@ -140,33 +160,34 @@ func findTrack(m *sink.Manifest, peer, id string) *sink.ManifestTrack {
 
 // row is how one track was recorded.
 type row struct {
-	file     string
-	duration time.Duration // of the file: from the start of the stream
-	frames   uint64        // as they were sent, without what fills gaps
-	inFile   uint64        // with it
+	File     string       `json:"file"`
+	Duration sink.Seconds `json:"duration_seconds"` // of the file: from the start of the stream
+	Sent     int          `json:"sent"`             // frames and packets
+	Recorded uint64       `json:"recorded"`         // as they were sent, without what fills gaps
+	InFile   uint64       `json:"in_file"`          // with it
 }
 
 // compare says what of a track is not as it was sent.
 func compare(t *sink.ManifestTrack, s delivery) (r row, faults []string) {
 	name := s.member + "'s " + s.TrackID
 	if t == nil || len(t.Parts) == 0 {
-		return row{file: "none"}, []string{name + " was not recorded"}
+		return row{File: "none", Sent: s.Frames}, []string{name + " was not recorded"}
 	}
 	part := t.Parts[0]
-	r = row{file: part.File, duration: part.Duration.Duration(), frames: t.Ledger.FramesWritten, inFile: uint64(part.Frames)}
+	r = row{File: part.File, Duration: part.Duration, Sent: s.Frames, Recorded: t.Ledger.FramesWritten, InFile: uint64(part.Frames)}
 	fault := func(format string, args ...any) { faults = append(faults, name+": "+fmt.Sprintf(format, args...)) }
 	if len(t.Parts) > 1 {
 		fault("in %d files instead of one", len(t.Parts))
 	}
-	if r.frames != uint64(s.Frames) {
-		fault("%d frames recorded of %d sent", r.frames, s.Frames)
+	if r.Recorded != uint64(s.Frames) {
+		fault("%d frames recorded of %d sent", r.Recorded, s.Frames)
 	}
 	var began time.Duration
 	if t.Start != nil {
 		began = t.Start.Position.Duration()
 	}
-	if off := r.duration - began - s.Played; off.Abs() > demoTolerance {
-		fault("%s recorded of %s sent", seconds(r.duration-began), seconds(s.Played))
+	if off := r.Duration.Duration() - began - s.Played; off.Abs() > demoTolerance {
+		fault("%s recorded of %s sent", seconds(r.Duration.Duration()-began), seconds(s.Played))
 	}
 	return r, faults
 }

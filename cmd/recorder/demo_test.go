@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -109,5 +111,41 @@ func TestDemoNoticesWhatIsNotAsSent(t *testing.T) {
 				t.Errorf("got %q, want %q", faults, tt.want)
 			}
 		})
+	}
+}
+
+func TestDemoPrintsItsResultAsJSON(t *testing.T) {
+	var out bytes.Buffer
+	d := demo{
+		dir:     t.TempDir(),
+		program: []appearance{{"alice", 0, time.Second}},
+		out:     newConsole(io.Discard),
+		json:    &out,
+		log:     slog.New(slog.DiscardHandler),
+	}
+	if err := d.run(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	var result struct {
+		OK       bool
+		Dir      string
+		Files    []row
+		Problems []string
+	}
+	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if !result.OK || len(result.Files) != 2 || len(result.Problems) != 0 || !strings.HasPrefix(result.Dir, d.dir) {
+		t.Errorf("got %s", out.String())
+	}
+	for _, f := range result.Files {
+		if f.Sent == 0 || f.Recorded != uint64(f.Sent) || f.Duration == 0 {
+			t.Errorf("got %+v", f)
+		}
+	}
+	d.sent[0].Frames++
+	out.Reset()
+	if err := d.review(nil); !errors.Is(err, errSilent) || !strings.Contains(out.String(), `"ok": false`) {
+		t.Errorf("a frame less than was sent: %v\n%s", err, out.String())
 	}
 }

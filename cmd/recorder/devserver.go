@@ -58,7 +58,7 @@ Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed, 2 usage.`,
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9292", "the `address` to listen on")
-	cmd.Flags().StringVar(&sdk, "sdk", "", "a UMD build of the official SDK to serve to browsers, instead of one from the network")
+	cmd.Flags().StringVar(&sdk, "sdk", "", "serve browsers this `file`, a UMD build of the official SDK, instead of one from the network")
 	cmd.Flags().StringArrayVar(&pairs, "secret-key", nil, "accept tokens signed with this key: `id=secret` (repeatable)")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log at debug level")
 	return cmd

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"recorder/internal/e2e"
 	"recorder/internal/sink"
 )
 
@@ -64,7 +65,7 @@ func TestReloadedCredentialHealsAFailedChannel(t *testing.T) {
 
 func TestReloadSaysWhatTakesARestartAndKeepsItAsItWas(t *testing.T) {
 	cfg := testConfig(t, startDevserver(t), testSecret, "a")
-	var log lockedBuffer
+	var log e2e.Buffer
 	level := new(slog.LevelVar)
 	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", level), Level: level, Loopback: true})
 	if err != nil {

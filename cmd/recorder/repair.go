@@ -58,7 +58,7 @@ Exit codes: 0 nothing is left to repair, 1 something could not be repaired, 2 us
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -74,14 +74,11 @@ func repaired(report sink.RepairReport) (n int) {
 
 // printRepaired prints what became of one recording as a table of the files that were not final.
 func printRepaired(out *console, r sink.RepairedRecording) {
-	switch {
-	case r.State == "": // nothing is known but its problems
-		out.Printf("%s\n", plain(r.Dir))
-	case r.Busy:
-		out.Printf("%s  channel %q, being written, left alone\n", plain(r.Dir), r.Channel)
-	default:
-		out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, r.State)
+	state := string(r.State)
+	if r.Busy {
+		state = "being written, left alone"
 	}
+	printHeading(out, r.Dir, r.Channel, state)
 	if r.Hashed > 0 {
 		out.Printf("  files that had no hash yet: %d\n", r.Hashed)
 	}

@@ -25,7 +25,8 @@ The configuration is loaded again when its file changes, and on SIGHUP. Channels
 joined, those that it removes are left; recordings that it does not concern lose nothing. A wrong
 configuration is logged and changes nothing.
 
-Exit codes: 0 stopped and every file is final, 1 failed, 2 the configuration is wrong.`,
+Exit codes: 0 stopped and every file is final, 1 failed or some are not, within shutdown_timeout,
+2 the configuration is wrong.`,
 		Example: `  recorder run --config config.yaml
   RECORDER_SIGNALING_API_KEY=pk_live_… recorder run --config config.yaml`,
 		Args: cobra.NoArgs,

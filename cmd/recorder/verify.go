@@ -61,21 +61,20 @@ recording, 2 usage.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
 // printRecording prints one recording as a table of its files.
 func printRecording(out *console, r sink.RecordingReport) {
-	switch r.State {
-	case "": // nothing is known but its problems
-		out.Printf("%s\n", plain(r.Dir))
+	state := string(r.State)
+	if r.State == sink.StateRecording {
+		state += ": unfinished, being written or cut short"
+	}
+	printHeading(out, r.Dir, r.Channel, state)
+	if state == "" {
 		printProblems(out, r.Problems)
 		return
-	case sink.StateRecording:
-		out.Printf("%s  channel %q, %s: unfinished, being written or cut short\n", plain(r.Dir), r.Channel, r.State)
-	default:
-		out.Printf("%s  channel %q, %s\n", plain(r.Dir), r.Channel, plain(string(r.State)))
 	}
 	rows := [][]string{{"FILE", "CODEC", "DURATION", "FRAMES", "BYTES", ""}}
 	problems := slices.Clone(r.Problems)
@@ -98,6 +97,15 @@ func printRecording(out *console, r sink.RecordingReport) {
 	}
 	out.Table(rows)
 	printProblems(out, problems)
+}
+
+// printHeading prints which recording it is and its state, or that it is one of which nothing is known but its problems.
+func printHeading(out *console, dir, channel, state string) {
+	if state == "" {
+		out.Printf("%s\n", plain(dir))
+	} else {
+		out.Printf("%s  channel %q, %s\n", plain(dir), channel, plain(state))
+	}
 }
 
 func printVerdict(out *console, report sink.Report) {

@@ -73,6 +73,6 @@ func newVersionCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

@@ -236,6 +236,9 @@ func TestASessionEndsAtItsLimits(t *testing.T) {
 				if status.State != StateClosed || status.Err == nil || status.Err.Error() != tt.reason {
 					t.Errorf("%v, %v", status.State, status.Err)
 				}
+				if n := len(r.recordings()["limited"]); tt.after == 0 && n > 0 {
+					t.Errorf("%d recordings of a channel whose time was over", n)
+				}
 				for _, m := range r.recordings()["limited"] {
 					if m.State != sink.StateComplete {
 						t.Errorf("recording is %q", m.State)

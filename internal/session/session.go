@@ -163,6 +163,11 @@ func (s *Session) Run(ctx context.Context) error {
 		s.setState(StateClosed)
 		return nil
 	}
+	if s.over = s.limits.check(time.Now(), s.state, 0, 0); s.over != nil { // before it began
+		s.log.Info("session ended", "reason", s.over)
+		s.setState(StateClosed)
+		return nil
+	}
 	clientCtx, stopClient := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopClient()
 	clientDone := make(chan error, 1)
@@ -175,7 +180,7 @@ func (s *Session) Run(ctx context.Context) error {
 	for s.failure == nil && s.over == nil {
 		select {
 		case <-ctx.Done():
-			s.leave(ctx, stopClient, StateClosed)
+			s.leave(ctx, stopClient, StateClosed, context.Cause(ctx) == ErrClosed)
 			<-clientDone
 			return nil
 		case e, ok := <-events:
@@ -198,7 +203,7 @@ func (s *Session) Run(ctx context.Context) error {
 		s.log.Info("session ended", "reason", s.over)
 		end = StateClosed
 	}
-	s.leave(ctx, stopClient, end)
+	s.leave(ctx, stopClient, end, false)
 	<-clientDone
 	return s.failure
 }
@@ -260,10 +265,10 @@ func (s *Session) publish() {
 	})
 }
 
-// leave closes everything the session holds, within Options.CloseTimeout.
-func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end State) {
+// leave closes everything the session holds, within Options.CloseTimeout. With
+// restart another session may continue the recording.
+func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end State, restart bool) {
 	s.setState(StateLeaving)
-	restart := s.failure == nil && s.over == nil && context.Cause(ctx) == ErrClosed
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.CloseTimeout)
 	defer cancel()
 	var peers []*remote.Peer

@@ -20,6 +20,7 @@ import (
 
 	"recorder/internal/devserver"
 	"recorder/internal/member"
+	"recorder/internal/remote"
 	"recorder/internal/session"
 )
 
@@ -84,6 +85,7 @@ type demo struct {
 	app    *App
 	bot    string // its peer id
 
+	met     chan struct{} // closed once everyone has been there at the same time; nobody leaves before
 	mu      sync.Mutex
 	present []*member.Member
 	sent    []delivery
@@ -158,6 +160,7 @@ func (d *demo) play(ctx context.Context) (metrics []string, err error) {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	d.met = make(chan struct{})
 	start := time.Now()
 	var members sync.WaitGroup
 	for _, a := range d.program {
@@ -173,17 +176,20 @@ func (d *demo) play(ctx context.Context) (metrics []string, err error) {
 		members.Wait()
 	}()
 
-	everyone := time.NewTimer(d.program[0].come + d.program[0].play - demoLinger)
-	defer everyone.Stop()
+	last := start.Add(d.program[0].come + d.program[0].play - demoLinger) // just before the first one would leave
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
 			d.out.Status(now, d.status(now.Sub(start)))
-		case <-everyone.C:
+			if metrics != nil || now.Before(last) || !d.everyoneIsHere() {
+				continue
+			}
 			if metrics, err = scrape(ctx, d.app.Addr()); err != nil {
 				cancel(err)
+			} else {
+				close(d.met)
 			}
 		case <-done:
 			if err := context.Cause(ctx); err != nil {
@@ -201,6 +207,27 @@ func (d *demo) awaitBot(ctx context.Context) (id string, err error) {
 		return s.State == session.StateJoined
 	})
 	return id, err
+}
+
+// everyoneIsHere reports whether the bot is connected to everyone and has been sent something on every track.
+func (d *demo) everyoneIsHere() bool {
+	connected := 0
+	for _, s := range d.app.set.Status() {
+		for _, p := range s.Peers {
+			if p.State() == remote.StateConnected {
+				connected++
+			}
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range d.present {
+		sent := d.sentBy(m)
+		if len(sent) == 0 || slices.ContainsFunc(sent, func(s member.Sent) bool { return s.Frames == 0 }) {
+			return false
+		}
+	}
+	return connected == len(d.program) && len(d.present) == len(d.program)
 }
 
 // awaitAlone waits until the bot knows that everyone left: stopped before, it

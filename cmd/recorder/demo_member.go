@@ -76,6 +76,13 @@ func (d *demo) appear(ctx context.Context, a appearance, start time.Time) error 
 	if err := d.awaitPlayed(ctx, m, a.play); err != nil {
 		return err
 	}
+	select {
+	case <-d.met:
+	case <-time.After(demoPatience):
+		return errors.New("the others did not come in time")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.present = slices.DeleteFunc(d.present, func(other *member.Member) bool { return other == m })

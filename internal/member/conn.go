@@ -34,6 +34,7 @@ type conn struct {
 	pc      *webrtc.PeerConnection
 	trickle *trickle
 	wanted  bool // something is to be offered once the connection is stable
+	restart bool // and it is to restart ICE
 	ignored bool // the last offer was ignored, candidates of it follow
 	held    []webrtc.ICECandidateInit
 	players []*player
@@ -92,8 +93,15 @@ type trickle struct {
 	send func(message)
 
 	mu    sync.Mutex
-	ufrag *string // of the description sent last; nil before the first
+	ufrag *string // of the description sent last; nil while one is about to be
 	held  []*webrtc.ICECandidate
+}
+
+// hold keeps candidates back until start: they may be of another generation.
+func (t *trickle) hold() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ufrag = nil
 }
 
 // start sends what was held back for the description.
@@ -169,8 +177,10 @@ func (c *conn) negotiate() {
 		return
 	}
 	c.wanted = false
-	offer, err := c.pc.CreateOffer(nil)
+	offer, err := c.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: c.restart})
 	if err == nil {
+		c.restart = false
+		c.trickle.hold()
 		err = c.pc.SetLocalDescription(offer)
 	}
 	if err != nil {
@@ -222,6 +232,7 @@ func (c *conn) offered(offer webrtc.SessionDescription) error {
 	if err != nil {
 		return fmt.Errorf("create answer: %w", err)
 	}
+	c.trickle.hold()
 	if err := c.pc.SetLocalDescription(answer); err != nil {
 		return fmt.Errorf("apply answer: %w", err)
 	}

@@ -88,6 +88,8 @@ func Join(ctx context.Context, o Options) (*Member, error) {
 	}
 	if o.API == nil {
 		settings := webrtc.SettingEngine{}
+		// A browser tries a path for as long as its connection lasts.
+		settings.SetICEMaxBindingRequests(1000)
 		if o.Settings != nil {
 			o.Settings(&settings)
 		}
@@ -159,6 +161,17 @@ func (m *Member) Unpublish(streamID string) {
 	m.tracks = slices.DeleteFunc(m.tracks, func(t Track) bool { return t.StreamID == streamID })
 	for _, c := range m.peers {
 		c.unpublish(streamID)
+		c.negotiate()
+	}
+}
+
+// RestartICE looks for new paths to everyone, as a browser does whose network
+// has changed.
+func (m *Member) RestartICE() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.peers {
+		c.restart = true
 		c.negotiate()
 	}
 }

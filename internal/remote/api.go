@@ -14,11 +14,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// ICE timing. A path that died is noticed after 5 s of silence, and given up
-// for an ICE restart 10 s later; browsers take 6 s and 17 s.
+// ICE timing. A path that died is noticed after 4 s of silence, and given up
+// for an ICE restart 6 s later; browsers take 6 s and 17 s. Should the path
+// itself come back meanwhile, the restart finds it at once.
 const (
-	iceDisconnected = 5 * time.Second
-	iceFailed       = 10 * time.Second
+	iceDisconnected = 4 * time.Second
+	iceFailed       = 6 * time.Second
 	iceKeepalive    = 2 * time.Second
 )
 

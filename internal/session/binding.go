@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pion/webrtc/v4"
+
 	"recorder/internal/remote"
 	"recorder/internal/sink"
 )
@@ -92,8 +94,14 @@ func (s *binding) flowed(now time.Time, within time.Duration) bool {
 // sent reports whether the sender still says that it sends the stream, over a
 // connection that is up.
 func (s *binding) sent() bool {
-	return s.peer.State() == remote.StateConnected &&
-		slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
+	return connected(s.peer) && slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
+}
+
+// connected reports whether the connection to a peer is up. Its state tells of
+// our signalling, too, which media does not need.
+func connected(peer *remote.Peer) bool {
+	pc := peer.PeerConnection()
+	return pc != nil && pc.ConnectionState() == webrtc.PeerConnectionStateConnected
 }
 
 // expected reports whether a connection that is still being made is to bring

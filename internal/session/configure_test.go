@@ -301,6 +301,7 @@ func TestAFailedSessionIsTriedAgainByTheNextApply(t *testing.T) {
 func TestASessionThatWaitsForItsTimeCanBeLeft(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.start(false)
+		time.Sleep(settling)
 		r.apply(Config{Channel: channel, Start: time.Now().Add(time.Hour)})
 		time.Sleep(settling)
 		session := r.set.sessions[channel]

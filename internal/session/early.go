@@ -11,6 +11,12 @@ const (
 	earlyBytes   = 256 << 10       // of these
 	earlyPeers   = 64              // peers for which signals are held
 	earlyAge     = 5 * time.Second // how long they are held
+
+	// earlyPatience is how long signals wait before the service is asked who is
+	// there: presence of their sender may be lost. No two questions come closer
+	// than earlyPause, as anyone may send signals.
+	earlyPatience = 2 * time.Second
+	earlyPause    = 10 * time.Second
 )
 
 // earlySignals holds what arrives from a peer before presence names it, to be
@@ -18,6 +24,7 @@ const (
 // sender, and is never sent twice.
 type earlySignals struct {
 	peers map[string]*earlyQueue
+	asked time.Time // when the service was last asked who is there
 }
 
 type earlyQueue struct {
@@ -55,6 +62,21 @@ func (e *earlySignals) take(peerID string) []signaling.Direct {
 	}
 	delete(e.peers, peerID)
 	return q.signals
+}
+
+// ask reports whether to ask the service who is there, for the sake of signals
+// that have waited too long.
+func (e *earlySignals) ask(now time.Time) bool {
+	if now.Sub(e.asked) < earlyPause {
+		return false
+	}
+	for _, q := range e.peers {
+		if now.Sub(q.since) >= earlyPatience {
+			e.asked = now
+			return true
+		}
+	}
+	return false
 }
 
 // expire forgets what has been held too long.

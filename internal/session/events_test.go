@@ -224,24 +224,6 @@ func TestASnapshotThatNeverComesStartsTheConnectionOver(t *testing.T) {
 	})
 }
 
-func TestSignalsThatOvertakePresenceAreKept(t *testing.T) {
-	inRig(t, devserver.Options{}, func(r *rig) {
-		r.start(true)
-		time.Sleep(settling)
-		late := func(to string, frame any) bool {
-			p, ok := frame.(*devserver.Presence)
-			return ok && to == "recorder" && len(p.Joined) > 0 && p.Joined[0].PeerID == "alice"
-		}
-		r.server.Next(late, devserver.Delay(2*time.Second))
-		alice := r.join(r.token("alice"), "camera")
-		time.Sleep(10 * time.Second)
-		alice.Leave()
-		m := r.finish()
-		checkOneFilePerTrack(t, m, 0)
-		checkRecorded(t, m, alice.Sent(), 100*time.Millisecond)
-	})
-}
-
 func TestMessagesOfMembersBecomeData(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		var w witness

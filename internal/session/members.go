@@ -180,7 +180,7 @@ func (s *Session) settleDepartures(now time.Time) {
 
 // reachable reports whether media of a member comes, or could.
 func (s *Session) reachable(m *participant, now time.Time) bool {
-	return m.peer.State() == remote.StateConnected || s.bindings.flowing(m.peer, now)
+	return connected(m.peer) || s.bindings.flowing(m.peer, now)
 }
 
 func (s *Session) removeMember(id string, cause remote.Cause) {

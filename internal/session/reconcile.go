@@ -66,6 +66,18 @@ func (s *Session) snapshotArrived() {
 	}
 }
 
+// settleEarly looks after signals from peers that presence has not named. While
+// a snapshot is awaited it may still name them.
+func (s *Session) settleEarly(now time.Time) {
+	switch {
+	case !s.reconcile.deadline.IsZero():
+	case s.state == StateJoined && s.early.ask(now):
+		s.subscribe()
+	default:
+		s.early.expire(now)
+	}
+}
+
 // subscribe asks for the channel without holding up Run.
 func (s *Session) subscribe() {
 	go func() {

@@ -3,12 +3,10 @@ package session
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -16,14 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/pion/ice/v4"
 	"github.com/pion/logging"
 	"github.com/pion/transport/v5/vnet"
 	"github.com/pion/webrtc/v4"
 	"go.uber.org/goleak"
 
 	"recorder/internal/devserver"
-	"recorder/internal/e2e"
 	"recorder/internal/member"
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
@@ -50,11 +46,17 @@ type rig struct {
 	router *vnet.Router
 	hosts  int
 	cut    atomic.Bool // nothing gets through the network
+	dead   sync.Map    // addresses nothing gets to or from, as text
 	api    *remote.API
 	root   *sink.Root
 	set    *Set
 	log    *slog.Logger
 	stops  []func()
+
+	referee   referee
+	tape      tape
+	recording string // its directory, once finished
+	move      func() // has alice change networks
 }
 
 // inRig runs a test in a bubble of its own.
@@ -68,28 +70,10 @@ func inRig(t *testing.T, options devserver.Options, test func(r *rig)) {
 	checkFiles(t, dir)
 }
 
-// checkFiles holds every file against its manifest, and has ffmpeg, where
-// there is one, decode it.
-func checkFiles(t *testing.T, dir string) {
-	report, err := sink.Verify(dir, nil)
-	if err != nil || !report.OK {
-		t.Errorf("verify: %v %+v", err, report)
-	}
-	if _, err := exec.LookPath("ffmpeg"); err != nil && os.Getenv("RECORDER_E2E") != "required" {
-		return // the e2e package says what is missing
-	}
-	for _, pattern := range []string{"*.ogg", "*.ivf"} {
-		files, _ := filepath.Glob(filepath.Join(dir, "*", "*", "*", "*", pattern))
-		for _, file := range files {
-			e2e.DecodesCleanly(t, file)
-		}
-	}
-}
-
 func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 	options.Secrets = map[string]string{keyID: secret}
 	options.Limits.Connects = -1
-	r := &rig{t: t, dir: dir, server: devserver.New(options), log: slog.New(slog.DiscardHandler)}
+	r := &rig{t: t, dir: dir, server: devserver.New(options), log: slog.New(slog.DiscardHandler), referee: referee{t: t}}
 	if testing.Verbose() {
 		r.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -102,7 +86,7 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 	router, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: "10.0.0.0/24", LoggerFactory: logging.NewDefaultLoggerFactory()})
 	r.must(err)
 	r.router = router
-	router.AddChunkFilter(func(vnet.Chunk) bool { return !r.cut.Load() })
+	router.AddChunkFilter(r.passes)
 	r.defers(func() { router.Stop() })
 
 	api, err := remote.NewAPI(remote.APIOptions{Logger: r.log, Settings: r.host()})
@@ -119,9 +103,16 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 
 // start runs the bot, with a token whose peer id in the test's channel is
 // "recorder" or, without one, with a key.
-func (r *rig) start(token bool) {
+func (r *rig) start(token bool) { r.begin(token, aWindow) }
+
+// startWith has a reconnect window of the test's own.
+func (r *rig) startWith(window time.Duration) { r.begin(true, window) }
+
+func (r *rig) begin(token bool, window time.Duration) {
 	r.set = NewSet(r.options(token))
-	r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow}}))
+	soon := time.Now().Add(time.Millisecond) // the referee is there by then
+	r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: window, Start: soon}}))
+	r.referee.watch(r.set.sessions[channel].Session)
 }
 
 // options are those of every session of the test.
@@ -158,9 +149,16 @@ func (r *rig) token(id string) signaling.Credential {
 
 // join has a member join that plays a camera stream of picture and sound.
 func (r *rig) join(credential signaling.Credential, stream string) *member.Member {
+	return r.joinFrom(r.host(), credential, camera(stream)...)
+}
+
+// joinFrom has one join from a host, with tracks of the test's own.
+func (r *rig) joinFrom(host func(*webrtc.SettingEngine), credential signaling.Credential, tracks ...member.Track) *member.Member {
+	for i := range tracks {
+		tracks[i] = r.tape.record(tracks[i])
+	}
 	m, err := member.Join(context.Background(), member.Options{
-		URL: "ws://127.0.0.1", Credential: credential, Channel: channel, HTTPClient: r.http, Settings: r.host(),
-		Tracks: camera(stream),
+		URL: "ws://127.0.0.1", Credential: credential, Channel: channel, HTTPClient: r.http, Settings: host, Tracks: tracks,
 	})
 	r.must(err)
 	r.defers(m.Leave)
@@ -175,18 +173,6 @@ func camera(stream string) []member.Track {
 	}
 }
 
-// host adds a host to the network and puts a SettingEngine on it.
-func (r *rig) host() func(*webrtc.SettingEngine) {
-	r.hosts++
-	n, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: []string{fmt.Sprintf("10.0.0.%d", r.hosts)}})
-	r.must(err)
-	r.must(r.router.AddNet(n))
-	return func(s *webrtc.SettingEngine) {
-		s.SetNet(n)
-		s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	}
-}
-
 // finish leaves the channel and returns the recording's manifest.
 func (r *rig) finish() sink.Manifest {
 	r.set.Close()
@@ -195,6 +181,7 @@ func (r *rig) finish() sink.Manifest {
 	if len(found) != 1 {
 		r.t.Fatalf("want one recording, have %v", found)
 	}
+	r.recording = filepath.Dir(found[0])
 	data, err := os.ReadFile(found[0])
 	r.must(err)
 	var m sink.Manifest
@@ -220,33 +207,3 @@ func (r *rig) must(err error) {
 		r.t.Fatal(err)
 	}
 }
-
-// pipeListener is a listener whose connections are in memory.
-type pipeListener struct {
-	conns chan net.Conn
-	once  sync.Once
-}
-
-func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case l.conns <- there:
-		return here, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	if conn, ok := <-l.conns; ok {
-		return conn, nil
-	}
-	return nil, net.ErrClosed
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.conns) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }

@@ -302,7 +302,7 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 
 // housekeep looks at every deadline.
 func (s *Session) housekeep(now time.Time) {
-	s.early.expire(now)
+	s.settleEarly(now)
 	s.settleDepartures(now)
 	s.checkCrowd(now)
 	s.checkReconcile(now)

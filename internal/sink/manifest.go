@@ -61,7 +61,7 @@ type Reason string
 const (
 	ReasonLoss         Reason = "loss"          // the network lost it and nothing brought it back
 	ReasonMute         Reason = "mute/dtx"      // the sender sent nothing: muted, or silence suppressed
-	ReasonReconnect    Reason = "reconnect"     // the connection to the peer was down
+	ReasonReconnect    Reason = "reconnect"     // the connection to the peer was down, or for more than a second nothing came through
 	ReasonKeyFrameWait Reason = "keyframe_wait" // undecodable until the next key frame
 	ReasonDisk         Reason = "disk"          // could not be written, or did not fit in the queue
 	ReasonRestart      Reason = "restart"       // the recorder itself was down

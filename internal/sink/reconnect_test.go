@@ -218,6 +218,34 @@ func TestLossInAnOutageIsTheOutages(t *testing.T) {
 		gapOf(ReasonLoss, 10520*ms, 200*ms))
 }
 
+// When for more than a second nothing of a stream comes through, the path was
+// down, whoever noticed. While another track comes it was not, and what was not
+// sent is not missing.
+func TestASecondInWhichNothingComesThroughIsAnOutage(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a, v := c.audio(), c.video()
+		lose := func(n int) { a.seq, a.rtp = a.seq+uint16(n), a.rtp+960*uint32(n) }
+		a.speak(100)
+		lose(40)
+		c.wait(800 * ms)
+		a.speak(110)
+		lose(60)
+		c.wait(1200 * ms)
+		a.speak(100)
+		v.film(50, true)
+		lose(100)
+		a.speak(100)
+		a.rtp += 2 * opusRate
+		c.wait(2 * time.Second)
+		a.speak(100)
+		c.wait(3 * time.Second)
+		a.Close()
+		v.Close()
+	})
+	r.of(audio).wantGaps(t, gapOf(ReasonLoss, 2*time.Second, 800*ms), gapOf(ReasonReconnect, 5*time.Second, 1200*ms),
+		gapOf(ReasonLoss, 8200*ms, 2*time.Second), gapOf(ReasonMute, 12200*ms, 2*time.Second))
+}
+
 // Of a connection that has ended nothing is kept: a recording may see thousands.
 func TestAnEndedConnectionIsLetGo(t *testing.T) {
 	inCall(t, Options{}, func(c *call) {

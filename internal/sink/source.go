@@ -88,6 +88,10 @@ const (
 	maxPacket    = 64 << 10
 	urgeAfter    = 400 * time.Millisecond // a hole that old may stay one
 	urgeInterval = time.Second
+
+	// pathSilence is how long nothing of a stream comes, though it was sent, before the path counts as
+	// having been down. Senders of sound are never silent for so long.
+	pathSilence = time.Second
 )
 
 // NewSource adds a connection that delivers the track. Until it does, its predecessor is written.
@@ -219,13 +223,18 @@ func (src *Source) receive(now time.Duration) {
 	src.mu.Unlock()
 	src.clock.expire(now)
 
+	s := src.track.stream
 	for i, p := range src.taken {
 		src.taken[i] = nil
-		src.track.heard = max(src.track.heard, p.arrival)
+		before, arrival, holes := s.heard(), p.arrival, len(src.window.missing)
+		src.track.heard = max(src.track.heard, arrival)
 		if src.superseded {
 			p.free()
 			continue
 		}
 		src.sort(p, now)
+		if !s.out && arrival-before > pathSilence && len(src.window.missing) > holes {
+			s.noteOutage(outage{ReasonReconnect, before, arrival})
+		}
 	}
 }

@@ -112,18 +112,25 @@ func (s *Stream) Outage(reason Reason) {
 		return
 	}
 	s.out = true
-	var lost time.Duration
 	for _, t := range s.tracks {
 		t.receive(s.rec.now())
 		t.out(reason)
-		lost = max(lost, t.heard)
 	}
+	lost := s.heard()
 	if lost == 0 {
 		lost = s.rec.now()
 	}
 	s.noteOutage(outage{reason, lost, math.MaxInt64})
 	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(lost)})
 	s.rec.changed()
+}
+
+// heard is when the last packet of any track arrived; 0 before the first.
+func (s *Stream) heard() (last time.Duration) {
+	for _, t := range s.tracks {
+		last = max(last, t.heard)
+	}
+	return last
 }
 
 func (s *Stream) noteOutage(o outage) {

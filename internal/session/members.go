@@ -66,6 +66,7 @@ func (s *Session) presence(p signaling.Presence) {
 		left = append(left, s.missingFrom(p.Joined)...)
 	}
 	for _, id := range left {
+		s.crowd.leave(id)
 		if m := s.members[id]; m != nil && m.departed.IsZero() {
 			m.departed = now
 		}
@@ -94,6 +95,11 @@ func (s *Session) missingFrom(snapshot []signaling.Member) []string {
 			missing = append(missing, id)
 		}
 	}
+	for id := range s.crowd.members {
+		if !named[id] {
+			missing = append(missing, id)
+		}
+	}
 	return missing
 }
 
@@ -107,7 +113,7 @@ func (s *Session) join(j signaling.Member) {
 		return
 	}
 	if len(s.members) >= s.limits.members() {
-		s.refuseMember()
+		s.refuseMember(j.PeerID)
 		return
 	}
 	peer := remote.NewPeer(remote.Options{
@@ -126,7 +132,7 @@ func (s *Session) join(j signaling.Member) {
 	s.announce(peer)
 	s.bindings.peerJoined(j.PeerID, j.Metadata)
 	s.log.Info("peer joined", "peer", j.PeerID)
-	for _, d := range s.early.take(j.PeerID) {
+	for _, d := range append(s.crowd.leave(j.PeerID), s.early.take(j.PeerID)...) {
 		s.direct(d)
 	}
 }
@@ -201,7 +207,7 @@ func (s *Session) direct(d signaling.Direct) {
 		}
 		return
 	}
-	if !s.early.hold(d, time.Now()) {
+	if !s.crowd.hold(d) && !s.early.hold(d, time.Now()) {
 		s.metrics.refuse(refusedEarly)
 	}
 }

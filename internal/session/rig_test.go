@@ -17,6 +17,7 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/transport/v5/vnet"
 	"github.com/pion/webrtc/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"recorder/internal/devserver"
@@ -46,6 +47,8 @@ type rig struct {
 	router *vnet.Router
 	hosts  int
 	cut    atomic.Bool // nothing gets through the network
+	reg    *prometheus.Registry
+	wire   *signaling.MetricsVec
 	dead   sync.Map    // addresses nothing gets to or from, as text
 	api    *remote.API
 	root   *sink.Root
@@ -73,10 +76,14 @@ func inRig(t *testing.T, options devserver.Options, test func(r *rig)) {
 func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 	options.Secrets = map[string]string{keyID: secret}
 	options.Limits.Connects = -1
-	r := &rig{t: t, dir: dir, server: devserver.New(options), log: slog.New(slog.DiscardHandler), referee: referee{t: t}}
+	r := &rig{
+		t: t, dir: dir, server: devserver.New(options), reg: prometheus.NewRegistry(), log: slog.New(slog.DiscardHandler),
+		referee: referee{t: t},
+	}
 	if testing.Verbose() {
 		r.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
+	r.wire = signaling.NewMetrics(r.reg)
 	listener := &pipeListener{conns: make(chan net.Conn)}
 	web := &http.Server{Handler: r.server}
 	go web.Serve(listener)
@@ -89,12 +96,12 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 	router.AddChunkFilter(r.passes)
 	r.defers(func() { router.Stop() })
 
-	api, err := remote.NewAPI(remote.APIOptions{Logger: r.log, Settings: r.host()})
+	api, err := remote.NewAPI(remote.APIOptions{Logger: r.log, Settings: r.host(), Registerer: r.reg})
 	r.must(err)
 	r.api = api
 	r.must(router.Start())
 
-	root, err := sink.Open(sink.Options{Dir: dir, Logger: r.log})
+	root, err := sink.Open(sink.Options{Dir: dir, Logger: r.log, Registerer: r.reg})
 	r.must(err)
 	r.root = root
 	r.defers(func() { root.Close() })
@@ -109,7 +116,11 @@ func (r *rig) start(token bool) { r.begin(token, aWindow) }
 func (r *rig) startWith(window time.Duration) { r.begin(true, window) }
 
 func (r *rig) begin(token bool, window time.Duration) {
+	if r.set != nil {
+		r.reg.Unregister(r.set)
+	}
 	r.set = NewSet(r.options(token))
+	r.reg.MustRegister(r.set)
 	soon := time.Now().Add(time.Millisecond) // the referee is there by then
 	r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: window, Start: soon}}))
 	r.referee.watch(r.set.sessions[channel].Session)
@@ -126,7 +137,9 @@ func (r *rig) options(token bool) Options {
 			} else if token {
 				credential = r.token("recorder-" + name)
 			}
-			return signaling.NewClient(signaling.Options{URL: "ws://127.0.0.1", Credential: credential, HTTPClient: r.http, Logger: r.log})
+			return signaling.NewClient(signaling.Options{
+				URL: "ws://127.0.0.1", Credential: credential, HTTPClient: r.http, Logger: r.log, Metrics: r.wire.Channel(name),
+			})
 		},
 	}
 }

@@ -17,7 +17,6 @@ import (
 
 	"recorder/internal/devserver"
 	"recorder/internal/member"
-	"recorder/internal/remote"
 	"recorder/internal/sink"
 )
 
@@ -63,20 +62,11 @@ func TestSoak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, dir, devserver.Options{})
 		defer r.close()
-		reg := prometheus.NewRegistry()
-		r.root.Close()
-		r.api.Close()
-		var err error
-		r.root, err = sink.Open(sink.Options{Dir: dir, Logger: r.log, Registerer: reg})
-		r.must(err)
-		r.api, err = remote.NewAPI(remote.APIOptions{Logger: r.log, Settings: r.host(), Registerer: reg})
-		r.must(err)
 		var hosts []func(*webrtc.SettingEngine)
 		for range soakMembers {
 			hosts = append(hosts, r.host())
 		}
 		r.start(true)
-		reg.MustRegister(r.set)
 
 		var first usage
 		for round := range max(int(*soak/(soakRound+aWindow+5*time.Second)), 3) {
@@ -86,7 +76,7 @@ func TestSoak(t *testing.T) {
 			}
 			all.Wait()
 			time.Sleep(aWindow + 5*time.Second)
-			u := measure(t, reg)
+			u := measure(t, r.reg)
 			t.Logf("round %d: %+v", round, u)
 			if round == 0 {
 				first = u // pools are filled, and every metric has been shown

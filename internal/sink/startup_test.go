@@ -49,7 +49,7 @@ func leaveCrashed(t *testing.T, dir, live string, channels ...string) {
 		}
 		c := &call{T: t, root: root, rec: rec, pumped: true}
 		c.open("alice")
-		c.talk(c.audio(), c.video(), 3*time.Second)
+		c.talk(c.audio(), c.video(), 15*time.Second)
 		defer rec.Close(context.Background())
 	}
 	synctest.Wait()
@@ -168,7 +168,7 @@ func TestARecordingWaitsNoLongerThanItsWindow(t *testing.T) {
 		ctx := &gate{t.Context(), func() bool { root.mu.Lock(); defer root.mu.Unlock(); return !root.looking }, make(chan struct{})}
 		done := root.Recover(ctx)
 		synctest.Wait()
-		info := RecordingInfo{Channel: "room", Bot: "bot", ReconnectWindow: window}
+		info := RecordingInfo{Channel: "room", Bot: "bot", ReconnectWindow: maxReconnectWindow} // which was window before
 		if _, err := root.NewRecording(info); !errors.Is(err, ErrRecovering) {
 			t.Errorf("want %v, have %v", ErrRecovering, err)
 		}
@@ -228,10 +228,11 @@ func TestARepairThatIsStoppedIsTakenUpByTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := tree(t, whole)
-		stops := 0
+		stops, most := 0, 0 // most is how often one was told that ctx has ended
 		for n := 0; ; n++ {
 			dir := copyDir(filepath.Join(t.TempDir(), "stopped"))
-			err := repair(&countdown{t.Context(), n}, dir)
+			ctx := &countdown{t.Context(), n}
+			err := repair(ctx, dir)
 			if _, err := Repair(t.Context(), dir, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -242,9 +243,13 @@ func TestARepairThatIsStoppedIsTakenUpByTheNext(t *testing.T) {
 				break
 			}
 			stops++
+			most = max(most, -ctx.left)
 		}
 		if stops < 20 {
 			t.Errorf("it could be stopped only %d times", stops)
+		}
+		if most > 9 { // the questions on the way out
+			t.Errorf("it was told %d times before it ended", most)
 		}
 	})
 }

@@ -28,7 +28,10 @@ type call struct {
 // inCall runs a call and returns what it left behind.
 func inCall(t *testing.T, options Options, f func(c *call)) recorded {
 	t.Helper()
-	options.Dir, options.Logger = t.TempDir(), slog.New(slog.DiscardHandler)
+	options.Dir = t.TempDir()
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
 	var dir string
 	synctest.Test(t, func(t *testing.T) {
 		root, err := Open(options)

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,14 +24,14 @@ import (
 type disk struct {
 	mu    sync.Mutex
 	stall chan struct{} // writes wait until it is closed
+	slow  time.Duration // what each write takes
 	fail  error         // of writes
 	syncs int
-	max   int // bytes in one write
 }
 
 func (d *disk) wrap(create func(string) (File, error)) func(string) (File, error) {
 	return func(name string) (File, error) {
-		if err := d.wait(0); err != nil {
+		if err := d.wait(); err != nil {
 			return nil, err
 		}
 		f, err := create(name)
@@ -36,14 +39,14 @@ func (d *disk) wrap(create func(string) (File, error)) func(string) (File, error
 	}
 }
 
-func (d *disk) wait(n int) error {
+func (d *disk) wait() error {
 	d.mu.Lock()
-	stall, fail := d.stall, d.fail
-	d.max = max(d.max, n)
+	stall, slow, fail := d.stall, d.slow, d.fail
 	d.mu.Unlock()
 	if stall != nil {
 		<-stall
 	}
+	time.Sleep(slow)
 	return fail
 }
 
@@ -59,7 +62,7 @@ type diskFile struct {
 }
 
 func (f diskFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.disk.wait(len(b)); err != nil && len(b) > 100 {
+	if err := f.disk.wait(); err != nil && len(b) > 100 {
 		n, _ := f.File.WriteAt(b[:len(b)/2], off) // a full disk takes a part, and changes in place
 		return n, err
 	}
@@ -113,6 +116,104 @@ func TestStalledDiskStopsNoOne(t *testing.T) {
 	frames, _ := pictures(t, r.of(video).file)
 	if len(frames) != 225 || len(r.of(video).track.Gaps) != 0 {
 		t.Errorf("%d pictures of 225, gaps %s", len(frames), r.of(video).gaps())
+	}
+}
+
+// A disk that takes 5 s for each write takes all there is in the end, from a queue that does not
+// grow. Files on another one are not held up, and neither is the call.
+func TestASlowDiskTakesAll(t *testing.T) {
+	const length = 2 * time.Minute
+	r := inCall(t, Options{}, func(c *call) {
+		d := &disk{slow: 5 * time.Second}
+		create := c.rec.create
+		c.rec.create = func(name string) (File, error) {
+			if strings.HasPrefix(name, "alice/") {
+				return d.wrap(create)(name)
+			}
+			return create(name)
+		}
+		a, v := c.audio(), c.video()
+		slow := c.stream
+		c.open("bob")
+		other := c.audio()
+		begun := time.Now()
+		for range length / (40 * ms) {
+			for range 2 {
+				other.put(tone(other.seq))
+				other.rtp += 960
+			}
+			c.step(a, v, true)
+			for _, t := range slow.tracks {
+				if n := t.writer.unwritten(); n > partQueue/2 {
+					c.Errorf("%d bytes of %s wait after %v", n, t.kind, time.Since(begun))
+				}
+			}
+		}
+		if took := time.Since(begun); took != length {
+			c.Errorf("%v of call took %v", length, took)
+		}
+		synctest.Wait()
+		if n := c.stream.tracks[0].writer.unwritten(); n > 1000 {
+			c.Errorf("%d bytes of the other stream wait", n)
+		}
+		a.Close()
+		v.Close()
+		other.Close()
+		c.wait(time.Second)
+	})
+	for _, s := range r.manifest.Streams {
+		for _, track := range s.Tracks {
+			if len(track.Gaps) > 0 || track.Completeness < 1 || track.Ledger.FramesDropped > 0 || !near(track.End.Duration(), length, 100*ms) {
+				t.Errorf("%s of %s: completeness %v up to %v, %d gaps", track.Kind, s.PeerID, track.Completeness, track.End.Duration(), len(track.Gaps))
+			}
+		}
+	}
+}
+
+// A disk that takes nothing ends every file that is tried on it, and no more: all of it is counted,
+// and told once in 10 s.
+func TestWriteErrorsAreCountedAndToldNowAndThen(t *testing.T) {
+	const length, members = time.Minute, 20
+	var log bytes.Buffer
+	r := inCall(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(c *call) {
+		d := new(disk)
+		c.rec.create = d.wrap(c.rec.create)
+		var legs []*leg
+		for i := range members {
+			c.open(strconv.Itoa(i))
+			legs = append(legs, c.audio())
+		}
+		say := func(length time.Duration) {
+			for range length / (20 * ms) {
+				for _, l := range legs {
+					l.put(tone(l.seq))
+					l.rtp += 960
+				}
+				c.wait(20 * ms)
+			}
+		}
+		say(5 * time.Second)
+		d.set(nil, syscall.EIO)
+		say(length)
+		for _, l := range legs {
+			l.Close()
+		}
+		c.wait(time.Second)
+	})
+	if n := strings.Count(log.String(), "level=ERROR"); n < 2 || n > int(length/errorLogPeriod)+1 {
+		t.Errorf("told %d times in %v", n, length)
+	}
+	for _, s := range r.manifest.Streams {
+		if len(s.Tracks) == 0 {
+			continue
+		}
+		track := s.Tracks[0]
+		if p := track.Parts[0]; p.Error == "" || len(track.Gaps) != 1 || track.Gaps[0].Reason != ReasonDisk || !near(track.Recorded.Duration(), 5*time.Second, 1100*ms) {
+			t.Errorf("of %s %v are recorded, %q", s.PeerID, track.Recorded.Duration(), p.Error)
+		}
+		if n := track.Ledger.FramesDropped; n < uint64(length/(20*ms)) || n > uint64((length+2*time.Second)/(20*ms)) {
+			t.Errorf("of %s %d packets are dropped", s.PeerID, n)
+		}
 	}
 }
 
@@ -384,5 +485,89 @@ func TestWhatAnErrorCostIsInTheManifest(t *testing.T) {
 				t.Errorf("size %+v is in no file", s)
 			}
 		}
+	}
+}
+
+// forgetful is a file on a disk that fails to sync once: what was written since the sync before is in
+// the cache of the system, which takes it for written from then on.
+type forgetful struct {
+	File
+	disk *disk
+
+	dirty  map[int64][]byte // by offset
+	stored []byte           // what a power cut would leave
+}
+
+func (f *forgetful) WriteAt(b []byte, off int64) (int, error) {
+	f.dirty[off] = slices.Clone(b)
+	return f.File.WriteAt(b, off)
+}
+
+func (f *forgetful) Sync() error {
+	defer clear(f.dirty)
+	if err := f.disk.wait(); err != nil {
+		f.disk.set(nil, nil)
+		return err
+	}
+	for off, b := range f.dirty {
+		if n := int(off) + len(b) - len(f.stored); n > 0 {
+			f.stored = append(f.stored, make([]byte, n)...)
+		}
+		copy(f.stored[off:], b)
+	}
+	return nil
+}
+
+func (f *forgetful) Truncate(size int64) error {
+	f.stored = f.stored[:min(int(size), len(f.stored))]
+	return f.File.Truncate(size)
+}
+
+// A sync that fails ends its file. What the manifest then calls final is on the disk, though the
+// system takes for written what it failed to write.
+func TestASyncErrorEndsItsFile(t *testing.T) {
+	for _, kind := range []string{audio, video} {
+		t.Run(kind, func(t *testing.T) {
+			files := make(map[string]*forgetful)
+			r := inCall(t, Options{}, func(c *call) {
+				d := new(disk)
+				create := c.rec.create
+				c.rec.create = func(name string) (File, error) {
+					f, err := create(name)
+					files[name] = &forgetful{File: f, disk: d, dirty: make(map[int64][]byte)}
+					return files[name], err
+				}
+				l := c.leg("track", kind)
+				say := func(d time.Duration) {
+					for range d / (40 * ms) {
+						if kind == audio {
+							l.speak(2)
+						} else {
+							l.film(1, true)
+						}
+					}
+				}
+				say(3500 * ms)
+				d.set(nil, syscall.EIO)
+				say(10 * time.Second)
+				l.Close()
+				c.wait(time.Second)
+			})
+			p := r.track.Parts
+			if len(p) != 2 || !strings.Contains(p[0].Error, "input/output error") || p[1].Error != "" {
+				t.Fatalf("parts %+v", p)
+			}
+			for _, part := range p {
+				b, err := os.ReadFile(filepath.Join(r.dir, filepath.FromSlash(part.File)))
+				if err != nil || !part.Final || !bytes.Equal(b, files[part.File].stored) {
+					t.Errorf("%s: final %v, %d bytes of %d on the disk, %v", part.File, part.Final, len(files[part.File].stored), len(b), err)
+				}
+			}
+			for _, g := range r.track.Gaps {
+				if g.Reason != ReasonDisk {
+					t.Errorf("gaps %s", r.gaps())
+				}
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package sink
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -186,6 +187,7 @@ type partFile struct {
 	file    File
 	spare   []byte
 	size    int64
+	synced  int64 // how much of that the disk has for certain
 	hash    hash.Hash
 	hashing bool // the hash follows the writes, as no header is patched
 	patch   container.Patch
@@ -250,6 +252,7 @@ func (w *partFile) write(buf []byte, patched, sync bool) error {
 	if err := w.file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
+	w.synced = w.size
 	return nil
 }
 
@@ -284,5 +287,21 @@ func (w *partFile) salvage(r *partResult) {
 		return // the error that matters stands already
 	}
 	r.size, r.kept, w.hashing = repaired.End, &repaired.Info, false
-	r.final = w.file.Sync() == nil
+	// A sync that failed may have the system take for written what is not, and the next one succeed.
+	err = errors.Join(w.rewrite(0, min(partWrite, repaired.End)), w.rewrite(w.synced, repaired.End), w.file.Sync())
+	r.final = err == nil
+}
+
+// rewrite writes what is in the file once more.
+func (w *partFile) rewrite(from, to int64) error {
+	for b := make([]byte, partWrite); from < to; from += int64(len(b)) {
+		b = b[:min(int64(len(b)), to-from)]
+		if _, err := w.file.ReadAt(b, from); err != nil {
+			return fmt.Errorf("read back: %w", err)
+		}
+		if _, err := w.file.WriteAt(b, from); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	return nil
 }

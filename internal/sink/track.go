@@ -38,6 +38,7 @@ type Track struct {
 	orphan   bool          // all sources of the stream ended, and none of this track came since
 	alias    string        // the id it came back under
 	parted   time.Duration // rises by partInterval with each file, and with the clock
+	sent     *int64        // frames in the file at hand that are no stand-ins
 }
 
 // writer lays out the media of one kind.
@@ -293,6 +294,7 @@ func (t *Track) drop(r dropReason) {
 
 // frame counts one that is.
 func (t *Track) frame(size int) {
+	*t.sent++
 	t.manifest.Ledger.FramesWritten++
 	t.manifest.Ledger.BytesWritten += uint64(size)
 	t.stream.rec.size += uint64(size)

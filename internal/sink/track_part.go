@@ -72,7 +72,8 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 
 // partDone enters in the manifest what became of a file that begins now.
 func (t *Track) partDone(m *ManifestPart) func(partResult) {
-	rec, from := t.stream.rec, t.ledger.end
+	rec, from, sent := t.stream.rec, t.ledger.end, new(int64)
+	t.sent = sent
 	return func(r partResult) {
 		defer rec.parts.Done()
 		rec.mu.Lock()
@@ -80,7 +81,7 @@ func (t *Track) partDone(m *ManifestPart) func(partResult) {
 		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.final
 		if r.err != nil {
 			m.Error = r.err.Error()
-			t.shorten(m, r.kept, from)
+			t.shorten(m, r.kept, from, *sent)
 			rec.complain("could not write media file", "file", m.File, "err", r.err)
 		}
 		if m.Final && m.SHA256 == "" {
@@ -91,14 +92,14 @@ func (t *Track) partDone(m *ManifestPart) func(partResult) {
 }
 
 // shorten corrects what was said of a file that lost its end to an error. Its media began at from;
-// what it has before that stands in for files before it.
-func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duration) {
+// what it has before that stands in for files before it. Of its frames so many were sent.
+func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duration, sent int64) {
 	if kept == nil {
 		return
 	}
 	length := Seconds(kept.Duration + toDuration(int64(kept.PreSkip), opusRate))
 	t.ledger.lose(ReasonDisk, max(length.Duration(), from), m.Duration.Duration())
-	if n := m.Frames - kept.Frames; n > 0 {
+	if n := min(m.Frames-kept.Frames, sent); n > 0 {
 		t.drops[dropDisk] += uint64(n)
 		t.manifest.Ledger.FramesDropped += uint64(n)
 	}

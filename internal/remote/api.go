@@ -46,6 +46,8 @@ type APIOptions struct {
 	Loopback bool
 	// Settings, if not nil, has the last word on pion's settings.
 	Settings func(*webrtc.SettingEngine)
+
+	socketLimit int // the most that a socket's buffer is asked to be, for tests
 }
 
 // API makes the PeerConnections of all peers: codecs, interceptors and
@@ -107,7 +109,7 @@ func NewAPI(o APIOptions) (*API, error) {
 }
 
 func (a *API) listen(o APIOptions) error {
-	socket, err := listenMedia(o.UDPPort, 0, o.ReadLag)
+	socket, err := listenMedia(o.UDPPort, o.socketLimit, o.ReadLag)
 	if err != nil {
 		return fmt.Errorf("listen for media: %w", err)
 	}

@@ -41,14 +41,14 @@ type batchSocket struct {
 	batch   *batch
 	source  int // the index in fds of what batch came from
 	got     int // datagrams in batch
-	idle    int // reads that brought nothing
+	idle    int // waits in a row after which nothing came
 	brought int // datagrams since the last wait
 }
 
 // listenMedia opens the media port, a free one if port is 0. If the kernel
-// grants less than socketBuffer at once, as many sockets share the port as it
-// takes, and the kernel spreads the members over them. A limit that is not 0
-// is the most that is asked for at once.
+// grants less than socketBuffer at once, several sockets share the port, and
+// the kernel spreads the members over them. A limit that is not 0 is the most
+// that is asked for at once.
 func listenMedia(port, limit int, lag time.Duration) (mediaSocket, error) {
 	s := &batchSocket{lag: lag, ipv6: true, batch: newBatch(), arrivals: newArrivals()}
 	fd, err := s.listen(port)
@@ -75,7 +75,11 @@ func listenMedia(port, limit int, lag time.Duration) (mediaSocket, error) {
 	}
 	enlarge(fd, limit)
 	granted, _ := memInfo(fd)
-	for total := granted; granted > 0 && total < socketBuffer && len(s.fds) < maxSockets; total += granted {
+	sockets := 1
+	if granted > 0 && granted < socketBuffer {
+		sockets = min(socketSpread*socketBuffer/granted, maxSockets)
+	}
+	for len(s.fds) < sockets {
 		fd, err := s.listen(s.local.Port)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
@@ -84,9 +88,9 @@ func listenMedia(port, limit int, lag time.Duration) (mediaSocket, error) {
 		enlarge(fd, limit)
 	}
 	for _, fd := range s.fds {
-		s.poll = append(s.poll, pollFD{fd: int32(fd), events: pollIn})
+		s.poll = append(s.poll, pollFD{fd: int32(fd), events: pollIn, revents: pollIn})
 	}
-	s.source = len(s.fds) - 1
+	s.source = len(s.fds)
 	return s, nil
 }
 

@@ -16,9 +16,9 @@ import (
 const (
 	batchSize    = 128  // datagrams read at once
 	datagramSize = 2048 // larger ones are cut, and then refused by those who parse them
-	// idleReads is after how many reads in a row that brought nothing the
+	// idleWaits is after how many waits in a row that brought nothing the
 	// kernel is asked to wake us. Until then that would only cost.
-	idleReads = 50
+	idleWaits = 50
 	// fewDatagrams do not pay for being read alone: after fewer than that the
 	// next ones may gather for twice as long.
 	fewDatagrams = 8
@@ -91,11 +91,11 @@ func (b *batch) from(i int) netip.AddrPort {
 // receive implements mediaSocket.
 func (s *batchSocket) receive(take func([]byte, netip.AddrPort)) error {
 	if s.got < batchSize { // that was all
-		s.source++
+		s.next(s.source + 1)
 	}
-	if s.source >= len(s.poll) {
-		s.source = 0
+	if s.source == len(s.poll) {
 		s.await()
+		s.next(0)
 	}
 	if err := s.fill(); err != nil {
 		return err
@@ -104,6 +104,12 @@ func (s *batchSocket) receive(take func([]byte, netip.AddrPort)) error {
 		take(s.batch.data[i][:s.batch.messages[i].length], s.batch.from(i))
 	}
 	return nil
+}
+
+// next goes on to the next socket that something came to, or behind the last.
+func (s *batchSocket) next(from int) {
+	for s.source = min(from, len(s.poll)); s.source < len(s.poll) && s.poll[s.source].revents == 0; s.source++ {
+	}
 }
 
 // fill reads the next batch, which may be empty.
@@ -118,18 +124,20 @@ func (s *batchSocket) fill() error {
 		s.batch.messages[i].header.SetControllen(timeMessageSize)
 	}
 	s.got = 0
+	if s.source == len(s.poll) {
+		return nil
+	}
 	// It does not wait, so Go's scheduler need not hear of it.
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVMMSG, uintptr(s.fds[s.source]),
 		uintptr(unsafe.Pointer(&s.batch.messages)), batchSize, syscall.MSG_DONTWAIT, 0, 0)
 	s.reads.Add(1)
 	switch errno {
 	case 0:
-		s.got, s.idle = int(n), 0
+		s.got = int(n)
 		s.brought += int(n)
 		s.datagrams.Add(uint64(n))
 		s.note()
 	case syscall.EAGAIN, syscall.EINTR:
-		s.idle++
 	default:
 		return os.NewSyscallError("recvmmsg", errno)
 	}
@@ -149,14 +157,14 @@ func (s *batchSocket) note() {
 
 // await lets datagrams gather.
 func (s *batchSocket) await() {
-	if s.lag == 0 || s.idle >= idleReads*len(s.poll) {
-		s.open.RLock()
-		if !s.closing.Load() { // Close ends the wait, by shutting the sockets down
-			_, _, _ = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&s.poll[0])), uintptr(len(s.poll)), 0, 0, 0, 0)
-		}
-		s.open.RUnlock()
+	if s.brought > 0 {
 		s.idle = 0
 	}
+	if s.lag == 0 || s.idle >= idleWaits {
+		s.look(nil)
+		s.idle = 0
+	}
+	s.idle++
 	lag := s.lag
 	if s.brought < fewDatagrams {
 		lag *= 2
@@ -164,5 +172,19 @@ func (s *batchSocket) await() {
 	s.brought = 0
 	if lag > 0 {
 		time.Sleep(lag)
+		if len(s.poll) > 1 {
+			s.look(&syscall.Timespec{})
+		}
+	}
+}
+
+// look asks to which sockets something came. Without a timeout it waits until
+// there is one, or they are shut down.
+func (s *batchSocket) look(timeout *syscall.Timespec) {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	for errno := syscall.EINTR; errno == syscall.EINTR && !s.closing.Load(); {
+		_, _, errno = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&s.poll[0])), uintptr(len(s.poll)),
+			uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -49,8 +50,35 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 	return cmd
 }
 
-// run records until ctx ends, following the configuration at path, of which cfg is what it holds now.
+// overtime is how much longer than shutdown_timeout a stop is waited for: enough to hear what it was that took so long.
+const overtime = 200 * time.Millisecond
+
+// run records until ctx ends and shutdown_timeout at most has passed since, whatever does not return: a disk that hangs when
+// the recorder starts keeps everything that touches it.
 func run(ctx context.Context, path string, cfg Config, log *slog.Logger, level *slog.LevelVar) error {
+	done := make(chan error, 1)
+	go func() { done <- record(ctx, path, cfg, log, level) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(cfg.ShutdownTimeout + overtime):
+		return errTooLate(cfg.ShutdownTimeout)
+	}
+}
+
+type errTooLate time.Duration
+
+func (e errTooLate) Error() string {
+	return fmt.Sprintf("not done within shutdown_timeout, %v", time.Duration(e))
+}
+
+// record records until ctx ends, following the configuration at path, of which cfg is what it holds now.
+func record(ctx context.Context, path string, cfg Config, log *slog.Logger, level *slog.LevelVar) error {
 	app, err := NewApp(AppOptions{Config: cfg, Logger: log, Level: level})
 	if err != nil {
 		return err
@@ -59,8 +87,7 @@ func run(ctx context.Context, path string, cfg Config, log *slog.Logger, level *
 		err = follow(ctx, app, path, &cfg)
 	}
 	log.Info("recorder stopping", "timeout", cfg.ShutdownTimeout)
-	timeout := fmt.Errorf("not done within shutdown_timeout, %v", cfg.ShutdownTimeout)
-	stopping, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cfg.ShutdownTimeout, timeout)
+	stopping, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cfg.ShutdownTimeout, errTooLate(cfg.ShutdownTimeout))
 	defer cancel()
 	if err := errors.Join(err, app.Stop(stopping)); err != nil {
 		return err

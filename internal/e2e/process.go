@@ -48,7 +48,13 @@ type Process struct {
 // Start runs the recorder with the given arguments; it ends with the test.
 func Start(t testing.TB, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: exec.Command(Binary(t), args...), done: make(chan error, 1)}
+	return start(t, exec.Command(Binary(t), args...))
+}
+
+// start runs a command that is the recorder, or becomes it.
+func start(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: cmd, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -57,7 +63,7 @@ func Start(t testing.TB, args ...string) *Process {
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		if t.Failed() {
-			t.Logf("recorder %v printed:\n%s", args, p.Output())
+			t.Logf("%v printed:\n%s", cmd.Args, p.Output())
 		}
 	})
 	return p

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -83,11 +82,9 @@ func (r *rig) enter(id string, pictures bool) *member.Member {
 // says waits until the recorder has printed something so many times.
 func (r *rig) says(what string, times int) {
 	r.t.Helper()
-	for end := time.Now().Add(30 * time.Second); strings.Count(r.recorder.Output(), what) < times; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			r.t.Fatalf("the recorder did not say %q %d times", what, times)
-		}
-	}
+	r.await(fmt.Sprintf("the recorder to say %q %d times", what, times), 30*time.Second, func() bool {
+		return strings.Count(r.recorder.Output(), what) >= times
+	})
 }
 
 func TestASignalEndsAJoinThatGetsNowhere(t *testing.T) {
@@ -231,26 +228,49 @@ func TestASignalEndsTheRepairOfAStart(t *testing.T) {
 	}
 }
 
-// stall makes every one of these system calls of the recorder's take an hour,
-// until lift is called.
-func (r *rig) stall(calls string) (lift func()) {
+// stalling is what has strace make every one of these system calls take an hour.
+func stalling(calls string) []string {
+	return []string{"-f", "-o", os.DevNull, "-e", "trace=" + calls, "-e", "inject=" + calls + ":delay_enter=3600s"}
+}
+
+// stall stalls a recorder that runs.
+func (r *rig) stall(calls string) {
 	r.t.Helper()
-	trace := exec.Command(Tool(r.t, "strace"), "-f", "-p", strconv.Itoa(r.recorder.PID()), "-o", os.DevNull,
-		"-e", "trace="+calls, "-e", "inject="+calls+":delay_enter=3600s")
+	trace := exec.Command(Tool(r.t, "strace"), append(stalling(calls), "-p", strconv.Itoa(r.recorder.PID()))...)
 	var said Buffer
 	trace.Stderr = &said
 	must(r.t, trace.Start())
-	lift = sync.OnceFunc(func() {
+	r.t.Cleanup(func() {
 		trace.Process.Kill()
 		trace.Wait()
 	})
-	r.t.Cleanup(lift)
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(said.String(), "attached"); time.Sleep(20 * time.Millisecond) {
+	r.await("strace to attach", 10*time.Second, func() bool { return strings.Contains(said.String(), "attached") })
+}
+
+// gaveUp waits until the recorder has said its last words and expects it to have
+// failed.
+func (r *rig) gaveUp(words string, limit time.Duration) {
+	r.t.Helper()
+	r.await("the recorder to say "+words, limit, func() bool { return strings.Contains("\n"+r.recorder.Output(), "\n"+words) })
+	// It does not end, whatever it wants, as long as strace holds it up.
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.recorder.PID()))
+	_, tracer, _ := strings.Cut(string(status), "TracerPid:\t")
+	tracer, _, _ = strings.Cut(tracer, "\n")
+	if pid, err := strconv.Atoi(tracer); err == nil && pid > 0 {
+		must(r.t, syscall.Kill(pid, syscall.SIGKILL))
+	}
+	if code := r.recorder.Wait(lateness); code != 1 {
+		r.t.Errorf("exit code %d", code)
+	}
+}
+
+func (r *rig) await(what string, limit time.Duration, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			r.t.Fatalf("strace did not attach: %s", said.String())
+			r.t.Fatalf("waited %v for %s", limit, what)
 		}
 	}
-	return lift
 }
 
 // A disk that does not answer keeps files from being final, and the process
@@ -266,23 +286,15 @@ func TestASignalEndsARecorderWhoseDiskStalls(t *testing.T) {
 				r.enter("alice", true)
 				r.says("to=connected", 1)
 				time.Sleep(2 * time.Second)
-				lift := r.stall(calls)
+				r.stall(calls)
 				time.Sleep(2 * time.Second)
 				r.recorder.Signal(syscall.SIGTERM)
-				limit, last := patience+lateness, "\nrecorder: could not finalise the recording: "
 				if again {
 					time.Sleep(1100 * time.Millisecond) // sooner it would be the same signal
 					r.recorder.Signal(syscall.SIGTERM)
-					limit, last = time.Second, "\nrecorder: a second signal: "
-				}
-				for end := time.Now().Add(limit); !strings.Contains(r.recorder.Output(), last); time.Sleep(20 * time.Millisecond) {
-					if time.Now().After(end) {
-						t.Fatalf("did not give up within %v", limit)
-					}
-				}
-				lift() // what strace holds up does not end, whatever the process wants
-				if code := r.recorder.Wait(lateness); code != 1 {
-					t.Errorf("exit code %d", code)
+					r.gaveUp("recorder: a second signal: ", time.Second)
+				} else {
+					r.gaveUp("recorder: could not finalise the recording: ", patience+lateness)
 				}
 				if report, err := sink.Repair(t.Context(), r.dir, nil); err != nil || !report.OK {
 					t.Errorf("repair: %+v %v", report, err)
@@ -293,4 +305,20 @@ func TestASignalEndsARecorderWhoseDiskStalls(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestASignalEndsAStartOnADiskThatStalls(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	must(t, os.WriteFile(config, []byte(stopSoon+"signaling: {url: 'ws://127.0.0.1:1', api_key: pk_live_x}\n"+
+		"http: {listen: '127.0.0.1:0'}\nrecordings: {dir: '"+dir+"'}\nchannels: [{name: room-42}]\n"), 0o600))
+	command := append(stalling("fsync,fdatasync"), "-D", Binary(t), "run", "--config", config)
+	r := &rig{t: t, dir: dir, recorder: start(t, exec.Command(Tool(t, "strace"), command...))}
+	r.await("the disk to stall", 10*time.Second, func() bool {
+		entries, err := os.ReadDir(dir)
+		return err == nil && len(entries) > 0
+	})
+	time.Sleep(100 * time.Millisecond)
+	r.recorder.Signal(syscall.SIGTERM)
+	r.gaveUp("recorder: not done within shutdown_timeout, ", patience+lateness)
 }

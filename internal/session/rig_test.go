@@ -49,7 +49,7 @@ type rig struct {
 	cut    atomic.Bool // nothing gets through the network
 	reg    *prometheus.Registry
 	wire   *signaling.MetricsVec
-	dead   sync.Map    // addresses nothing gets to or from, as text
+	dead   sync.Map // addresses nothing gets to or from, as text
 	api    *remote.API
 	root   *sink.Root
 	set    *Set

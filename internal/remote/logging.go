@@ -13,7 +13,7 @@ import (
 
 // secrets are ICE credentials as they appear in SDP, in candidates and in
 // pion's messages.
-var secrets = regexp.MustCompile(`(?i)\b(ice-ufrag|ice-pwd|ufrags?|pwd|password|username|credential)("?\s*[:= ]\s*"?)[^\s"',;]+`)
+var secrets = regexp.MustCompile(`(?i)\b([\w-]*(?:ufrags?|pwd|password|username|credential))("?\s*[:= ]\s*"?)[^\s"',;]+`)
 
 func scrubText(s string) string { return secrets.ReplaceAllString(s, "$1$2***") }
 

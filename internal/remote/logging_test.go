@@ -15,7 +15,7 @@ import (
 func TestICECredentialsAreScrubbed(t *testing.T) {
 	for _, text := range []string{
 		"a=ice-ufrag:SECRET", "a=ice-pwd:SECRET\r\n", "dropping candidate with ufrag SECRET because", "candidate:1 ufrag SECRET network-cost 1",
-		"username=SECRET", `"credential": "SECRET"`, "Password: SECRET", "pwd = SECRET",
+		"username=SECRET", `remoteUfrag: "SECRET", remotePwd: "SECRET"`, `"credential": "SECRET"`, "Password: SECRET", "pwd = SECRET",
 	} {
 		err := fmt.Errorf("apply: %w: %s", io.EOF, text)
 		if got := scrub(err); strings.Contains(got.Error(), "SECRET") || !errors.Is(got, io.EOF) {

@@ -252,15 +252,20 @@ func (r *rig) stall(calls string) {
 func (r *rig) gaveUp(words string, limit time.Duration) {
 	r.t.Helper()
 	r.await("the recorder to say "+words, limit, func() bool { return strings.Contains("\n"+r.recorder.Output(), "\n"+words) })
-	// It does not end, whatever it wants, as long as strace holds it up.
+	r.untrace()
+	if code := r.recorder.Wait(lateness); code != 1 {
+		r.t.Errorf("exit code %d", code)
+	}
+}
+
+// untrace ends the strace of the recorder, which does not end, whatever it
+// wants, as long as that holds it up.
+func (r *rig) untrace() {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.recorder.PID()))
 	_, tracer, _ := strings.Cut(string(status), "TracerPid:\t")
 	tracer, _, _ = strings.Cut(tracer, "\n")
 	if pid, err := strconv.Atoi(tracer); err == nil && pid > 0 {
-		must(r.t, syscall.Kill(pid, syscall.SIGKILL))
-	}
-	if code := r.recorder.Wait(lateness); code != 1 {
-		r.t.Errorf("exit code %d", code)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 
@@ -314,6 +319,7 @@ func TestASignalEndsAStartOnADiskThatStalls(t *testing.T) {
 		"http: {listen: '127.0.0.1:0'}\nrecordings: {dir: '"+dir+"'}\nchannels: [{name: room-42}]\n"), 0o600))
 	command := append(stalling("fsync,fdatasync"), "-D", Binary(t), "run", "--config", config)
 	r := &rig{t: t, dir: dir, recorder: start(t, exec.Command(Tool(t, "strace"), command...))}
+	t.Cleanup(r.untrace)
 	r.await("the disk to stall", 10*time.Second, func() bool {
 		entries, err := os.ReadDir(dir)
 		return err == nil && len(entries) > 0

@@ -164,6 +164,9 @@ func TestABrowserIsRecordedWholeOverALossyNetwork(t *testing.T) {
 				if track.Kind == "audio" { // of which some is dropped when the browser's clock runs away
 					have, missing, limit, least = l.Received, l.Lost, loss.missing, sent.AudioPackets-before.AudioPackets
 				}
+				if track.Kind == "video" && float64(l.NACKs) > 1.3*float64(l.Recovered+l.Lost)+10 {
+					t.Errorf("%d packets were asked for, %d came and %d did not", l.NACKs, l.Recovered, l.Lost)
+				}
 				if float64(missing) > limit*float64(have) {
 					t.Errorf("%s: %d are missing beside %d", track.Kind, missing, have)
 				}

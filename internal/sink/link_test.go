@@ -16,7 +16,8 @@ type weather struct {
 	burst     int           // packets lost in a row, on average; 0 means 1
 	reorder   time.Duration // each packet is late by up to this
 	duplicate float64
-	answered  bool // retransmissions are sent, through the same weather
+	answered  bool          // retransmissions are sent, through the same weather
+	back      time.Duration // requests take this long
 }
 
 // link carries packets to a source in virtual time: the same seed, the same fate for each packet.
@@ -152,7 +153,16 @@ func (l *link) NACK(seqs []uint16) {
 	defer l.mu.Unlock()
 	for _, seq := range seqs {
 		l.asked++
-		if b := l.sent[seq]; b != nil && l.answered {
+		b := l.sent[seq]
+		switch {
+		case b == nil || !l.answered:
+		case l.back > 0:
+			time.AfterFunc(l.back, func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.transmit(b)
+			})
+		default:
 			l.transmit(b)
 		}
 	}

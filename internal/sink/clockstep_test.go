@@ -59,6 +59,26 @@ func checkInstants(t *testing.T, m *Manifest, start time.Time, length time.Durat
 	}
 }
 
+// play sends sound and pictures, and reports on both, for a while that lasts no time: the pump is
+// told that it passes, and arrival tells what the clocks show as a packet comes.
+func (c *call) play(length time.Duration, arrival func(at time.Duration) time.Time) {
+	a, v := c.audio(), c.video()
+	for at := time.Duration(0); at < length; at += 20 * ms {
+		now := arrival(at)
+		if at%(40*ms) == 0 {
+			v.WriteRTP(rtpPacket(ptVP8, true, v.seq, v.rtp, 8, vp8Payload([]byte{0x10}, testPicture(at == 0)...)), now)
+			v.seq, v.rtp = v.seq+1, v.rtp+3600
+		}
+		a.WriteRTP(rtpPacket(ptOpus, false, a.seq, a.rtp, 7, tone(a.seq)), now)
+		a.seq, a.rtp = a.seq+1, a.rtp+960
+		if at%time.Second == 0 {
+			a.WriteSenderReport(ntp(at), a.rtp-960, now)
+			v.WriteSenderReport(ntp(at), v.rtp-3600, now)
+		}
+		c.rec.tick(at + pumpInterval)
+	}
+}
+
 // Someone sets the clock of the machine during a call. Nothing moves in the files, and the manifest
 // goes by the clock as it was at the start.
 func TestAStepOfTheWallClockMovesNothing(t *testing.T) {
@@ -81,24 +101,12 @@ func TestAStepOfTheWallClockMovesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := &call{T: t, root: root, rec: rec, stream: stream}
-			a, v := c.audio(), c.video()
-			for at := time.Duration(0); at < length; at += 20 * ms {
-				arrival := start.Add(at)
-				if at >= length/4 && at < length*3/4 { // and set right again
-					arrival = e2e.SetClock(arrival, step)
+			c.play(length, func(at time.Duration) time.Time {
+				if at < length/4 || at >= length*3/4 { // by then it is set right again
+					return start.Add(at)
 				}
-				if at%(40*ms) == 0 {
-					v.WriteRTP(rtpPacket(ptVP8, true, v.seq, v.rtp, 8, vp8Payload([]byte{0x10}, testPicture(at == 0)...)), arrival)
-					v.seq, v.rtp = v.seq+1, v.rtp+3600
-				}
-				a.WriteRTP(rtpPacket(ptOpus, false, a.seq, a.rtp, 7, tone(a.seq)), arrival)
-				a.seq, a.rtp = a.seq+1, a.rtp+960
-				if at%time.Second == 0 {
-					a.WriteSenderReport(ntp(at), a.rtp-960, arrival)
-					v.WriteSenderReport(ntp(at), v.rtp-3600, arrival)
-				}
-				rec.tick(at + pumpInterval)
-			}
+				return e2e.SetClock(start.Add(at), step)
+			})
 			if err := rec.finish(context.Background(), length); err != nil {
 				t.Fatal(err)
 			}

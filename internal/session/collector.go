@@ -27,6 +27,8 @@ var (
 		"Bytes of RTP received on the current connection.", perKind, nil)
 	descRecovered = prometheus.NewDesc("recorder_remote_peer_rtp_packets_retransmitted_total",
 		"Packets received through RTX on the current connection, duplicates included.", perKind, nil)
+	descRefused = prometheus.NewDesc("recorder_remote_peer_rtp_packets_refused_total",
+		"RTP packets on the current connection that are too large or of a format that was not negotiated.", perKind, nil)
 	descLost = prometheus.NewDesc("recorder_remote_peer_rtp_packets_lost",
 		"RTP packets expected minus received on the current connection (RFC 3550, 6.4.1); 0 when duplicates outweigh losses.", perKind, nil)
 	descJitter = prometheus.NewDesc("recorder_remote_peer_jitter_seconds",
@@ -91,6 +93,7 @@ func (out scrape) peer(channel string, peer *remote.Peer) {
 		sum.Packets += track.Packets
 		sum.Bytes += track.Bytes
 		sum.Recovered += track.Recovered
+		sum.Refused += track.Refused
 		sum.Lost += track.Lost
 		sum.Jitter = max(sum.Jitter, track.Jitter)
 		sum.Bitrate += track.Bitrate
@@ -102,6 +105,7 @@ func (out scrape) peer(channel string, peer *remote.Peer) {
 		out.count(descPackets, sum.Packets, channel, id, kind)
 		out.count(descBytes, sum.Bytes, channel, id, kind)
 		out.count(descRecovered, sum.Recovered, channel, id, kind)
+		out.count(descRefused, sum.Refused, channel, id, kind)
 		out.count(descNACKs, sum.NACKs, channel, id, kind)
 		out.gauge(descBitrate, sum.Bitrate, channel, id, kind)
 		out.gauge(descLost, float64(max(sum.Lost, 0)), channel, id, kind)
@@ -116,7 +120,7 @@ func (s *Set) Describe(ch chan<- *prometheus.Desc) {
 	s.opts.metrics.outages.Describe(ch)
 	s.opts.metrics.refused.Describe(ch)
 	for _, desc := range []*prometheus.Desc{descSessionState, descPeerState, descRTT, descPair, descDTLS,
-		descPackets, descBytes, descRecovered, descLost, descJitter, descBitrate, descNACKs, descRequests} {
+		descPackets, descBytes, descRecovered, descRefused, descLost, descJitter, descBitrate, descNACKs, descRequests} {
 		ch <- desc
 	}
 }

@@ -13,7 +13,10 @@ import (
 )
 
 // speak connects as a member that says what it likes.
-func (r *rig) speak(id string) *signaling.Client {
+func (r *rig) speak(id string) *signaling.Client { return r.converse(id, func(signaling.Direct) {}) }
+
+// converse is speak, and hears what is said to the member alone.
+func (r *rig) converse(id string, hear func(signaling.Direct)) *signaling.Client {
 	client, err := signaling.NewClient(signaling.Options{URL: "ws://127.0.0.1", Credential: r.token(id), HTTPClient: r.http})
 	r.must(err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -25,8 +28,11 @@ func (r *rig) speak(id string) *signaling.Client {
 	connected := make(chan struct{})
 	go func() {
 		for e := range client.Events() {
-			if _, ok := e.(signaling.Connected); ok {
+			switch e := e.(type) {
+			case signaling.Connected:
 				close(connected)
+			case signaling.Direct:
+				hear(e)
 			}
 		}
 	}()

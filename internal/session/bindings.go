@@ -158,8 +158,8 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 	if s == nil {
 		var err error
 		s, err = b.open(a, now)
-		if errors.Is(err, sink.ErrFull) {
-			return false // another recording takes its place in a moment
+		if errors.Is(err, sink.ErrFull) || errors.Is(err, sink.ErrRecovering) {
+			return false // another recording takes its place in a moment, or the stream is being woken
 		}
 		if err != nil {
 			b.log.Error("stream is not recorded", "peer", a.peer.ID(), "err", err)

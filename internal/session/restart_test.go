@@ -99,8 +99,11 @@ func TestOnlyAShutdownLeavesARecordingToTheNextProcess(t *testing.T) {
 			r.stops[len(r.stops)-1]() // alice leaves
 			time.Sleep(settling)
 		}},
-		"no window":           {0, func(*rig) {}},
-		"its window is taken": {aWindow, func(r *rig) { r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder"}})) }},
+		"no window": {0, func(*rig) {}},
+		"its window is taken": {aWindow, func(r *rig) {
+			r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder"}}))
+			time.Sleep(time.Second)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, devserver.Options{}, func(r *rig) {

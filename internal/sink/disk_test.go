@@ -417,9 +417,13 @@ func TestCloseWaitsForNoManifest(t *testing.T) {
 	}
 	rec.saving.Unlock()
 	for until := time.Now().Add(20 * time.Second); ; time.Sleep(ms) {
-		m, err := readManifest(dir)
-		if err == nil && m.State == StateComplete {
-			break // what Close had no time for went on
+		held, err := lock(dir) // which is free when what Close had no time for is done
+		if err == nil {
+			held.Close()
+			if m, err := readManifest(dir); err != nil || m.State != StateComplete {
+				t.Errorf("the manifest says %+v, %v", m, err)
+			}
+			break
 		}
 		if time.Now().After(until) {
 			t.Fatalf("the recording is not finished: %v", err)

@@ -60,6 +60,7 @@ type Recording struct {
 	tracks   []*Track        // of all streams, closed ones too
 	size     uint64          // of the media so far
 	asleep   []sleeper       // of a continued recording
+	waking   map[string]bool // streams by id, their files being read
 	unhashed []*ManifestPart // final, and to be read for their hashes in this order
 }
 
@@ -149,7 +150,7 @@ func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	rec.open = openIn(st.dir)
+	rec.open, rec.waking = openIn(st.dir), make(map[string]bool)
 	r.metrics.add(rec)
 	return rec
 }

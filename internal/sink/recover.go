@@ -8,7 +8,8 @@ import (
 )
 
 // ErrRecovering is returned by NewRecording while it is not known yet whether it is to continue
-// another recording, and while that is being repaired.
+// another recording, and while that is being repaired; and by Stream while the files are read that a
+// stream goes on in after a restart. The next attempt should follow in a moment.
 var ErrRecovering = errors.New("recordings are being recovered")
 
 // interrupted is a recording that may go on.

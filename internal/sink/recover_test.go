@@ -38,7 +38,11 @@ func begin(t *testing.T, dir string) *call {
 func (c *call) open(peer string) {
 	c.Helper()
 	var err error
-	if c.stream, err = c.rec.Stream(StreamInfo{PeerID: peer, StreamID: "camera"}); err != nil {
+	for first := true; first || errors.Is(err, ErrRecovering); first = false {
+		c.stream, err = c.rec.Stream(StreamInfo{PeerID: peer, StreamID: "camera"})
+		synctest.Wait()
+	}
+	if err != nil {
 		c.Fatal(err)
 	}
 }

@@ -46,15 +46,16 @@ const keptOutages = 8
 // Stream returns the open stream of that id, or begins one. The peer may have changed since: a
 // member that reconnects often has another id. While the first peer's stream is fed, another
 // peer's of the same id is another stream. A caller that knows better keeps the Stream it has and
-// calls Resume. The error is ErrFull for one more stream of a recording that is Full.
+// calls Resume. The error is ErrFull for one more stream of a recording that is Full, and
+// ErrRecovering until the files are read of one that goes on after a restart.
 func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
-	if s := rec.wake(info); s != nil {
-		return s, nil
-	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if rec.closing {
 		return nil, ErrClosed
+	}
+	if rec.wake(info) {
+		return nil, fmt.Errorf("stream of peer %q: %w", info.PeerID, ErrRecovering)
 	}
 	rec.peer(info.PeerID, info.PeerMetadata)
 	var claimed bool

@@ -313,3 +313,40 @@ func TestAKillInTheMiddleOfAStopIsACrash(t *testing.T) {
 		decode(t, r.file)
 	}
 }
+
+// The files of a stream that is back are read while others begin. A recording that ends meanwhile
+// waits for them.
+func TestAStreamThatIsBackHoldsUpNoOtherWhileItsFilesAreRead(t *testing.T) {
+	for name, early := range map[string]bool{"in time": false, "too late": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				c := begin(t, dir)
+				c.talk(c.audio(), c.video(), 2*time.Second)
+				c.suspend()
+				time.Sleep(time.Second)
+				root, rec := restart(t, dir, slog.DiscardHandler)
+				again := &call{T: t, root: root, rec: rec, pumped: true}
+				if _, err := rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"}); !errors.Is(err, ErrRecovering) {
+					t.Errorf("want %v, have %v", ErrRecovering, err)
+				}
+				if _, err := rec.Stream(StreamInfo{PeerID: "bob", StreamID: "phone"}); err != nil {
+					t.Error(err)
+				}
+				if !early {
+					again.open("alice")
+				}
+				again.end()
+			})
+			r := readRecording(t, find(t, dir, 1)[0])
+			if s := r.manifest.Streams; len(s) != 2 || s[0].ID != "camera" || len(s[0].Reconnects) != 1 || s[0].Ended == nil {
+				t.Errorf("streams %+v", s)
+			}
+			for _, kind := range []string{audio, video} {
+				if p := r.of(kind).track.Parts; len(p) != 1 || !p[0].Final || p[0].SHA256 == "" {
+					t.Errorf("%s: parts %+v", kind, p)
+				}
+			}
+		})
+	}
+}

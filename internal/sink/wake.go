@@ -16,22 +16,32 @@ type sleeper struct {
 	until  time.Duration // when it is too late
 }
 
-// wake continues the stream of that id, if one sleeps: with its files, its clock and its ledger,
-// and a gap from where the files ended. It is nil if none does. It reads files, so mu is not held.
-func (rec *Recording) wake(info StreamInfo) *Stream {
-	rec.mu.Lock()
+// wake reports whether the stream of that id sleeps, and has it go on: with its files, its clock and
+// its ledger, and a gap from where the files ended. These may be long, so they are read in the
+// background; the stream is open when that is done. mu is held.
+func (rec *Recording) wake(info StreamInfo) bool {
+	if rec.waking[info.StreamID] {
+		return true
+	}
 	m := rec.takeSleeper(info.StreamID)
 	if m == nil {
-		rec.mu.Unlock()
-		return nil
+		return false
 	}
-	lost := *m.Ended
+	rec.waking[info.StreamID] = true
 	rec.parts.Add(1) // Close waits
-	defer rec.parts.Done()
-	rec.mu.Unlock()
+	go func() {
+		defer rec.parts.Done()
+		rec.resume(m, info)
+	}()
+	return true
+}
+
+// resume is wake's work.
+func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
 	files := rec.openFiles(m)
 
 	rec.mu.Lock()
+	lost := *m.Ended
 	rec.peer(info.PeerID, info.PeerMetadata)
 	m.Ended, m.EndReason = nil, ""
 	for p := range files {
@@ -48,6 +58,7 @@ func (rec *Recording) wake(info StreamInfo) *Stream {
 
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	delete(rec.waking, info.StreamID)
 	back := rec.now()
 	now := rec.instant(back)
 	m.Reconnects = append(m.Reconnects, &ManifestReconnect{Reason: ReasonRestart, Lost: lost, Resumed: &now, PeerID: info.PeerID})
@@ -62,14 +73,10 @@ func (rec *Recording) wake(info StreamInfo) *Stream {
 	} else {
 		rec.streams = append(rec.streams, s)
 	}
-	return s
 }
 
 // takeSleeper takes the stream of that id off the list, and those it is too late for. mu is held.
 func (rec *Recording) takeSleeper(id string) (found *ManifestStream) {
-	if rec.closing {
-		return nil
-	}
 	kept, now := rec.asleep[:0], rec.now()
 	for _, s := range rec.asleep {
 		switch {

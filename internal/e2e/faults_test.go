@@ -19,6 +19,8 @@ var faults = []struct {
 }{
 	{"the bot's socket is reset and nobody is told", "token", "token",
 		func(s *devserver.Server, bot, _ string) { s.Drop(bot, devserver.Drop{Presence: devserver.Silent}) }, 0},
+	{"the bot's socket is reset and the others are told", "token", "token",
+		func(s *devserver.Server, bot, _ string) { s.Drop(bot, devserver.Drop{}) }, 1500 * time.Millisecond},
 	{"the bot's socket is reset, with a key", "publishable key", "token",
 		func(s *devserver.Server, bot, _ string) { s.Drop(bot, devserver.Drop{}) }, 1500 * time.Millisecond},
 	{"the browser's socket is reset, with a key", "token", "publishable key",
@@ -43,11 +45,14 @@ func TestABrowsersStreamKeepsItsFilesThroughReconnects(t *testing.T) {
 			r, server := startFaultyRig(t, credentials[f.bot].config, "")
 			page := browser.Open(t)
 			id := r.join(page, credentials[f.browser].browser(t))
-			page.Do(`addCamera()`)
+			page.Do(`addClapper('clapper')`)
 			page.Do(`until(async () => (await sent()).frames > 0, 15000)`)
+			began := time.Now()
 			page.Do("sleep(3000)")
 			f.strike(server, other(server.Members("room-42"), id), id)
-			page.Do("sleep(8000)")
+			struck := time.Since(began)
+			page.Do("sleep(9000)")
+			ended := time.Since(began)
 			page.Do("leave()")
 			r.recorder.Stop()
 
@@ -58,6 +63,7 @@ func TestABrowsersStreamKeepsItsFilesThroughReconnects(t *testing.T) {
 			for _, track := range m.Streams[0].Tracks {
 				checkTrack(t, dir, track, f.maxGap)
 			}
+			checkTogether(t, dir, m.Streams[0], []phase{{"afterwards", (struck + f.maxGap + 500*time.Millisecond).Seconds(), ended.Seconds()}})
 		})
 	}
 }
@@ -68,9 +74,9 @@ func TestAReloadedPageIsANewStream(t *testing.T) {
 	page := browser.Open(t)
 	for range 2 {
 		r.join(page, credentials["publishable key"].browser(t))
-		page.Do(`addCamera()`)
+		page.Do(`addClapper('clapper')`)
 		page.Do(`until(async () => (await sent()).frames > 20, 15000)`)
-		page.Do("sleep(4000)")
+		page.Do("sleep(6000)")
 		page.Reload()
 	}
 	r.recorder.Stop()
@@ -82,6 +88,7 @@ func TestAReloadedPageIsANewStream(t *testing.T) {
 		for _, track := range s.Tracks {
 			checkTrack(t, dir, track, 0)
 		}
+		checkTogether(t, dir, s, []phase{{"all the time", 0, 10}})
 	}
 	if first := m.Streams[0]; first.Ended == nil || !first.Ended.UTC.Before(m.Ended.UTC.Add(-time.Second)) {
 		t.Error("the first stream was not closed when its window ended")

@@ -10,6 +10,7 @@ import (
 
 	"recorder/internal/e2e"
 	"recorder/internal/sink"
+	"recorder/internal/tape"
 )
 
 // outcome is what the files of a stream must show of what befell it.
@@ -45,7 +46,7 @@ func (r *rig) check(s *sink.ManifestStream, want outcome) {
 	if len(s.Tracks) != 2 {
 		r.t.Errorf("stream %q: want 2 tracks, have %d", s.ID, len(s.Tracks))
 	}
-	takes := make(map[string][]take)
+	takes := make(map[string][]tape.Take)
 	for _, track := range s.Tracks {
 		parts := 1
 		if want.newCodec && track.Kind == "video" {
@@ -54,14 +55,19 @@ func (r *rig) check(s *sink.ManifestStream, want outcome) {
 		if len(track.Parts) != parts {
 			r.t.Errorf("%s: want %d parts, have %d", track.Kind, parts, len(track.Parts))
 		}
-		all := r.takes(track)
+		var files []string
+		for _, part := range track.Parts {
+			files = append(files, filepath.Join(r.recording, filepath.FromSlash(part.File)))
+		}
+		all, err := r.tape.Takes(files...)
+		r.must(err)
 		takes[track.Kind] = all
 		r.checkGaps(track, all, want)
 		var recorded time.Duration
 		for _, f := range all {
-			recorded += f.length
+			recorded += f.Length
 		}
-		if sent := r.tape.played(track.ID) / time.Duration(max(want.calls, 1)); !want.path && sent-recorded > time.Duration(max(want.drops, 1))*gapAccuracy {
+		if sent := r.tape.Played(track.ID) / time.Duration(max(want.calls, 1)); !want.path && sent-recorded > time.Duration(max(want.drops, 1))*gapAccuracy {
 			r.t.Errorf("%s: %v were sent, %v are in the file", track.Kind, sent, recorded)
 		}
 	}
@@ -70,7 +76,7 @@ func (r *rig) check(s *sink.ManifestStream, want outcome) {
 
 // checkGaps wants what is missing to be as long in the file and in the
 // manifest as in truth, and to be explained.
-func (r *rig) checkGaps(track *sink.ManifestTrack, takes []take, want outcome) {
+func (r *rig) checkGaps(track *sink.ManifestTrack, takes []tape.Take, want outcome) {
 	r.t.Helper()
 	reasons := []sink.Reason{want.reason}
 	if want.reason == "" {
@@ -84,11 +90,11 @@ func (r *rig) checkGaps(track *sink.ManifestTrack, takes []take, want outcome) {
 	var away, missing time.Duration
 	for i := 1; i < len(takes); i++ {
 		a, b := takes[i-1], takes[i]
-		captured, shown := b.at.Sub(a.at), b.position-a.position
+		captured, shown := b.At.Sub(a.At), b.Position-a.Position
 		if (captured - shown).Abs() > gapAccuracy {
-			r.t.Errorf("%s: %v between two captures are %v in the file, at %v", track.Kind, captured, shown, a.position)
+			r.t.Errorf("%s: %v between two captures are %v in the file, at %v", track.Kind, captured, shown, a.Position)
 		}
-		if hole := captured - a.length; hole > a.length/2 {
+		if hole := captured - a.Length; hole > a.Length/2 {
 			away += hole
 		}
 	}
@@ -108,22 +114,9 @@ func (r *rig) checkGaps(track *sink.ManifestTrack, takes []take, want outcome) {
 }
 
 // checkLipSync wants each picture beside the sound of the same instant.
-func checkLipSync(t *testing.T, audio, video []take) {
+func checkLipSync(t *testing.T, audio, video []tape.Take) {
 	t.Helper()
-	compared, worst, i := 0, time.Duration(0), 0
-	for _, v := range video {
-		for i+1 < len(audio) && audio[i+1].at.Sub(v.at).Abs() <= audio[i].at.Sub(v.at).Abs() {
-			i++
-		}
-		if i >= len(audio) || audio[i].at.Sub(v.at).Abs() > audio[i].length {
-			continue
-		}
-		apart := v.position - audio[i].position - v.at.Sub(audio[i].at)
-		compared++
-		if apart.Abs() > worst.Abs() {
-			worst = apart
-		}
-	}
+	worst, compared := tape.Apart(audio, video)
 	t.Logf("%d pictures with sound, up to %v apart", compared, worst)
 	if worst.Abs() > lipSync {
 		t.Errorf("picture and sound are %v apart", worst)

@@ -73,7 +73,7 @@ func TestAStreamTakenAwayDuringOurOutageIsClosedWithTheWindow(t *testing.T) {
 		alice := r.join(r.token("alice"), "camera")
 		r.startWith(10 * time.Second)
 		for _, track := range camera("screen") {
-			alice.Publish(r.tape.record(track))
+			alice.Publish(r.tape.Record(track))
 		}
 		time.Sleep(5 * time.Second)
 		r.server.Refuse(503)

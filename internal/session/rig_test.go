@@ -25,6 +25,7 @@ import (
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
+	"recorder/internal/tape"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,7 +58,7 @@ type rig struct {
 	stops  []func()
 
 	referee   referee
-	tape      tape
+	tape      tape.Tape
 	recording string // its directory, once finished
 	move      func() // has alice change networks
 }
@@ -168,7 +169,7 @@ func (r *rig) join(credential signaling.Credential, stream string) *member.Membe
 // joinFrom has one join from a host, with tracks of the test's own.
 func (r *rig) joinFrom(host func(*webrtc.SettingEngine), credential signaling.Credential, tracks ...member.Track) *member.Member {
 	for i := range tracks {
-		tracks[i] = r.tape.record(tracks[i])
+		tracks[i] = r.tape.Record(tracks[i])
 	}
 	m, err := member.Join(context.Background(), member.Options{
 		URL: "ws://127.0.0.1", Credential: credential, Channel: channel, HTTPClient: r.http, Settings: host, Tracks: tracks,

@@ -1,4 +1,6 @@
-package session
+// Package tape tells tests when each frame they find in a file was captured:
+// members' sources are numbered frame by frame, where no decoder looks.
+package tape
 
 import (
 	"bytes"
@@ -14,28 +16,28 @@ import (
 
 	"recorder/internal/container"
 	"recorder/internal/member"
-	"recorder/internal/sink"
 )
 
-// tape knows when each frame that a member sent was captured. Every frame
-// carries its number where no decoder looks, so that it is known again in a file.
-type tape struct {
+// Tape knows when each frame that members sent was captured. The zero value is
+// an empty one. Its methods may be called from any goroutine.
+type Tape struct {
 	mu     sync.Mutex
-	frames []frame
+	frames []Frame // by number
 }
 
-// frame is what was captured at one instant. It lasts until the next.
-type frame struct {
-	track  string    // its id
-	at     time.Time // zero: it was not sent
-	length time.Duration
+// Frame is what was captured at one instant. It lasts until the next.
+type Frame struct {
+	TrackID string
+	At      time.Time // zero: it was not sent
+	Length  time.Duration
 }
 
 // numberMark follows the number. Its last byte is no VP9 superframe's.
 const numberMark = "tape"
 
-// record numbers what a source of that type gives.
-func (tp *tape) record(t member.Track) member.Track {
+// Record numbers what the track's source gives: Opus packets of one frame, VP8
+// or VP9.
+func (tp *Tape) Record(t member.Track) member.Track {
 	source, audio := t.Source, t.MimeType == webrtc.MimeTypeOpus
 	t.Source = func(yield func([]byte, time.Duration) bool) {
 		for data, length := range source {
@@ -49,7 +51,7 @@ func (tp *tape) record(t member.Track) member.Track {
 			if !yield(data, length) {
 				return
 			}
-			tp.sent(n, frame{t.TrackID, time.Now(), length}) // just now: the next frame is not waited for yet
+			tp.sent(n, Frame{t.TrackID, time.Now(), length}) // just now: the next frame is not waited for yet
 		}
 	}
 	return t
@@ -60,48 +62,51 @@ func padOpus(packet, padding []byte) []byte {
 	return slices.Concat([]byte{packet[0] | 3, 1<<6 | 1, byte(len(padding))}, packet[1:], padding)
 }
 
-func (tp *tape) next() uint32 {
+func (tp *Tape) next() uint32 {
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
-	tp.frames = append(tp.frames, frame{})
+	tp.frames = append(tp.frames, Frame{})
 	return uint32(len(tp.frames) - 1)
 }
 
-func (tp *tape) sent(n uint32, f frame) {
+func (tp *Tape) sent(n uint32, f Frame) {
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
 	tp.frames[n] = f
 }
 
-// played is how much of a track was sent.
-func (tp *tape) played(track string) (sum time.Duration) {
+// Played is how much of a track was sent.
+func (tp *Tape) Played(track string) (sum time.Duration) {
 	tp.mu.Lock()
 	defer tp.mu.Unlock()
 	for _, f := range tp.frames {
-		if f.track == track {
-			sum += f.length
+		if f.TrackID == track {
+			sum += f.Length
 		}
 	}
 	return sum
 }
 
-// take is a frame found in a file.
-type take struct {
-	frame
-	position time.Duration // on the stream's clock
+// Take is a frame found in a file.
+type Take struct {
+	Frame
+	Position time.Duration // on the file's clock
 }
 
-// takes returns what a track's files hold of what was captured, in order. What
-// the recorder put in is left out, and so is a first picture held from 0.
-func (r *rig) takes(track *sink.ManifestTrack) (all []take) {
-	r.tape.mu.Lock()
-	defer r.tape.mu.Unlock()
-	last := uint32(1<<32 - 1)
-	for _, part := range track.Parts {
-		data, err := os.ReadFile(filepath.Join(r.recording, filepath.FromSlash(part.File)))
-		r.must(err)
+// Takes returns what Ogg and IVF files, the parts of one track, hold of what was
+// captured, in order. What the recorder put in is left out, and so is a first
+// picture held from 0.
+func (tp *Tape) Takes(files ...string) (all []Take, err error) {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	last := -1
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
 		packets := ivfPackets(data)
-		if track.Kind == "audio" {
+		if filepath.Ext(file) == container.Opus.Extension() {
 			packets = oggPackets(data)
 		}
 		for position, packet := range packets {
@@ -109,14 +114,33 @@ func (r *rig) takes(track *sink.ManifestTrack) (all []take) {
 			if !ok {
 				continue
 			}
-			n := binary.BigEndian.Uint32(number[len(number)-4:])
+			n := int(binary.BigEndian.Uint32(number[len(number)-4:]))
 			if n == last {
 				all = all[:len(all)-1]
 			}
-			all, last = append(all, take{r.tape.frames[n], position}), n
+			all, last = append(all, Take{tp.frames[n], position}), n
 		}
 	}
-	return all
+	return all, nil
+}
+
+// Apart is by how much, at most, a picture is later than the sound that was
+// captured at the same instant, and how many pictures were compared.
+func Apart(audio, video []Take) (worst time.Duration, compared int) {
+	i := 0
+	for _, v := range video {
+		for i+1 < len(audio) && audio[i+1].At.Sub(v.At).Abs() <= audio[i].At.Sub(v.At).Abs() {
+			i++
+		}
+		if i >= len(audio) || audio[i].At.Sub(v.At).Abs() > audio[i].Length {
+			continue
+		}
+		compared++
+		if apart := v.Position - audio[i].Position - v.At.Sub(audio[i].At); apart.Abs() > worst.Abs() {
+			worst = apart
+		}
+	}
+	return worst, compared
 }
 
 // oggPackets are the packets of an Ogg file of Opus, and where they are heard.

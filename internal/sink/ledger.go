@@ -14,6 +14,7 @@ type ledger struct {
 	end    time.Duration // behind the last media, or the last gap
 	totals [len(reasonList)]time.Duration
 	gaps   []*ManifestGap
+	room   []ManifestGap // for the next gaps
 
 	omitted int64 // gaps that are only in totals
 }
@@ -37,6 +38,9 @@ const (
 	// gapLimit bounds the gaps listed for a track: the first half of them and the latest, which what
 	// is lost later may overlap. Those between are only counted.
 	gapLimit = 20_000
+	// gapRoom is how many gaps are made room for at once, so that on a bad path losses cost next to
+	// no allocations.
+	gapRoom = 32
 )
 
 // media accounts for media from start to end.
@@ -77,7 +81,13 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 		l.omitted++
 		l.gaps = slices.Delete(l.gaps, gapLimit/2, gapLimit/2+1)
 	}
-	l.gaps = append(l.gaps, &ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(end - start), Packets: int64(lost), Fill: fill})
+	if len(l.room) == 0 {
+		l.room = make([]ManifestGap, gapRoom)
+	}
+	g := &l.room[0]
+	l.room = l.room[1:]
+	*g = ManifestGap{Reason: r, Start: Seconds(start), Duration: Seconds(end - start), Packets: int64(lost), Fill: fill}
+	l.gaps = append(l.gaps, g)
 }
 
 // mixedFill is what a gap of two is filled with: the least like what was sent.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,5 +70,17 @@ func TestRepairSaysWhatItCannotDo(t *testing.T) {
 	}
 	if code, _, _ := try(t, t.Context(), "repair"); code != exitUsage {
 		t.Errorf("no directory: %d", code)
+	}
+}
+
+func TestRepairEndsWhenItIsTold(t *testing.T) {
+	dir := crashed(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("interrupted"))
+	if code, _, stderr := try(t, ctx, "repair", dir); code != exitFailed || !strings.Contains(stderr, "interrupted") {
+		t.Errorf("%d %q", code, stderr)
+	}
+	if code, stdout, _ := try(t, t.Context(), "repair", dir); code != exitOK || !strings.HasSuffix(stdout, "recordings repaired: 1\n") {
+		t.Errorf("again: %d %q", code, stdout)
 	}
 }

@@ -20,7 +20,8 @@ func newRunCommand() *cobra.Command {
 		Short: "Record the configured channels until told to stop",
 		Long: `run joins the channels of the configuration, one bot each, and records every stream that their
 members send. It reconnects for as long as it runs. SIGINT or SIGTERM makes it leave the channels
-and finish the files; another one, a second later or more, ends it at once.
+and finish the files; another one, a second later or more, ends it at once. Recordings that another
+run ended less than reconnect_window ago are continued.
 
 The configuration is loaded again when its file changes, and on SIGHUP. Channels that it adds are
 joined, those that it removes are left; recordings that it does not concern lose nothing. A wrong

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -346,6 +347,37 @@ func TestAStreamThatIsBackHoldsUpNoOtherWhileItsFilesAreRead(t *testing.T) {
 				if p := r.of(kind).track.Parts; len(p) != 1 || !p[0].Final || p[0].SHA256 == "" {
 					t.Errorf("%s: parts %+v", kind, p)
 				}
+			}
+		})
+	}
+}
+
+// Files of every codec go on behind what they held, and hold all that was sent.
+func TestFilesOfEveryCodecGoOnAfterAStop(t *testing.T) {
+	for _, m := range videoMedia(t) {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				for range 2 {
+					c := begin(t, dir)
+					l := newLink(weather{}, 1)
+					l.to = c.stream.Track(TrackInfo{ID: "track", Kind: m.kind}).NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: l})
+					go l.run()
+					m.play(l, 1)
+					time.Sleep(3 * time.Second)
+					close(l.stop)
+					l.to.Close()
+					c.suspend()
+				}
+			})
+			r := readRecording(t, find(t, dir, 1)[0])
+			if len(r.track.Parts) != 1 || len(r.track.Missing) != 1 || r.track.Missing[ReasonRestart] == 0 {
+				t.Errorf("parts %+v, gaps %s", r.track.Parts, r.gaps())
+			}
+			decode(t, r.file)
+			if frames, _ := pictures(t, r.file); !slices.EqualFunc(frames, repeat(m.want, 2), bytes.Equal) {
+				t.Errorf("%d frames, want those of %d twice", len(frames), len(m.want))
 			}
 		})
 	}

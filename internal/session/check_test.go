@@ -116,13 +116,15 @@ func (r *rig) checkGaps(track *sink.ManifestTrack, takes []tape.Take, want outco
 // checkLipSync wants each picture beside the sound of the same instant.
 func checkLipSync(t *testing.T, audio, video []tape.Take) {
 	t.Helper()
-	worst, compared := tape.Apart(audio, video)
-	t.Logf("%d pictures with sound, up to %v apart", compared, worst)
-	if worst.Abs() > lipSync {
-		t.Errorf("picture and sound are %v apart", worst)
+	apart := tape.Apart(audio, video)
+	if len(apart) == 0 || len(apart) < len(audio)/5 { // there are 50 packets to 15 pictures
+		t.Errorf("%d packets of sound, %d of %d pictures beside them", len(audio), len(apart), len(video))
+		return
 	}
-	if compared < len(audio)/5 { // there are 50 packets to 15 pictures
-		t.Errorf("%d packets of sound, %d of %d pictures beside them", len(audio), compared, len(video))
+	least, most := apart[0], apart[len(apart)-1]
+	t.Logf("%d pictures %v to %v behind their sound", len(apart), least, most)
+	if least < -lipSync || most > lipSync {
+		t.Errorf("pictures are %v to %v behind their sound", least, most)
 	}
 }
 

@@ -124,23 +124,20 @@ func (tp *Tape) Takes(files ...string) (all []Take, err error) {
 	return all, nil
 }
 
-// Apart is by how much, at most, a picture is later than the sound that was
-// captured at the same instant, and how many pictures were compared.
-func Apart(audio, video []Take) (worst time.Duration, compared int) {
+// Apart returns, for each picture, by how much it is later than the sound that
+// was captured at the same instant, least first. Pictures without are left out.
+func Apart(audio, video []Take) (apart []time.Duration) {
 	i := 0
 	for _, v := range video {
 		for i+1 < len(audio) && audio[i+1].At.Sub(v.At).Abs() <= audio[i].At.Sub(v.At).Abs() {
 			i++
 		}
-		if i >= len(audio) || audio[i].At.Sub(v.At).Abs() > audio[i].Length {
-			continue
-		}
-		compared++
-		if apart := v.Position - audio[i].Position - v.At.Sub(audio[i].At); apart.Abs() > worst.Abs() {
-			worst = apart
+		if i < len(audio) && audio[i].At.Sub(v.At).Abs() <= audio[i].Length {
+			apart = append(apart, v.Position-audio[i].Position-v.At.Sub(audio[i].At))
 		}
 	}
-	return worst, compared
+	slices.Sort(apart)
+	return apart
 }
 
 // oggPackets are the packets of an Ogg file of Opus, and where they are heard.

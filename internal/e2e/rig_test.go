@@ -61,6 +61,13 @@ func startRig(t testing.TB, credential, extra string) *rig {
 // inject faults.
 func startFaultyRig(t testing.TB, credential, extra string) (*rig, *devserver.Server) {
 	t.Helper()
+	server, address := startFaultyServer(t)
+	return startRecorder(t, address, credential, extra), server
+}
+
+// startFaultyServer returns a development server and its host:port.
+func startFaultyServer(t testing.TB) (*devserver.Server, string) {
+	t.Helper()
 	server := devserver.New(devserver.Options{
 		Secrets: map[string]string{secretID: secret}, Logger: slog.New(slog.DiscardHandler), Limits: devserver.Limits{Connects: -1},
 	})
@@ -69,7 +76,7 @@ func startFaultyRig(t testing.TB, credential, extra string) (*rig, *devserver.Se
 		server.Close()
 		web.Close()
 	})
-	return startRecorder(t, web.Listener.Addr().String(), credential, extra), server
+	return server, web.Listener.Addr().String()
 }
 
 func startRecorder(t testing.TB, server, credential, extra string) *rig {

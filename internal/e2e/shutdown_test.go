@@ -115,23 +115,20 @@ func TestASignalEndsAJoinThatGetsNowhere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, server := startFaultyRig(t, credentials["token"].config, stopSoon)
+			server, address := startFaultyServer(t)
 			reached := make(chan struct{}, 100)
 			if lost == nil {
 				server.Refuse(503)
 				reached <- struct{}{}
-			} else {
-				server.Intercept(func(_ string, frame any) devserver.Verdict {
-					if !lost(frame) {
-						return devserver.Pass
-					}
-					reached <- struct{}{}
-					return devserver.Lose
-				})
 			}
-			for _, id := range server.Members("room-42") { // it was quicker than we
-				server.Drop(id, devserver.Drop{})
-			}
+			server.Intercept(func(_ string, frame any) devserver.Verdict {
+				if lost == nil || !lost(frame) {
+					return devserver.Pass
+				}
+				reached <- struct{}{}
+				return devserver.Lose
+			})
+			r := startRecorder(t, address, credentials["token"].config, stopSoon)
 			<-reached
 			r.terminate()
 		})

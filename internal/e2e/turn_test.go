@@ -109,7 +109,6 @@ webrtc:
 	}
 	for len(told) > 0 {
 		signal := <-told
-		t.Log(signal)
 		if strings.Count(signal, "candidate:") != strings.Count(signal, " typ relay raddr 0.0.0.0 rport 9") {
 			t.Errorf("the member was told more than a relayed address: %s", signal)
 		}

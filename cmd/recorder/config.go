@@ -145,7 +145,7 @@ type ChannelOptions struct {
 	// streams. At most 16, of 1 to 64 characters.
 	Roles []string `mapstructure:"roles"`
 	// How long the files of a stream stay open after it went away, so that they continue when it comes back.
-	// 0s to 10m.
+	// 0s to 1h.
 	ReconnectWindow time.Duration `mapstructure:"reconnect_window"`
 	// Leaves the channel, for good, once the bot has been alone in it for that long, or has stayed that long. 0s: never;
 	// else 1s to 30 days, 720h.

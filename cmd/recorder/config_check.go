@@ -234,7 +234,7 @@ func (l *loader) checkChannels(channels []ChannelConfig) {
 }
 
 func (l *loader) checkOptions(key string, o ChannelOptions) {
-	l.checkRange(key+".reconnect_window", o.ReconnectWindow, 0, 10*time.Minute)
+	l.checkRange(key+".reconnect_window", o.ReconnectWindow, 0, time.Hour)
 	for name, d := range map[string]time.Duration{".leave_when_alone": o.LeaveWhenAlone, ".max_duration": o.MaxDuration} {
 		if d != 0 {
 			l.checkRange(key+name, d, time.Second, 720*time.Hour)

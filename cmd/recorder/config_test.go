@@ -82,6 +82,13 @@ channels:
 	}
 }
 
+func TestAReconnectWindowLastsUpToAnHour(t *testing.T) {
+	cfg := load(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: a, reconnect_window: 0s}, {name: b, reconnect_window: 1h}]\n")
+	if a, b := cfg.Channels[0].ReconnectWindow, cfg.Channels[1].ReconnectWindow; a != 0 || b != time.Hour {
+		t.Errorf("got %v and %v", a, b)
+	}
+}
+
 func TestChannelsTakeWhatTheyDoNotSayFromDefaults(t *testing.T) {
 	t.Setenv("RECORDER_DEFAULTS_MAX_DURATION", "3h")
 	cfg := load(t, `signaling: {api_key: pk_live_x}

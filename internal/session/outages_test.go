@@ -262,3 +262,17 @@ func TestAScreenThatStandsStillIsNotAwayWhileTheServiceIs(t *testing.T) {
 		}
 	})
 }
+
+func TestTheLongestWindowWaitsForAnHour(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Hour)
+		time.Sleep(settling)
+		for _, away := range []time.Duration{time.Hour - 10*time.Second, 0} {
+			alice := r.join(r.token("alice"), "camera")
+			time.Sleep(5 * time.Second)
+			alice.Leave()
+			time.Sleep(away)
+		}
+		r.checkOneStream(r.finish(), outcome{minGap: time.Hour - 11*time.Second, maxGap: time.Hour, drops: 2})
+	})
+}

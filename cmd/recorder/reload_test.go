@@ -74,6 +74,7 @@ func TestReloadSaysWhatTakesARestartAndKeepsItAsItWas(t *testing.T) {
 	defer app.Stop(context.Background())
 	next := cfg
 	next.HTTP.Listen, next.Recordings.SyncInterval, next.Log.Level = "127.0.0.1:1", time.Minute, slog.LevelDebug
+	next.HTTP.Pprof, next.WebRTC.ICETransportPolicy = true, "relay"
 	next.Bot.Metadata = map[string]any{"name": "other"}
 	if err := app.Reload(next); err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func TestReloadSaysWhatTakesARestartAndKeepsItAsItWas(t *testing.T) {
 			keys = append(keys, key)
 		}
 	}
-	if want := []string{"http.listen", "recordings.sync_interval"}; !slices.Equal(keys, want) {
+	if want := []string{"http.listen", "http.pprof", "recordings.sync_interval", "webrtc.ice_transport_policy"}; !slices.Equal(keys, want) {
 		t.Errorf("keys %v, want %v", keys, want)
 	}
 	if live := app.live.Load(); live.HTTP.Listen != cfg.HTTP.Listen || live.Bot.Metadata["name"] != "other" {

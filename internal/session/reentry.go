@@ -8,7 +8,7 @@ import (
 const (
 	// mediaPatience is how long a member that has sent media may be without a
 	// connection before leaving and re-entering the channel is the remedy.
-	// ICE restarts have had four chances by then.
+	// ICE has been restarted twice by then.
 	mediaPatience = 20 * time.Second
 
 	reentryPause    = 30 * time.Second // before the second re-entry; doubles

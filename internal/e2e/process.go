@@ -24,12 +24,20 @@ func Binary(t testing.TB) string {
 	return path
 }
 
-var buildOnce = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "recorder-bin-")
-	if err != nil {
+// Main runs the tests of a package that uses [Binary], and removes that.
+func Main(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(binDir)
+	os.Exit(code)
+}
+
+var binDir string // of the built recorder; empty until then
+
+var buildOnce = sync.OnceValues(func() (path string, err error) {
+	if binDir, err = os.MkdirTemp("", "recorder-bin-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "recorder")
+	path = filepath.Join(binDir, "recorder")
 	if out, err := exec.Command("go", "build", "-o", path, "recorder/cmd/recorder").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the recorder: %w\n%s", err, out)
 	}

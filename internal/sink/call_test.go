@@ -58,6 +58,24 @@ func inCall(t *testing.T, options Options, f func(c *call)) recorded {
 	return readRecording(t, dir)
 }
 
+// startCall begins a recording with alice's stream. Unlike in inCall its pump turns by itself, and the
+// test closes it.
+func startCall(t *testing.T, options Options) *call {
+	t.Helper()
+	options.Logger = slog.New(slog.DiscardHandler)
+	root, err := Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &call{T: t, root: root, rec: rec, pumped: true}
+	c.open("alice")
+	return c
+}
+
 // wait lets time pass with the pump running.
 func (c *call) wait(d time.Duration) {
 	if c.pumped {

@@ -105,7 +105,8 @@ func mountFaulty(t *testing.T) (dir string, faulty *faultyFS) {
 	}
 	t.Cleanup(func() {
 		if err := server.Unmount(); err != nil {
-			t.Error(err)
+			t.Errorf("%v, %v", err, syscall.Unmount(dir, syscall.MNT_DETACH))
+			return // what a failed test has open would be waited for
 		}
 		server.Wait()
 	})
@@ -124,16 +125,7 @@ func TestARealDiskThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, faulty := mountFaulty(t)
 			synctest.Test(t, func(t *testing.T) {
-				root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
-				if err != nil {
-					t.Fatal(err)
-				}
-				c := &call{T: t, root: root, rec: rec, pumped: true}
-				c.open("alice")
+				c := startCall(t, Options{Dir: dir})
 				a, v := c.audio(), c.video()
 				c.talk(a, v, 5*time.Second)
 				faulty.set(fault.write, fault.sync, nil)
@@ -144,8 +136,7 @@ func TestARealDiskThatFails(t *testing.T) {
 				}
 				c.end()
 			})
-			found, _ := filepath.Glob(filepath.Join(dir, "room", "*"))
-			r := readRecording(t, found[0])
+			r := readRoom(t, dir)
 			for _, kind := range []string{audio, video} {
 				r := r.of(kind)
 				if p := r.track.Parts; len(p) != 2 || p[0].Error == "" || p[0].Duration < Seconds(3900*ms) || p[1].Error != "" || !p[1].Final {
@@ -176,7 +167,9 @@ func TestARealDiskThatHangs(t *testing.T) {
 	hang := make(chan struct{})
 	faulty.set(0, 0, hang)
 	c := &call{T: t, root: root, rec: rec}
-	c.open("alice")
+	if c.stream, err = rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"}); err != nil {
+		t.Fatal(err)
+	}
 	c.play(length, start.Add)
 	close(hang) // no sooner: whoever waits for the disk waits for ever
 	if err := rec.finish(context.Background(), length); err != nil {

@@ -24,30 +24,21 @@ func slowly(open opener, release chan struct{}) opener {
 // time to read a file again. It returns the recording's directory.
 func leave(t *testing.T, dir string) (name string) {
 	t.Helper()
-	root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := startCall(t, Options{Dir: dir})
 	release := make(chan struct{})
-	rec.open = slowly(rec.open, release)
-	c := &call{T: t, root: root, rec: rec, pumped: true}
-	c.open("alice")
+	c.rec.open = slowly(c.rec.open, release)
 	c.talk(c.audio(), c.video(), 3*time.Second)
 	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Second)
 	defer cancel()
-	if err := rec.Close(ctx); err != nil {
+	if err := c.rec.Close(ctx); err != nil {
 		t.Errorf("close: %v", err)
 	}
 	if ctx.Err() == nil {
 		t.Error("closed before its time was over")
 	}
-	name = filepath.Join(dir, filepath.FromSlash(rec.Dir()))
+	name = filepath.Join(dir, filepath.FromSlash(c.rec.Dir()))
 	checkFinal(t, name, 1)
-	root.Close() // as the process ends
+	c.root.Close() // as the process ends
 	close(release)
 	synctest.Wait()
 	checkFinal(t, name, 1)

@@ -51,6 +51,16 @@ func record(t *testing.T, m media, options Options, feed func(s *Stream, track *
 	return readRecording(t, dir)
 }
 
+// readRoom reads the one recording of the channel "room".
+func readRoom(t *testing.T, root string) recorded {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(root, "room", "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("recordings %v, want one", found)
+	}
+	return readRecording(t, found[0])
+}
+
 func readRecording(t *testing.T, dir string) recorded {
 	t.Helper()
 	f, err := os.Open(filepath.Join(dir, ManifestName))

@@ -3,7 +3,6 @@ package sink
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -141,16 +140,7 @@ func TestSoundThatNeverFitsIsMissing(t *testing.T) {
 func TestDirectoryRemoved(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		root, err := Open(Options{Dir: filepath.Join(dir, "recordings"), Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &call{T: t, root: root, rec: rec, pumped: true}
-		c.open("alice")
+		c := startCall(t, Options{Dir: filepath.Join(dir, "recordings")})
 		a, v := c.audio(), c.video()
 		c.talk(a, nil, 2*time.Second)
 		synctest.Wait()
@@ -158,13 +148,13 @@ func TestDirectoryRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.talk(a, v, 12*time.Second)
-		if _, err := root.NewRecording(RecordingInfo{Channel: "hall"}); err == nil {
+		if _, err := c.root.NewRecording(RecordingInfo{Channel: "hall"}); err == nil {
 			t.Error("a recording began nowhere")
 		}
-		if err := rec.Close(context.Background()); err == nil {
+		if err := c.rec.Close(context.Background()); err == nil {
 			t.Error("a manifest was written nowhere")
 		}
-		root.Close()
+		c.root.Close()
 	})
 }
 
@@ -197,16 +187,7 @@ func TestARealDiskThatFillsUp(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler), MinFree: 8 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &call{T: t, root: root, rec: rec, pumped: true}
-		c.open("alice")
+		c := startCall(t, Options{Dir: dir, MinFree: 8 << 20})
 		a, v := c.audio(), c.video()
 		for _, size := range []int{0, 10 << 20, 13 << 20, 15 << 20, 0, 0} {
 			fill(size)
@@ -214,8 +195,7 @@ func TestARealDiskThatFillsUp(t *testing.T) {
 		}
 		c.end()
 	})
-	found, _ := filepath.Glob(filepath.Join(dir, "room", "*"))
-	r := readRecording(t, found[0])
+	r := readRoom(t, dir)
 	for _, kind := range []string{audio, video} {
 		if r = r.of(kind); len(r.track.Parts) != 2 || r.track.Parts[0].Error != "" || r.track.Completeness > 0.9 {
 			t.Errorf("%s: %+v, completeness %v", kind, r.track.Parts, r.track.Completeness)
@@ -230,19 +210,10 @@ func TestARealDiskThatIsFull(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := tmpfs(t, options)
 			synctest.Test(t, func(t *testing.T) {
-				root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
-				if err != nil {
-					t.Fatal(err)
-				}
-				c := &call{T: t, root: root, rec: rec, pumped: true}
-				c.open("alice")
+				c := startCall(t, Options{Dir: dir})
 				c.talk(c.audio(), c.video(), 60*time.Second)
-				rec.Close(context.Background()) // may find no room for the last manifest
-				root.Close()
+				c.rec.Close(context.Background()) // may find no room for the last manifest
+				c.root.Close()
 			})
 			// With room for a manifest what there is can be put right.
 			if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=1m,nr_inodes=20"); err != nil {
@@ -251,8 +222,7 @@ func TestARealDiskThatIsFull(t *testing.T) {
 			if report, err := Repair(t.Context(), dir, nil); err != nil || !report.OK {
 				t.Errorf("repair: %+v %v", report, err)
 			}
-			found, _ := filepath.Glob(filepath.Join(dir, "room", "*"))
-			r := readRecording(t, found[0])
+			r := readRoom(t, dir)
 			if r = r.of(audio); r.track.Recorded < Seconds(5*time.Second) {
 				t.Errorf("%v recorded", r.track.Recorded.Duration())
 			}
@@ -270,21 +240,12 @@ func TestADiskThatTurnsReadOnly(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		rec, err := root.NewRecording(RecordingInfo{Channel: "room"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &call{T: t, root: root, rec: rec, pumped: true}
-		c.open("alice")
+		c := startCall(t, Options{Dir: dir})
 		synctest.Wait()
 		remount(syscall.MS_RDONLY)
 		a, v := c.audio(), c.video()
 		c.talk(a, v, 3*time.Second)
-		if _, err := root.NewRecording(RecordingInfo{Channel: "hall"}); !errors.Is(err, syscall.EROFS) {
+		if _, err := c.root.NewRecording(RecordingInfo{Channel: "hall"}); !errors.Is(err, syscall.EROFS) {
 			t.Errorf("a recording began: %v", err)
 		}
 		remount(0)
@@ -293,8 +254,7 @@ func TestADiskThatTurnsReadOnly(t *testing.T) {
 		}
 		c.end()
 	})
-	found, _ := filepath.Glob(filepath.Join(dir, "room", "*"))
-	r := readRecording(t, found[0])
+	r := readRoom(t, dir)
 	for _, kind := range []string{audio, video} {
 		r = r.of(kind)
 		if len(r.track.Gaps) != 1 || r.track.Gaps[0].Reason != ReasonDisk || r.track.Recorded < Seconds(6*time.Second) || r.track.Expected < Seconds(12*time.Second) {

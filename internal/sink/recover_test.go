@@ -20,15 +20,7 @@ const window = time.Minute
 // begin starts a recording in dir, as a process does: what a crash left there is recovered first.
 func begin(t *testing.T, dir string) *call {
 	t.Helper()
-	root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-root.Recover(context.Background())
-	rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", Start: time.Now(), ReconnectWindow: window})
-	if err != nil {
-		t.Fatal(err)
-	}
+	root, rec := restart(t, dir, slog.DiscardHandler)
 	c := &call{T: t, root: root, rec: rec, pumped: true}
 	c.open("alice")
 	return c

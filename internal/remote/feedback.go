@@ -70,13 +70,14 @@ func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionRe
 	go func() {
 		var raw rtcp.RawPacket
 		packets := []rtcp.Packet{&raw}
-		tick := time.NewTicker(congestionInterval)
+		tick := time.NewTimer(untilBeat(congestionInterval))
 		defer tick.Stop()
 		for n := 1; ; n++ {
 			select {
 			case <-done:
 				return
 			case now := <-tick.C:
+				tick.Reset(untilBeat(congestionInterval))
 				// What cannot be sent is not sent again: the next one says how things are then.
 				if n%reportEvery == 0 {
 					for some := range slices.Chunk(reports(now), maxReports) {

@@ -171,7 +171,7 @@ func (s *batchSocket) await() {
 	}
 	s.brought = 0
 	if lag > 0 {
-		time.Sleep(lag)
+		time.Sleep(untilBeat(lag))
 		if len(s.poll) > 1 {
 			s.look(&syscall.Timespec{})
 		}

@@ -11,6 +11,7 @@ import (
 // channel's series end with its recording.
 type metrics struct {
 	registerer prometheus.Registerer
+	writes     prometheus.Counter
 	syncs      prometheus.Histogram
 
 	mu         sync.Mutex
@@ -53,6 +54,10 @@ var (
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{registerer: r, recordings: make(map[*Recording]struct{})}
+	m.writes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "recorder_sink_writes_total",
+		Help: "Writes to media files.",
+	})
 	m.syncs = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "recorder_sink_sync_duration_seconds",
 		Help:    "How long the disk took to make media files durable.",
@@ -93,6 +98,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range streamDescs {
 		ch <- d
 	}
+	m.writes.Describe(ch)
 	m.syncs.Describe(ch)
 }
 
@@ -128,6 +134,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for key, s := range streams {
 		s.collect(ch, key)
 	}
+	m.writes.Collect(ch)
 	m.syncs.Collect(ch)
 }
 

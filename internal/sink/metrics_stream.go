@@ -152,10 +152,17 @@ func (p *part) unwritten() int {
 	return p.flying + len(p.buf)
 }
 
-// timedFile measures how long the disk takes to take what is written.
+// timedFile counts writes, and measures how long the disk takes to take them.
 type timedFile struct {
 	File
-	syncs prometheus.Observer
+	writes prometheus.Counter
+	syncs  prometheus.Observer
+}
+
+// WriteAt implements File.
+func (f timedFile) WriteAt(b []byte, at int64) (int, error) {
+	f.writes.Inc()
+	return f.File.WriteAt(b, at)
 }
 
 // Sync implements File.

@@ -59,8 +59,8 @@ type partResult struct {
 }
 
 const (
-	// partWrite is how much is written at once when a second brings more.
-	partWrite = 64 << 10
+	// partWrite is how much is written at once when a sync interval brings more: a second of 2 Mbit/s.
+	partWrite = 256 << 10
 	// partQueue bounds what waits for a disk that has stalled: 16 s of 4 Mbit/s.
 	partQueue = 8 << 20
 )
@@ -185,7 +185,6 @@ func (p *part) flush() {
 type partFile struct {
 	part    *part
 	file    File
-	spare   []byte
 	size    int64
 	synced  int64 // how much of that the disk has for certain
 	hash    hash.Hash
@@ -197,10 +196,11 @@ type partFile struct {
 // step writes what is there. It is true when the part is closed.
 func (w *partFile) step() (closed bool) {
 	p := w.part
+	next := spares.get(p.codec)
 	p.mu.Lock()
 	buf, patched, sync, closing := p.buf, p.patched, p.sync, p.closing
 	w.patch = p.patch
-	p.buf, p.flying, p.sync = w.spare[:0], len(buf), false
+	p.buf, p.flying, p.sync = next, len(buf), false
 	if w.err != nil {
 		buf = buf[:0]
 	}
@@ -209,10 +209,7 @@ func (w *partFile) step() (closed bool) {
 	if w.err == nil {
 		w.err = w.write(buf, patched, sync || closing)
 	}
-	w.spare = buf[:0]
-	if cap(w.spare) > 4*partWrite {
-		w.spare = nil // after a key frame or a stall
-	}
+	spares.put(p.codec, buf[:0])
 
 	p.mu.Lock()
 	p.flying, p.err = 0, w.err

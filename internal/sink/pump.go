@@ -12,16 +12,23 @@ type order struct {
 // pump moves packets from the inboxes to the files until the recording is closed.
 func (rec *Recording) pump() {
 	defer close(rec.pumped)
-	tick := time.NewTicker(pumpInterval)
+	tick := time.NewTimer(untilBeat())
 	defer tick.Stop()
 	for {
 		select {
 		case <-rec.stop:
 			return
 		case <-tick.C:
+			tick.Reset(untilBeat())
 			rec.tick(rec.now())
 		}
 	}
+}
+
+// untilBeat is the time to the next multiple of the interval. Recordings that tick together, and with
+// the reading of packets, wake the process once.
+func untilBeat() time.Duration {
+	return pumpInterval - time.Duration(time.Now().UnixNano())%pumpInterval
 }
 
 // tick does all there is to do at now.

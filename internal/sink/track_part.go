@@ -56,7 +56,7 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		if err != nil {
 			return nil, err
 		}
-		return timedFile{f, rec.root.metrics.syncs}, nil
+		return timedFile{f, rec.root.metrics.writes, rec.root.metrics.syncs}, nil
 	}
 	return startPart(container.Codec(m.Codec), a, v, open, t.partDone(m))
 }
@@ -67,7 +67,7 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.syncs}, t.partDone(m))
+	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.writes, rec.root.metrics.syncs}, t.partDone(m))
 }
 
 // partDone enters in the manifest what became of a file that begins now.

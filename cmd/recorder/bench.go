@@ -48,13 +48,19 @@ and compares what that costs with two receivers that drop every packet: discard 
 program with pion's defaults, discard-min has one socket for all members and answers with NACKs and
 receiver reports only. They take turns; server and members run in a process of their own.
 
-A stream is the picture and the sound of one member. CPU time depends on the machine and on what else
+A stream is the picture and the sound of one member. The recorder's ratio is its CPU time in proportion
+to that of the receiver in the row, RSS the most memory a receiver had and GROWTH by how much it grew
+while it was measured; WRITES go to media files, LOST are RTP packets, DROPPED datagrams that the system
+had no room for, and FRAMES MISSING pictures that were received in part or could not be written.
+
+CPU time depends on the machine and on what else
 it does: compare ratios, over several rounds. Everything happens on 127.0.0.1; files go to a temporary
 directory.
 
 Exit codes: 0 measured, 1 failed, 2 usage.`,
 		Example: `  recorder bench --peers 40 --duration 20s
-  recorder bench --peers 10 --rounds 5 --json`,
+  recorder bench --peers 10 --rounds 5 --json
+  recorder bench --peers 10 --duration 10m --receivers recorder    # does its memory grow?`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -113,7 +119,7 @@ type benchTurn struct {
 	Lost          int64   `json:"packets_lost"`     // all the time
 	Allocs        float64 `json:"allocations_per_packet"`
 	AllocBytes    float64 `json:"allocated_bytes_per_packet"`
-	Writes        float64 `json:"writes_per_stream_second"`            // write(2), those that wake a thread included
+	Writes        float64 `json:"writes_per_stream_second,omitempty"`  // to media files, by the recorder
 	Reads         float64 `json:"socket_reads_per_datagram,omitempty"` // where they are counted
 	KernelDrops   float64 `json:"kernel_drops,omitempty"`              // likewise
 	FramesWritten uint64  `json:"frames_written,omitempty"`            // pictures, by the recorder
@@ -199,8 +205,8 @@ func (o benchOptions) process(ctx context.Context, role, url string, stderr io.W
 // benchTable shows medians, and the CPU time of the first receiver in proportion to each other, taken within rounds.
 func benchTable(receivers []string, turns []benchTurn) [][]string {
 	rows := [][]string{{
-		"RECEIVER", "CPU-S/STREAM-MIN", strings.ToUpper(receivers[0]) + "'S RATIO", "RSS", "ALLOCS/PACKET", "READS/PACKET",
-		"WRITES/STREAM-S", "PACKETS", "LOST", "FRAMES MISSING",
+		"RECEIVER", "CPU-S/STREAM-MIN", strings.ToUpper(receivers[0]) + "'S RATIO", "RSS", "GROWTH", "ALLOCS/PACKET", "READS/PACKET",
+		"WRITES/STREAM-S", "PACKETS", "LOST", "DROPPED", "FRAMES MISSING",
 	}}
 	for _, name := range receivers {
 		of := func(value func(benchTurn) float64) float64 {
@@ -220,8 +226,10 @@ func benchTable(receivers []string, turns []benchTurn) [][]string {
 				}
 			}
 		}
-		missing := "-"
+		writes, drops, missing := "-", "-", "-" // which only the recorder knows
 		if name == benchRecorder {
+			writes = number(of(func(t benchTurn) float64 { return t.Writes }), 2)
+			drops = number(of(func(t benchTurn) float64 { return t.KernelDrops }), 0)
 			missing = number(of(func(t benchTurn) float64 { return float64(t.FramesMissing) }), 0)
 		}
 		reads := "-"
@@ -233,11 +241,13 @@ func benchTable(receivers []string, turns []benchTurn) [][]string {
 			number(of(func(t benchTurn) float64 { return t.CPU }), 3),
 			number(median(ratios), 2),
 			number(of(func(t benchTurn) float64 { return float64(t.RSS) / 1e6 }), 0) + " MB",
+			number(of(func(t benchTurn) float64 { return float64(t.RSSGrowth) / 1e6 }), 1) + " MB",
 			number(of(func(t benchTurn) float64 { return t.Allocs }), 2),
 			reads,
-			number(of(func(t benchTurn) float64 { return t.Writes }), 2),
+			writes,
 			number(of(func(t benchTurn) float64 { return float64(t.Packets) }), 0),
 			number(of(func(t benchTurn) float64 { return float64(t.Lost) }), 0),
+			drops,
 			missing,
 		})
 	}

@@ -48,6 +48,7 @@ type benchCount struct {
 	reads   float64 // system calls that read from sockets, 0 if not counted
 	read    float64 // datagrams they brought
 	drops   float64 // by the kernel
+	writes  float64 // to media files
 }
 
 // runBenchReceiver is one turn of one receiver, in this process.
@@ -55,6 +56,7 @@ func runBenchReceiver(ctx context.Context, o benchOptions, stdout, stderr io.Wri
 	var r benchReceiver
 	var err error
 	if o.role == benchRecorder {
+		tuneRuntime(ctx)
 		r, err = newRecordingReceiver(o.url, stderr)
 	} else {
 		r, err = newDiscardReceiver(ctx, o.url, o.role == benchDiscardMin)
@@ -112,7 +114,7 @@ func measure(ctx context.Context, o benchOptions, r benchReceiver) (turn benchTu
 		Lost:        after.lost,
 		Allocs:      float64(to.allocs-from.allocs) / packets,
 		AllocBytes:  float64(to.allocated-from.allocated) / packets,
-		Writes:      float64(to.writes-from.writes) / streams,
+		Writes:      (after.writes - before.writes) / streams,
 		KernelDrops: after.drops,
 	}
 	if after.read > before.read {
@@ -170,6 +172,8 @@ func (r *recordingReceiver) count() (c benchCount, err error) {
 				c.read += value
 			case "recorder_remote_socket_dropped_datagrams":
 				c.drops += value
+			case "recorder_sink_writes":
+				c.writes += value
 			}
 		}
 	}

@@ -16,23 +16,27 @@ type usage struct {
 	rss, peak uint64        // bytes
 	allocs    uint64        // objects on the heap
 	allocated uint64        // bytes
-	writes    uint64        // write(2) and the like, not to sockets
 }
 
 func usageNow() (u usage) {
 	u.at = time.Now()
-	var r syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) == nil {
-		u.cpu = time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	}
+	u.cpu = cpuTime()
 	// ru_maxrss would be that of the process that started this one, if that was larger.
 	u.peak = procField("/proc/self/status", "VmHWM:") << 10
 	u.rss = procField("/proc/self/status", "VmRSS:") << 10
-	u.writes = procField("/proc/self/io", "syscw:")
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}, {Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(samples)
 	u.allocs, u.allocated = samples[0].Value.Uint64(), samples[1].Value.Uint64()
 	return u
+}
+
+// cpuTime is what this process has used of processors, user and system.
+func cpuTime() time.Duration {
+	var r syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // procField is the number behind a name in a file of proc(5).

@@ -80,6 +80,7 @@ func (e errTooLate) Error() string {
 
 // record records until ctx ends, following the configuration at path, of which cfg is what it holds now.
 func record(ctx context.Context, path string, cfg Config, log *slog.Logger, level *slog.LevelVar) error {
+	tuneRuntime(ctx)
 	app, err := NewApp(AppOptions{Config: cfg, Logger: log, Level: level})
 	if err != nil {
 		return err

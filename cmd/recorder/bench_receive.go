@@ -26,8 +26,10 @@ import (
 )
 
 const (
-	// benchSettle is how long a receiver runs with everyone connected before it is measured.
+	// benchSettle is how long a receiver runs, at least, with everyone connected before it is measured. For long ones it is a
+	// part of the duration, so that the collector has run and growth is not that of a heap which is filled for the first time.
 	benchSettle = 3 * time.Second
+	settlePart  = 5
 	// benchPatience is how long connecting to everyone may take.
 	benchPatience = time.Minute
 )
@@ -88,7 +90,7 @@ func measure(ctx context.Context, o benchOptions, r benchReceiver) (turn benchTu
 			return turn, fmt.Errorf("%w: %d of %d tracks", err, c.tracks, 2*o.peers)
 		}
 	}
-	if err := sleepUntil(ctx, time.Now().Add(o.settle)); err != nil {
+	if err := sleepUntil(ctx, time.Now().Add(max(o.settle, o.duration/settlePart))); err != nil {
 		return turn, err
 	}
 	before, err := r.count()

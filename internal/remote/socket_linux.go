@@ -39,10 +39,11 @@ type batchSocket struct {
 	// Of the reader, of which there is one.
 	poll    []pollFD
 	batch   *batch
-	source  int // the index in fds of what batch came from
-	got     int // datagrams in batch
-	idle    int // waits in a row after which nothing came
-	brought int // datagrams since the last wait
+	source  int  // the index in fds of what batch came from
+	got     int  // datagrams in batch
+	full    bool // a batch since the last wait was, and left some behind
+	idle    int  // waits in a row after which nothing came
+	brought int  // datagrams since the last wait
 }
 
 // listenMedia opens the media port, a free one if port is 0. If the kernel

@@ -163,6 +163,38 @@ func TestSocketsShareThePortWhenBuffersAreSmall(t *testing.T) {
 	}
 }
 
+// Who sends without end holds up no one, whichever socket each is on.
+func TestSocketTakesFromAllOfThemInTurn(t *testing.T) {
+	s := listenForTest(t, 208<<10, 0)
+	const members = 50
+	one := []byte{1}
+	for range members {
+		_, err := dialForTest(t, reach(s, "127.0.0.1")).Write(one)
+		must(t, err)
+	}
+	flooder := dialForTest(t, reach(s, "127.0.0.1"))
+	flood := flooder.LocalAddr().(*net.UDPAddr).AddrPort()
+	for range 2 * batchSize {
+		_, err := flooder.Write(one)
+		must(t, err)
+	}
+	seen := map[netip.AddrPort]bool{}
+	for taken := 0; len(seen) < members; {
+		if taken > 100*batchSize {
+			t.Fatalf("%d of %d members were heard beside %d datagrams of another", len(seen), members, taken)
+		}
+		must(t, s.receive(func(_ []byte, from netip.AddrPort) {
+			if from != flood {
+				seen[from] = true
+				return
+			}
+			taken++
+			_, err := flooder.Write(one)
+			must(t, err)
+		}))
+	}
+}
+
 func TestSocketCountsWhatTheSystemDrops(t *testing.T) {
 	s := listenForTest(t, 1, time.Millisecond) // the least there is
 	if len(s.(*batchSocket).fds) != maxSockets {

@@ -90,9 +90,7 @@ func (b *batch) from(i int) netip.AddrPort {
 
 // receive implements mediaSocket.
 func (s *batchSocket) receive(take func([]byte, netip.AddrPort)) error {
-	if s.got < batchSize { // that was all
-		s.next(s.source + 1)
-	}
+	s.next(s.source + 1)
 	if s.source == len(s.poll) {
 		s.await()
 		s.next(0)
@@ -134,6 +132,7 @@ func (s *batchSocket) fill() error {
 	switch errno {
 	case 0:
 		s.got = int(n)
+		s.full = s.full || s.got == batchSize
 		s.brought += int(n)
 		s.datagrams.Add(uint64(n))
 		s.note()
@@ -155,8 +154,15 @@ func (s *batchSocket) note() {
 	}
 }
 
-// await lets datagrams gather.
+// await lets datagrams gather, unless some were left.
 func (s *batchSocket) await() {
+	if s.full {
+		s.full = false
+		if len(s.poll) > 1 {
+			s.look(&syscall.Timespec{})
+		}
+		return
+	}
 	if s.brought > 0 {
 		s.idle = 0
 	}

@@ -17,6 +17,8 @@ import (
 
 const (
 	// maxAddresses bounds from how many addresses one connection is reached.
+	// pion keeps each that it has answered, and looks through all of them. It
+	// begins anew with an ICE restart, and so does this.
 	maxAddresses = 256
 	// socketPause is waited after an error of the socket, which may pass.
 	socketPause = 100 * time.Millisecond
@@ -36,7 +38,7 @@ type udpMux struct {
 	log      *slog.Logger
 	done     chan struct{} // closed once the reader is gone
 
-	unknown  atomic.Uint64 // datagrams that were for nobody
+	unknown  atomic.Uint64 // datagrams that were for nobody, or from an address too many
 	overflow atomic.Uint64 // datagrams that a connection had no room for
 
 	mu       sync.Mutex
@@ -119,11 +121,12 @@ func (m *udpMux) receiver(datagram []byte, from netip.AddrPort) *muxConn {
 	ufrag, request := m.request(datagram)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b := m.routes[from]
+	owner := m.routes[from]
+	b := owner
 	if request {
 		b = m.branches[branchKey{string(ufrag), from.Addr().Is6()}]
 	}
-	if b == nil {
+	if b == nil || b != owner && len(b.addresses) == maxAddresses {
 		return nil
 	}
 	return b.conns[0]
@@ -159,18 +162,12 @@ func (m *udpMux) claim(b *branch, to netip.AddrPort, datagram []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	owner := m.routes[to]
-	if owner == b || len(b.conns) == 0 {
-		return
-	}
-	if !isSTUN(datagram, stun.BindingSuccess) && (owner != nil || len(b.addresses) == maxAddresses) {
+	if owner == b || len(b.conns) == 0 || len(b.addresses) == maxAddresses ||
+		owner != nil && !isSTUN(datagram, stun.BindingSuccess) {
 		return
 	}
 	if owner != nil {
 		owner.addresses = slices.DeleteFunc(owner.addresses, func(a netip.AddrPort) bool { return a == to })
-	}
-	if len(b.addresses) == maxAddresses {
-		delete(m.routes, b.addresses[0])
-		b.addresses = slices.Delete(b.addresses, 0, 1)
 	}
 	b.addresses = append(b.addresses, to)
 	m.routes[to] = b

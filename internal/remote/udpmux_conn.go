@@ -12,8 +12,12 @@ const (
 	// maxQueued is what may wait on a connection to be read from the mux, in
 	// bytes. It does for a second of 8 Mbit/s.
 	maxQueued = 1 << 20
+	// maxQueuedDatagrams is the same in datagrams, which may be tiny.
+	maxQueuedDatagrams = 4096
 	// keptQueue is how large an empty queue may stay, in bytes.
 	keptQueue = 64 << 10
+	// keptDatagrams is the same in datagrams.
+	keptDatagrams = 1024
 )
 
 // muxConn is what a local ICE candidate has of the shared socket. It
@@ -47,12 +51,26 @@ func newMuxConn(m *udpMux, b *branch) *muxConn {
 func (c *muxConn) put(datagram []byte, from netip.AddrPort) (first, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || len(c.data)+len(datagram) > maxQueued {
+	waiting := len(c.queue) - c.next
+	if c.closed || waiting == maxQueuedDatagrams || len(c.data)-c.read+len(datagram) > maxQueued {
 		return false, false
+	}
+	if c.read > keptQueue && c.read > len(c.data)/2 || c.next > keptDatagrams && c.next > len(c.queue)/2 {
+		c.compact()
 	}
 	c.data = append(c.data, datagram...)
 	c.queue = append(c.queue, queuedDatagram{from, len(c.data)})
-	return len(c.queue)-c.next == 1, true
+	return waiting == 0, true
+}
+
+// compact forgets what was read of a queue that never is empty.
+func (c *muxConn) compact() {
+	c.data = c.data[:copy(c.data, c.data[c.read:])]
+	c.queue = c.queue[:copy(c.queue, c.queue[c.next:])]
+	for i := range c.queue {
+		c.queue[i].end -= c.read
+	}
+	c.next, c.read = 0, 0
 }
 
 // ReadFromAddrPort implements ice.AddrPortReaderWriter. It waits for a
@@ -78,7 +96,7 @@ func (c *muxConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 // drained makes room. What a burst has taken is given back.
 func (c *muxConn) drained() {
 	c.data, c.queue, c.next, c.read = c.data[:0], c.queue[:0], 0, 0
-	if cap(c.data) > keptQueue {
+	if cap(c.data) > keptQueue || cap(c.queue) > keptDatagrams {
 		c.data, c.queue = nil, nil
 	}
 }

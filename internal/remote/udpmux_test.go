@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -182,21 +183,34 @@ func TestMuxKeepsNothingOfStrangers(t *testing.T) {
 	}
 }
 
+// pion keeps every address that it has answered.
 func TestMuxBoundsTheAddressesOfAConnection(t *testing.T) {
-	m, _ := newTestMux(t)
+	m, s := newTestMux(t)
 	hostile, victim := testConn(t, m, "hostile", "10.0.0.1:1"), testConn(t, m, "victim", "10.0.0.1:1")
 	answer(t, victim, other)
+	request, hello := bindingRequest("hostile"), []byte("hello")
 	for i := range 3 * maxAddresses {
 		to := netip.AddrPortFrom(browser.Addr(), uint16(2000+i))
 		if i%2 == 0 {
 			answer(t, hostile, to)
-		} else if _, err := hostile.WriteToAddrPort([]byte("hello"), to); err != nil {
+		} else if _, err := hostile.WriteToAddrPort(hello, to); err != nil {
 			t.Fatal(err)
 		}
+		s.arrive(request, to)
+		if i < maxAddresses {
+			got(t, hostile, request, to)
+		}
 	}
+	if n := m.unknown.Load(); n != 2*maxAddresses {
+		t.Errorf("%d requests were refused", n)
+	}
+	answer(t, hostile, other)
 	if len(m.routes) != maxAddresses+1 || len(hostile.branch.addresses) != maxAddresses || m.routes[other] != victim.branch {
 		t.Errorf("%d routes, %d addresses", len(m.routes), len(hostile.branch.addresses))
 	}
+	first := netip.AddrPortFrom(browser.Addr(), 2000) // goes on
+	s.arrive(request, first)
+	got(t, hostile, request, first)
 	must(t, hostile.Close())
 	if len(m.routes) != 1 {
 		t.Errorf("%d routes are left", len(m.routes))
@@ -223,6 +237,46 @@ func TestMuxBoundsWhatWaits(t *testing.T) {
 	}
 	s.arrive(packet, browser)
 	got(t, c, packet, browser)
+}
+
+func TestMuxBoundsHowManyWait(t *testing.T) {
+	m, s := newTestMux(t)
+	c := testConn(t, m, "ours", "10.0.0.1:1")
+	answer(t, c, browser)
+	const more = 10
+	for range maxQueuedDatagrams + more {
+		s.arrive(nil, browser)
+	}
+	if n := m.overflow.Load(); n != more {
+		t.Errorf("%d did not fit", n)
+	}
+	for range maxQueuedDatagrams {
+		got(t, c, nil, browser)
+	}
+	if cap(c.queue) > keptDatagrams {
+		t.Errorf("room for %d is kept", cap(c.queue))
+	}
+}
+
+// Only what waits counts, even if there always is something that does.
+func TestMuxHasRoomForAsMuchAsWasRead(t *testing.T) {
+	m, s := newTestMux(t)
+	c := testConn(t, m, "ours", "10.0.0.1:1")
+	answer(t, c, browser)
+	packet := func(i int) []byte { return binary.BigEndian.AppendUint64(make([]byte, 1000), uint64(i)) }
+	const behind = 100
+	for i := range 10 * maxQueued / 1000 {
+		s.arrive(packet(i), browser)
+		if i >= behind {
+			got(t, c, packet(i-behind), browser)
+		}
+	}
+	if n := m.overflow.Load(); n != 0 {
+		t.Errorf("%d did not fit", n)
+	}
+	if cap(c.data) > maxQueued {
+		t.Errorf("%d bytes for %d datagrams", cap(c.data), behind)
+	}
 }
 
 func TestMuxConnsOfAConnectionStandInForEachOther(t *testing.T) {

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -110,13 +111,19 @@ func FuzzCandidate(f *testing.F) {
 
 // FuzzRTCP: only what speaks of the track's own source reaches the writer.
 func FuzzRTCP(f *testing.F) {
-	report := binary.BigEndian.AppendUint32([]byte{0x80, 200, 0, 6}, 7)
-	f.Add(append(report, make([]byte, 20)...))
+	for _, ssrc := range []uint32{7, 8} {
+		report := binary.BigEndian.AppendUint32([]byte{0x80, 200, 0, 6}, ssrc)
+		f.Add(append(report, make([]byte, 20)...))
+	}
 	f.Add([]byte{0x81, 203, 0, 1, 0, 0, 0, 7})
 	f.Add([]byte{0x9f, 205, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		track := newTestTrack(nowhere{})
+		sink := &sinkhole{}
+		track := newTestTrack(sink)
 		track.ssrc.Store(7)
 		track.takeRTCP(b, time.Now())
+		if _, reports, _ := sink.counts(); reports > bytes.Count(b, []byte{0, 0, 0, 7}) {
+			t.Errorf("%d reports", reports)
+		}
 	})
 }

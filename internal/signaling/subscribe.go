@@ -74,9 +74,10 @@ func (c *Client) Send(ctx context.Context, to string, data any) error {
 
 // SendAsync is Send without the wait: it never blocks, and the frames to one
 // peer leave in call order. While more waits than the service takes, those for
-// whoever was sent the least lately go first. data is not used after it returns. The outcome comes on the returned channel, which need not
-// be read. (A request the service failed with a retriable code is repeated, and
-// then follows later ones.)
+// whoever was sent the least lately go first. data is not used after it returns.
+// The outcome comes on the returned channel, which need not be read. (A request
+// the service failed with a retriable code is repeated, and then follows later
+// ones.)
 func (c *Client) SendAsync(to string, data any) <-chan error {
 	r := newRequest(ClientFrame{Type: "send", To: to})
 	if err := ValidatePeerID(to); err != nil {

@@ -193,8 +193,7 @@ func (b *bindings) crowded(peer *remote.Peer) bool {
 // Should that be heard of again, it gets a stream of its own.
 func (b *bindings) displace(s *binding, to *remote.Peer, now time.Time) {
 	s.lose() // if only for a moment: the manifest tells of every change of sender
-	s.out = false
-	s.sink.Resume(to.ID())
+	b.resume(s, to, now)
 	for _, slot := range s.slots {
 		if slot.feed.open() {
 			a := slot.from
@@ -250,9 +249,7 @@ func (b *bindings) settle(now time.Time) {
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		if s.flowed(now, flowTimeout) || s.sent() {
 			if s.out {
-				s.out = false
-				s.sink.Resume(s.peer.ID())
-				b.outage(now.Sub(s.alive))
+				b.resume(s, s.peer, now)
 			}
 			s.alive = now
 			return false
@@ -272,9 +269,11 @@ func (b *bindings) settle(now time.Time) {
 	})
 }
 
-// outage counts one that is over.
-func (b *bindings) outage(length time.Duration) {
-	b.metrics.outages.Observe(length.Seconds())
+// resume ends an outage of a stream: its sender is there again, or another one.
+func (b *bindings) resume(s *binding, sender *remote.Peer, now time.Time) {
+	s.out = false
+	s.sink.Resume(sender.ID())
+	b.metrics.outages.Observe(now.Sub(s.alive).Seconds())
 }
 
 // flowing reports whether a member's media still arrives.

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media/ivfreader"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"recorder/internal/devserver"
 	"recorder/internal/member"
@@ -205,24 +205,40 @@ func ivfFrames(t *testing.T, path string) (frames [][]byte) {
 
 func TestAMemberThatReturnsUnderAnotherIDIsNamedInTheManifestAndCounted(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
+		const absence = 3 * time.Second
 		r.startWith(10 * time.Second)
 		time.Sleep(settling)
 		alice := r.join(r.key(), "camera")
 		time.Sleep(5 * time.Second)
-		before := alice.ID()
-		r.server.Drop(before, devserver.Drop{})
+		ids := []string{alice.ID()}
+		r.server.Drop(alice.ID(), devserver.Drop{})
 		time.Sleep(5 * time.Second)
-		if n := testutil.CollectAndCount(r.set.opts.metrics.outages); n != 1 {
-			t.Errorf("%d histograms of outages", n)
-		}
+		ids = append(ids, alice.ID())
+		alice.Leave()
+		time.Sleep(absence)
+		alice = r.join(r.key(), "camera")
+		time.Sleep(5 * time.Second)
+		ids = append(ids, alice.ID())
+		n, sum := r.outages()
 		alice.Leave()
 		m := r.finish()
+		r.checkOneStream(m, outcome{minGap: absence, maxGap: absence + memberGap, drops: 2})
 		s := m.Streams[0]
-		if s.PeerID != before || len(s.Reconnects) == 0 || s.Reconnects[0].PeerID != alice.ID() || s.Reconnects[0].Resumed == nil {
-			t.Errorf("stream of %q, reconnects %+v, want %q then %q", s.PeerID, s.Reconnects, before, alice.ID())
+		if s.PeerID != ids[0] || len(s.Reconnects) != 2 {
+			t.Fatalf("stream of %q, reconnects %+v, want %q", s.PeerID, s.Reconnects, ids)
 		}
-		if len(m.Peers) != 2 {
-			t.Errorf("the manifest names %d peers, want both of alice's ids", len(m.Peers))
+		var away time.Duration
+		for i, again := range s.Reconnects {
+			if again.PeerID != ids[i+1] || again.Resumed == nil {
+				t.Fatalf("reconnects %+v, want %q", s.Reconnects, ids)
+			}
+			away += again.Resumed.UTC.Sub(again.Lost.UTC)
+		}
+		if n != 2 || math.Abs(sum-away.Seconds()) > 0.3 || sum < absence.Seconds() {
+			t.Errorf("%d outages of %v s in all are counted, want two of %v", n, sum, away)
+		}
+		if len(m.Peers) != len(ids) {
+			t.Errorf("the manifest names %d peers, want all of alice's ids", len(m.Peers))
 		}
 	})
 }
@@ -275,4 +291,17 @@ func TestTheLongestWindowWaitsForAnHour(t *testing.T) {
 		}
 		r.checkOneStream(r.finish(), outcome{minGap: time.Hour - 11*time.Second, maxGap: time.Hour, drops: 2})
 	})
+}
+
+// outages is how many of them the test's channel shows, and of how many seconds.
+func (r *rig) outages() (n uint64, sum float64) {
+	families, err := r.reg.Gather()
+	r.must(err)
+	for _, f := range families {
+		if f.GetName() == "recorder_session_outage_seconds" && len(f.GetMetric()) == 1 {
+			h := f.GetMetric()[0].GetHistogram()
+			return h.GetSampleCount(), h.GetSampleSum()
+		}
+	}
+	return 0, 0
 }

@@ -23,10 +23,11 @@ func newRotation() rotation {
 	return rotation{ctx: ctx, hurry: hurry}
 }
 
-// retire closes a recording in the background.
+// retire ends a recording in the background. It is not continued, as another
+// one follows it, so nothing but the wait for hashes tells Suspend from Close.
 func (r *rotation) retire(full *sink.Recording) {
 	r.size += full.Size()
-	r.finishing.Go(func() error { return full.Close(r.ctx) })
+	r.finishing.Go(func() error { return full.Suspend(r.ctx) })
 }
 
 // wait returns when all are closed, or ctx ends.

@@ -46,6 +46,9 @@ func TestAFullRecordingIsFollowedByAnother(t *testing.T) {
 			if m.State != sink.StateComplete || (m.Previous == "") != (i == 0) || (m.Next == "") != (i == len(all)-1) {
 				t.Errorf("recording %d: %s, between %q and %q", i, m.State, m.Previous, m.Next)
 			}
+			if last := i == len(all)-1; (m.ContinuableUntil != nil) != last {
+				t.Errorf("recording %d is continuable until %v", i, m.ContinuableUntil)
+			}
 			if streams := live(m); len(streams) != min(1+i, 2) {
 				t.Errorf("recording %d has %d streams", i, len(streams))
 			}

@@ -133,7 +133,7 @@ func newPlayer(tb testing.TB, m media, loss float64, reorder time.Duration) *pla
 	p := &player{traffic: newTraffic(m, loss, reorder), rec: rec}
 	p.src = s.Track(TrackInfo{ID: "track", Kind: m.kind}).NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: nobody{}})
 	tb.Cleanup(func() {
-		if err := rec.finish(context.Background(), p.tick); err != nil {
+		if err := rec.finish(context.Background(), context.Background(), p.tick); err != nil {
 			tb.Error(err)
 		}
 		root.Close()

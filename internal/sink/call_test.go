@@ -47,7 +47,7 @@ func inCall(t *testing.T, options Options, f func(c *call)) recorded {
 			t.Fatal(err)
 		}
 		f(&call{T: t, root: root, rec: rec, stream: stream})
-		if err := rec.finish(context.Background(), rec.now()); err != nil {
+		if err := rec.finish(context.Background(), context.Background(), rec.now()); err != nil {
 			t.Fatal(err)
 		}
 		dir = filepath.Join(options.Dir, rec.Dir())

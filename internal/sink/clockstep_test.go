@@ -107,7 +107,7 @@ func TestAStepOfTheWallClockMovesNothing(t *testing.T) {
 				}
 				return e2e.SetClock(start.Add(at), step)
 			})
-			if err := rec.finish(context.Background(), length); err != nil {
+			if err := rec.finish(context.Background(), context.Background(), length); err != nil {
 				t.Fatal(err)
 			}
 			r := readRecording(t, filepath.Join(options.Dir, rec.Dir()))

@@ -172,7 +172,7 @@ func TestARealDiskThatHangs(t *testing.T) {
 	}
 	c.play(length, start.Add)
 	close(hang) // no sooner: whoever waits for the disk waits for ever
-	if err := rec.finish(context.Background(), length); err != nil {
+	if err := rec.finish(context.Background(), context.Background(), length); err != nil {
 		t.Fatal(err)
 	}
 	checkSteady(t, readRecording(t, filepath.Join(dir, rec.Dir())), length)

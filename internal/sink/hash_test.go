@@ -108,6 +108,29 @@ func TestAFileIsFinalBeforeItsHashIsKnown(t *testing.T) {
 	}
 }
 
+// A stop that a start may follow waits for hashes a moment only: nothing is recorded until then.
+func TestASuspendWaitsAMomentForHashes(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := startCall(t, Options{Dir: dir})
+		release := make(chan struct{})
+		c.rec.open = slowly(c.rec.open, release)
+		c.talk(c.audio(), c.video(), 3*time.Second)
+		begun := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), 9*time.Second)
+		defer cancel()
+		if err := c.rec.Suspend(ctx); err != nil {
+			t.Errorf("suspend: %v", err)
+		}
+		if took := time.Since(begun); took != suspendHashing {
+			t.Errorf("it took %v", took)
+		}
+		checkFinal(t, filepath.Join(dir, filepath.FromSlash(c.rec.Dir())), 1)
+		c.root.Close() // as the process ends
+		close(release)
+	})
+}
+
 // A hash is that of a file which is as its manifest says, and of no other.
 func TestAFileThatChangedGetsNoHash(t *testing.T) {
 	dir := t.TempDir()

@@ -50,7 +50,7 @@ func (r *Root) Err() error {
 	if r.pressed() == pressureNone {
 		return nil
 	}
-	return fmt.Errorf("%w: less than %d bytes are free", ErrDiskFull, r.options.MinFree)
+	return fmt.Errorf("%w: less than min_free, %d bytes, is free", ErrDiskFull, r.options.MinFree)
 }
 
 // watchSpace follows the free space until ctx ends.

@@ -65,6 +65,10 @@ type Recording struct {
 }
 
 const (
+	// suspendHashing is for how long a recorder that stops reads files for their hashes. Until the next
+	// one starts nothing is recorded.
+	suspendHashing = 2 * time.Second
+
 	pumpInterval   = 20 * time.Millisecond
 	saveInterval   = time.Second      // between manifests when something happened
 	saveIdle       = 10 * time.Second // and when only counters moved
@@ -134,11 +138,12 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	return rec, nil
 }
 
-// followedBy notes the recording that goes on where this one is about to end.
+// followedBy notes the recording that goes on where this one is about to end. If any is continued after a
+// restart, it is that one.
 func (rec *Recording) followedBy(next *Recording) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.manifest.Next = path.Base(next.Dir())
+	rec.manifest.Next, rec.manifest.ReconnectWindow = path.Base(next.Dir()), 0
 	rec.changed()
 }
 
@@ -330,12 +335,20 @@ func (rec *Recording) SetReconnectWindow(window time.Duration) {
 // as after a crash, and the hashes made up for.
 func (rec *Recording) Close(ctx context.Context) error {
 	rec.SetReconnectWindow(0)
-	return rec.Suspend(ctx)
+	return rec.end(ctx, ctx)
 }
 
 // Suspend is Close for a process that stops and may be started again: within the reconnect window
-// its successor continues the recording, and in their files the streams that were open.
+// its successor continues the recording, and in their files the streams that were open. It waits for
+// hashes a moment only.
 func (rec *Recording) Suspend(ctx context.Context) error {
+	hashing, cancel := context.WithTimeout(ctx, suspendHashing)
+	defer cancel()
+	return rec.end(ctx, hashing)
+}
+
+// end does what Close promises, but waits for hashes only until hashing ends.
+func (rec *Recording) end(ctx, hashing context.Context) error {
 	rec.mu.Lock()
 	if rec.closing {
 		rec.mu.Unlock()
@@ -345,11 +358,11 @@ func (rec *Recording) Suspend(ctx context.Context) error {
 	rec.mu.Unlock()
 	close(rec.stop)
 	<-rec.pumped
-	return rec.finish(ctx, rec.now())
+	return rec.finish(ctx, hashing, rec.now())
 }
 
-// finish does what Close promises, the pump being gone. What ctx leaves no time for goes on.
-func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
+// finish is end's work once the pump is gone. What there is no time for goes on.
+func (rec *Recording) finish(ctx, hashing context.Context, now time.Duration) error {
 	rec.mu.Lock()
 	for _, s := range rec.streams {
 		s.end(now, rec.endReason())
@@ -373,7 +386,7 @@ func (rec *Recording) finish(ctx context.Context, now time.Duration) error {
 	rec.root.metrics.remove(rec)
 	select {
 	case <-hashed:
-	case <-ctx.Done():
+	case <-hashing.Done():
 	}
 	if err != nil {
 		return fmt.Errorf("close recording of channel %q: %w", rec.manifest.Channel, err)

@@ -509,3 +509,30 @@ func TestACrashAfterSuppressedSilenceMovesNoEnd(t *testing.T) {
 		t.Errorf("silent for %v", silent)
 	}
 }
+
+// A crash while one recording takes the place of another is followed by the one that goes on, whichever
+// was written last.
+func TestAFullRecordingIsNotContinued(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		a, v := c.audio(), c.video()
+		c.talk(a, v, 2*time.Second)
+		next, err := c.root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", ReconnectWindow: window, Follows: c.rec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.talk(a, v, 3*time.Second)
+		c.crash(crashed)
+		if err := next.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		c.end()
+
+		again := begin(t, crashed)
+		if again.rec.ID() != next.ID() {
+			t.Error("the next recording does not go on")
+		}
+		again.end()
+	})
+}

@@ -19,7 +19,7 @@ const (
 	// maxAddresses bounds from how many addresses one connection is reached.
 	// pion keeps each that it has answered, and looks through all of them. It
 	// begins anew with an ICE restart, and so does this.
-	maxAddresses = 256
+	maxAddresses = 1024
 	// socketPause is waited after an error of the socket, which may pass.
 	socketPause = 100 * time.Millisecond
 )

@@ -30,7 +30,7 @@ type ChannelStatus struct {
 	Channel string `json:"channel"`
 	State   string `json:"state"`           // idle, joining, joined, reconnecting, leaving, closed or failed
 	Peers   int    `json:"peers"`           // other members that the bot has in view
-	Error   string `json:"error,omitempty"` // why it failed, or what keeps media from coming
+	Error   string `json:"error,omitempty"` // why it failed or is not joined, or what keeps media from coming
 }
 
 // Readiness is the body of /readyz.

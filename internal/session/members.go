@@ -33,6 +33,7 @@ type participant struct {
 
 // connected is called on the first and on every later welcome.
 func (s *Session) connected(e signaling.Connected) {
+	s.offline = nil
 	s.ice = iceServers(s.opts.ICEServers, e.ICEServers)
 	for _, m := range s.members {
 		m.peer.SetICEServers(s.ice)
@@ -46,7 +47,8 @@ func (s *Session) connected(e signaling.Connected) {
 
 // disconnected keeps every connection: media does not need the socket. Who has
 // left is for the next snapshot to say.
-func (s *Session) disconnected() {
+func (s *Session) disconnected(why error) {
+	s.offline = why
 	s.reconcile.stop()
 	for _, m := range s.members {
 		m.stay()
@@ -55,6 +57,7 @@ func (s *Session) disconnected() {
 	if s.state == StateJoined {
 		s.setState(StateReconnecting)
 	}
+	s.publish()
 }
 
 // presence applies a frame: departures before arrivals, because a member in

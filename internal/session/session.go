@@ -99,6 +99,7 @@ type Session struct {
 	state     State
 	failure   error // ends the session
 	over      error // ends it too, as configured
+	offline   error // why there is no connection to the service
 	trouble   error // keeps media from coming
 	reconcile reconcile
 	members   map[string]*participant
@@ -115,7 +116,7 @@ type Status struct {
 	Channel string
 	PeerID  string // ours; empty before the first welcome
 	State   State
-	Err     error // why it ended other than by being stopped, or what keeps media from coming
+	Err     error // why it ended other than by being stopped, why it is not joined, or what keeps media from coming
 	Peers   []*remote.Peer
 }
 
@@ -221,7 +222,7 @@ func (s *Session) handle(e signaling.Event) {
 	case signaling.Connected:
 		s.connected(e)
 	case signaling.Disconnected:
-		s.disconnected()
+		s.disconnected(e.Err)
 	case signaling.Presence:
 		if e.Channel == s.cfg.Channel {
 			s.presence(e)
@@ -260,7 +261,7 @@ func (s *Session) publish() {
 		Channel: s.cfg.Channel,
 		PeerID:  s.client.PeerID(),
 		State:   s.state,
-		Err:     cmp.Or(s.failure, s.over, s.trouble),
+		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble),
 		Peers:   peers,
 	})
 }
@@ -268,6 +269,7 @@ func (s *Session) publish() {
 // leave closes everything the session holds, within Options.CloseTimeout. With
 // restart another session may continue the recording.
 func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end State, restart bool) {
+	s.offline = nil // nothing is missing any more
 	s.setState(StateLeaving)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.CloseTimeout)
 	defer cancel()

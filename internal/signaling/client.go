@@ -262,7 +262,7 @@ func (c *Client) attach(l *link, w Welcome) bool {
 	c.mu.Unlock()
 
 	c.opts.Metrics.connected(1)
-	c.log.Info("signalling connected", "connection", connected)
+	c.log.Info("signalling connected", "", connected) // without a name its attributes stand for themselves
 	c.tell(connected)
 	for _, channel := range replay {
 		l.tasks.Go(func() { c.replay(l, channel) })

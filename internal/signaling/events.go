@@ -25,7 +25,7 @@ type Connected struct {
 
 // LogValue leaves out everything secret.
 func (c Connected) LogValue() slog.Value {
-	return slog.GroupValue(slog.Any("welcome", c.Welcome), slog.Int("ice_servers", len(c.ICEServers)),
+	return slog.GroupValue(slog.Any("", c.Welcome), slog.Int("ice_servers", len(c.ICEServers)),
 		slog.Bool("resumed", c.Resumed))
 }
 

@@ -53,15 +53,14 @@ to that of the receiver in the row, RSS the most memory a receiver had and GROWT
 while it was measured; WRITES go to media files, LOST are RTP packets, DROPPED datagrams that the system
 had no room for, and FRAMES MISSING pictures that were received in part or could not be written.
 
-CPU time depends on the machine and on what else
-it does: compare ratios, over several rounds. Everything happens on 127.0.0.1; files go to a temporary
-directory.
+CPU time depends on the machine and on what else it does: compare ratios, over several rounds.
+Everything happens on 127.0.0.1; files go to a temporary directory.
 
 Exit codes: 0 measured, 1 failed, 2 usage.`,
 		Example: `  recorder bench --peers 40 --duration 20s
   recorder bench --peers 10 --rounds 5 --json
   recorder bench --peers 10 --duration 10m --receivers recorder    # does its memory grow?`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return &usageError{err}

@@ -22,7 +22,7 @@ it does not tell whether recordings.dir can be written to.
 Exit codes: 0 the configuration is good, 2 it is not.`,
 		Example: `  recorder check --config config.yaml
   recorder check --config config.yaml --json | jq -r '.faults[].key'`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
 			if asJSON {
@@ -33,7 +33,7 @@ Exit codes: 0 the configuration is good, 2 it is not.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: good: channels %d, recordings %s\n", path, len(cfg.Channels), cfg.Recordings.Dir)
 			}
 			for _, name := range unknownVariables() {
-				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s is ignored: it is no key's\n", name)
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s is ignored: no key has that variable\n", name)
 			}
 			if err != nil {
 				return &usageError{err}

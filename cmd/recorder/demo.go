@@ -40,7 +40,7 @@ Exit codes: 0 every file holds what was sent, 1 one does not or something failed
 		Example: `  recorder demo
   recorder demo --dir ./recordings-demo
   recorder demo --json | jq .ok`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelWarn
 			if verbose {

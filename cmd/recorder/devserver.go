@@ -37,7 +37,7 @@ Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed, 2 usage.`,
 
   RECORDER_SIGNALING_URL=ws://127.0.0.1:9292 RECORDER_SIGNALING_API_KEY=pk_live_dev \
     recorder run --config config.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secrets, err := parseSecretKeys(pairs)
 			if err != nil {

@@ -32,7 +32,7 @@ is asked too often, is alive.
 
 Exit codes: 0 it is alive, 1 it is not, 2 the configuration does not tell the address.`,
 		Example: "  recorder healthcheck --config config.yaml",
-		Args:    cobra.NoArgs,
+		Args:    noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := httpConfig(path, cmd.Flags().Changed("config"))
 			if err != nil {

@@ -106,6 +106,26 @@ func (e *usageError) Unwrap() error { return e.err }
 // errSilent ends a command with exit code 1 when its output has said why already.
 var errSilent = errors.New("failed")
 
+// noArgument refuses what stands beside the flags, such as a configuration that is not named by its flag.
+func noArgument(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if cmd.Flags().Lookup("config") != nil {
+		hint = "; the configuration is --config"
+	}
+	return fmt.Errorf("%s takes no argument, got %q%s", cmd.Name(), args[0], hint)
+}
+
+// oneDir wants the directory of all recordings, or of one.
+func oneDir(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	return fmt.Errorf("%s wants one DIR, got %d", cmd.Name(), len(args))
+}
+
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "recorder",

@@ -35,7 +35,7 @@ writes, so it may be used at any time and any number of times.
 Exit codes: 0 nothing is left to repair, 1 something could not be repaired, 2 usage.`,
 		Example: `  recorder repair ./recordings
   recorder repair ./recordings --json | jq '.recordings[].parts[] | select(.error)'`,
-		Args: cobra.ExactArgs(1),
+		Args: oneDir,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := newConsole(cmd.OutOrStdout())
 			var progress func(sink.RepairedRecording)

@@ -31,7 +31,7 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 2 the configuration is wrong.`,
 		Example: `  recorder run --config config.yaml
   RECORDER_SIGNALING_API_KEY=pk_live_… recorder run --config config.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go; the recording goes on without it
 			cfg, err := loadConfig(path)
@@ -42,7 +42,7 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 			level.Set(cfg.Log.Level)
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
 			if names := unknownVariables(); len(names) > 0 {
-				log.Warn("environment variables were ignored: they are no key's", "names", names)
+				log.Warn("environment variables were ignored: no key has them", "names", names)
 			}
 			return run(cmd.Context(), path, *cfg, log, level)
 		},

@@ -24,7 +24,7 @@ Exit codes: 0 every file is as its manifest says, 1 one is not or cannot be read
 recording, 2 usage.`,
 		Example: `  recorder verify ./recordings
   recorder verify ./recordings --json | jq '.recordings[] | select(.ok | not)'`,
-		Args: cobra.ExactArgs(1),
+		Args: oneDir,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := newConsole(cmd.OutOrStdout())
 			var progress func(sink.RecordingReport)

@@ -2,8 +2,6 @@ package sink
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -205,13 +203,4 @@ func (r contextReader) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	return r.Reader.Read(b)
-}
-
-// hashFile reads a file for its hash.
-func hashFile(f io.ReaderAt) (string, error) {
-	sum := sha256.New()
-	if _, err := io.CopyBuffer(sum, io.NewSectionReader(f, 0, 1<<63-1), make([]byte, partWrite)); err != nil {
-		return "", fmt.Errorf("read back: %w", err)
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }

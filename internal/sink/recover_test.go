@@ -536,3 +536,37 @@ func TestAFullRecordingIsNotContinued(t *testing.T) {
 		again.end()
 	})
 }
+
+// Of a recording that may go on nothing is read for hashes before it does: what goes on is hashed at its
+// end, and what does not is in no hurry.
+func TestWhatIsRepairedGoesOnBeforeItIsHashed(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		c.talk(c.audio(), c.video(), 2*time.Second)
+		c.crash(crashed)
+		c.end()
+
+		root, err := Open(Options{Dir: crashed, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := root.hashing.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-root.Recover(t.Context())
+		for _, track := range left(t, crashed)["room"].Streams[0].Tracks {
+			if p := track.Parts[0]; !p.Final || p.SHA256 != "" {
+				t.Errorf("part %+v", p)
+			}
+		}
+		root.hashing.give()
+		synctest.Wait()
+		for _, track := range left(t, crashed)["room"].Streams[0].Tracks {
+			if p := track.Parts[0]; p.SHA256 == "" {
+				t.Errorf("part %+v", p)
+			}
+		}
+		root.Close()
+	})
+}

@@ -28,7 +28,7 @@ type RepairedRecording struct {
 	Busy     bool           `json:"busy,omitempty"` // a live recorder writes it, so it was left alone
 	Ended    *Instant       `json:"ended,omitempty"`
 	Parts    []RepairedPart `json:"parts,omitempty"`        // those that were not final
-	Hashed   int            `json:"hashed_files,omitempty"` // those that were final and had no hash yet
+	Hashed   int            `json:"hashed_files,omitempty"` // read for their hash
 	Problems []string       `json:"problems,omitempty"`
 
 	unhashed bool // final files have no hash yet
@@ -47,9 +47,8 @@ type RepairedPart struct {
 // starts: torn tails are cut, headers and ends of stream set, hashes, counts, gaps and states
 // entered in the manifest. dir is the directory of all recordings or that of one. A file that is
 // final is not touched, and only read if it has no hash yet, so a second Repair does nothing.
-// progress, which may be nil, is called after each recording that was
-// unfinished. The error is for a directory that cannot be opened, or ctx's: another Repair goes on
-// from there.
+// progress, which may be nil, is called after each recording that was unfinished. The error is for a
+// directory that cannot be opened, or ctx's: another Repair goes on from there.
 func Repair(ctx context.Context, dir string, progress func(RepairedRecording)) (RepairReport, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -227,7 +226,8 @@ func (m *Manifest) instant(at time.Duration) Instant {
 	return Instant{UTC: m.Started.UTC.Add(at), MonotonicMS: at.Milliseconds()}
 }
 
-// repair makes the file final. The error is one of the disk; a file that holds nothing is none.
+// repair makes the file final, but for its hash. The error is one of the disk; a file that holds nothing
+// is none.
 func (p *ManifestPart) repair(ctx context.Context, dir *os.Root) (RepairedPart, error) {
 	r := RepairedPart{File: p.File}
 	opened, err := openRegularAs(dir, p.File, os.O_RDWR)
@@ -255,9 +255,6 @@ func (p *ManifestPart) repair(ctx context.Context, dir *os.Root) (RepairedPart, 
 		err = f.Sync()
 	}
 	if err != nil {
-		return r, err
-	}
-	if p.SHA256, err = hashFile(f); err != nil {
 		return r, err
 	}
 	p.holds(&repaired.Info)

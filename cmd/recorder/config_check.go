@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/pion/stun/v3"
+	"github.com/pion/stun/v4"
 
 	"recorder/internal/signaling"
 )

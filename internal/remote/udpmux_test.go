@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/stun/v3"
+	"github.com/pion/stun/v4"
 )
 
 // testSocket is a mediaSocket without a network.

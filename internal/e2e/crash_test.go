@@ -19,6 +19,7 @@ import (
 	"recorder/internal/member"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
+	"recorder/internal/tape"
 )
 
 var kills = flag.Int("kills", 5, "how often TestKilledAtAnyMoment kills the recorder")
@@ -96,7 +97,8 @@ func inStays(t *testing.T, n int, end func(stay)) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	alice := joinCrashing(t, url)
+	var sent tape.Tape
+	alice := joinCrashing(t, url, &sent)
 
 	for i := range n {
 		s := stay{n: i, addr: addr, dir: dir, alice: alice, before: spoken(alice), began: time.Now()}
@@ -128,13 +130,16 @@ func inStays(t *testing.T, n int, end func(stay)) {
 			t.Errorf("reconnect %+v", r)
 		}
 	}
+	takes := make(map[string][]tape.Take)
 	for _, track := range m.Streams[0].Tracks {
 		if len(track.Parts) != 1 {
-			t.Errorf("%s: want one part, have %d", track.Kind, len(track.Parts))
+			t.Fatalf("%s: want one part, have %d", track.Kind, len(track.Parts))
 		}
-		for _, part := range track.Parts {
-			DecodesCleanly(t, filepath.Join(found, filepath.FromSlash(part.File)))
-		}
+		file := filepath.Join(found, filepath.FromSlash(track.Parts[0].File))
+		DecodesCleanly(t, file)
+		var err error
+		takes[track.Kind], err = sent.Takes(file)
+		must(t, err)
 		for _, gap := range track.Gaps {
 			t.Logf("%s: gap of %v at %v: %s", track.Kind, time.Duration(gap.Duration), time.Duration(gap.Start), gap.Reason)
 			if gap.Reason != sink.ReasonRestart && gap.Reason != sink.ReasonKeyFrameWait {
@@ -142,14 +147,15 @@ func inStays(t *testing.T, n int, end func(stay)) {
 			}
 		}
 	}
+	checkTakes(t, takes["audio"], takes["video"])
 }
 
-func joinCrashing(t *testing.T, url string) *member.Member {
+func joinCrashing(t *testing.T, url string, sent *tape.Tape) *member.Member {
 	t.Helper()
 	token := signaling.StaticToken(Token(t, secretID, secret, "alice"))
 	alice, err := member.Join(t.Context(), member.Options{URL: url, Credential: token, Channel: "room-42", Tracks: []member.Track{
-		{StreamID: "camera", TrackID: "sound", MimeType: webrtc.MimeTypeOpus, Source: member.Sound()},
-		{StreamID: "camera", TrackID: "picture", MimeType: webrtc.MimeTypeVP8, Source: member.Picture()},
+		sent.Record(member.Track{StreamID: "camera", TrackID: "sound", MimeType: webrtc.MimeTypeOpus, Source: member.Sound()}),
+		sent.Record(member.Track{StreamID: "camera", TrackID: "picture", MimeType: webrtc.MimeTypeVP8, Source: member.Picture()}),
 	}})
 	if err != nil {
 		t.Fatal(err)

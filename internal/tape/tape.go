@@ -140,6 +140,32 @@ func Apart(audio, video []Take) (apart []time.Duration) {
 	return apart
 }
 
+// Moved returns, for each stretch of takes, by how much later it stands in the
+// files than it was captured, beside the first stretch: how much too long the
+// holes before it are in the files, all together. A hole is longer than 100 ms.
+// Stretches that last less than a second are left out.
+func Moved(takes []Take) (by []time.Duration) {
+	const hole, least = 100 * time.Millisecond, time.Second
+	var later []time.Duration // of the stretch, each take
+	var length time.Duration
+	for i, t := range takes {
+		later = append(later, t.Position-t.At.Sub(takes[0].At))
+		length += t.Length
+		if i+1 < len(takes) && takes[i+1].At.Sub(t.At) <= hole {
+			continue
+		}
+		if length >= least {
+			slices.Sort(later)
+			by = append(by, later[len(later)/2])
+		}
+		later, length = nil, 0
+	}
+	for i := len(by) - 1; i >= 0; i-- {
+		by[i] -= by[0]
+	}
+	return by
+}
+
 // oggPackets are the packets of an Ogg file of Opus, and where they are heard.
 func oggPackets(file []byte) iter.Seq2[time.Duration, []byte] {
 	return func(yield func(time.Duration, []byte) bool) {

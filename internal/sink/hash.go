@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // The hash of a file that is only appended to is made on the way. Other files have headers that
@@ -62,17 +63,34 @@ func (t turn) take(ctx context.Context) error {
 func (t turn) give() { <-t }
 
 // hashLeft enters the hashes that earlier processes had no time for in the recordings of these names.
+// One that may be continued is not read before that is out of question: it would be in vain.
 func (r *Root) hashLeft(names []string) {
+	var later []interrupted
 	for _, name := range names {
-		n, err := hashRecording(r.life, r.dir, name, &r.mu, r.hashing)
-		switch {
-		case r.life.Err() != nil:
-			return
-		case err != nil:
-			r.options.Logger.Error("could not hash all media files", "dir", name, "err", err)
-		case n > 0:
-			r.options.Logger.Info("media files hashed", "dir", name, "files", n)
+		if c, ok := r.consider(name); ok {
+			later = append(later, c)
+		} else {
+			r.hashLeftIn(name)
 		}
+	}
+	for _, c := range later {
+		select {
+		case <-time.After(time.Until(c.until)):
+			r.hashLeftIn(c.dir)
+		case <-r.life.Done():
+			return
+		}
+	}
+}
+
+// hashLeftIn does the work of hashLeft for one recording.
+func (r *Root) hashLeftIn(name string) {
+	switch n, err := hashRecording(r.life, r.dir, name, &r.mu, r.hashing); {
+	case r.life.Err() != nil:
+	case err != nil:
+		r.options.Logger.Error("could not hash all media files", "dir", name, "err", err)
+	case n > 0:
+		r.options.Logger.Info("media files hashed", "dir", name, "files", n)
 	}
 }
 
@@ -169,11 +187,17 @@ func (m *Manifest) unhashed() (parts []*ManifestPart) {
 		return nil
 	}
 	for _, s := range m.Streams {
-		for _, t := range s.Tracks {
-			for _, p := range t.Parts {
-				if p.Final && p.SHA256 == "" {
-					parts = append(parts, p)
-				}
+		parts = append(parts, s.unhashed()...)
+	}
+	return parts
+}
+
+// unhashed is those of the stream.
+func (s *ManifestStream) unhashed() (parts []*ManifestPart) {
+	for _, t := range s.Tracks {
+		for _, p := range t.Parts {
+			if p.Final && p.SHA256 == "" {
+				parts = append(parts, p)
 			}
 		}
 	}

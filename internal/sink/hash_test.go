@@ -108,26 +108,67 @@ func TestAFileIsFinalBeforeItsHashIsKnown(t *testing.T) {
 	}
 }
 
-// A stop that a start may follow waits for hashes a moment only: nothing is recorded until then.
-func TestASuspendWaitsAMomentForHashes(t *testing.T) {
+// suspendUnhashed records a few seconds and stops the process, which waits a moment for hashes. Before that the
+// stream ends, if it is over. It returns the recording's directory.
+func suspendUnhashed(t *testing.T, dir string, over bool) (name string) {
+	t.Helper()
+	c := begin(t, dir)
+	release := make(chan struct{})
+	c.rec.open = slowly(c.rec.open, release)
+	c.talk(c.audio(), c.video(), 3*time.Second)
+	if over {
+		c.stream.Close("over")
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Second)
+	defer cancel()
+	if err := c.rec.Suspend(ctx); err != nil {
+		t.Errorf("suspend: %v", err)
+	}
+	if took := time.Since(begun); took != suspendHashing {
+		t.Errorf("it took %v", took)
+	}
+	name = filepath.Join(dir, filepath.FromSlash(c.rec.Dir()))
+	checkFinal(t, name, 1)
+	c.root.Close()
+	close(release)
+	synctest.Wait()
+	return name
+}
+
+// A stop that a start may follow waits for hashes a moment only: nothing is recorded until then. Files of
+// streams that may come back are not read before that is out of question.
+func TestAStopWaitsAMomentForHashes(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := startCall(t, Options{Dir: dir})
-		release := make(chan struct{})
-		c.rec.open = slowly(c.rec.open, release)
-		c.talk(c.audio(), c.video(), 3*time.Second)
-		begun := time.Now()
-		ctx, cancel := context.WithTimeout(context.Background(), 9*time.Second)
-		defer cancel()
-		if err := c.rec.Suspend(ctx); err != nil {
-			t.Errorf("suspend: %v", err)
+		left := suspendUnhashed(t, dir, false)
+		root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if took := time.Since(begun); took != suspendHashing {
-			t.Errorf("it took %v", took)
+		<-root.Recover(t.Context())
+		time.Sleep(window - suspendHashing - time.Second)
+		checkFinal(t, left, 1)
+		time.Sleep(2 * time.Second)
+		checkFinal(t, left, 0)
+		root.Close()
+	})
+}
+
+// The files of streams that were over at the stop are hashed while the recording goes on.
+func TestARecordingThatGoesOnGetsTheHashesItLacks(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		left := suspendUnhashed(t, dir, true)
+		root, rec := restart(t, dir, slog.DiscardHandler)
+		time.Sleep(2 * saveInterval)
+		m := readRecording(t, left).manifest
+		for _, track := range m.Streams[0].Tracks {
+			if m.State != StateRecording || track.Parts[0].SHA256 == "" {
+				t.Errorf("%s, part %+v", m.State, track.Parts[0])
+			}
 		}
-		checkFinal(t, filepath.Join(dir, filepath.FromSlash(c.rec.Dir())), 1)
-		c.root.Close() // as the process ends
-		close(release)
+		(&call{T: t, root: root, rec: rec}).end()
 	})
 }
 

@@ -28,7 +28,7 @@ type Manifest struct {
 	Ended   *Instant `json:"ended,omitempty"`
 
 	// ReconnectWindow is for how long the recording may be continued after its recorder was stopped or
-	// died. ContinuableUntil is when that ends, once it has ended: nothing changes any more from then
+	// died. ContinuableUntil is when that ends, once it has ended: nothing but hashes changes from then
 	// on. Both are absent from a recording that is over for good when it ends.
 	ReconnectWindow  Seconds  `json:"reconnect_window_seconds,omitempty"`
 	ContinuableUntil *Instant `json:"continuable_until,omitempty"`

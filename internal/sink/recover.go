@@ -198,12 +198,15 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 	}
 	now := max(info.Start.Sub(m.Started.UTC), m.position(*m.Ended)) // the clock may have been set back
 	rec := r.recording(st, m, info.Start.Add(-now))
+	var over []*ManifestPart
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {
 			rec.size += t.Ledger.BytesWritten
 		}
 		if (s.EndReason == Stopped || s.EndReason == Interrupted) && now-m.position(*s.Ended) <= info.ReconnectWindow {
 			rec.asleep = append(rec.asleep, sleeper{s, m.position(*s.Ended) + info.ReconnectWindow})
+		} else {
+			over = append(over, s.unhashed()...)
 		}
 	}
 	m.State, m.Ended, m.ContinuableUntil, m.ReconnectWindow = StateRecording, nil, nil, Seconds(info.ReconnectWindow)
@@ -211,6 +214,11 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 		r.metrics.remove(rec)
 		return nil, errors.Join(err, st.Close())
 	}
+	rec.mu.Lock()
+	for _, p := range over {
+		rec.hashSoon(p)
+	}
+	rec.mu.Unlock()
 	rec.log.Info("recording continued after a restart", "dir", c.dir, "streams", len(rec.asleep))
 	return rec, nil
 }

@@ -61,7 +61,7 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 	return startPart(container.Codec(m.Codec), a, v, open, t.partDone(m))
 }
 
-// resumePart goes on with a file that a crash left and repair finished.
+// resumePart goes on with a file that a stop or a repair finished.
 func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	rec := t.stream.rec
 	m.Recovered = false

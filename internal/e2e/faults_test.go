@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"math"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,7 +65,9 @@ func TestABrowsersStreamKeepsItsFilesThroughReconnects(t *testing.T) {
 			for _, track := range m.Streams[0].Tracks {
 				checkTrack(t, dir, track, f.maxGap)
 			}
-			checkTogether(t, dir, m.Streams[0], []phase{{"afterwards", (struck + f.maxGap + 500*time.Millisecond).Seconds(), ended.Seconds()}})
+			before, afterwards := phase{"before", 0, struck.Seconds()}, phase{"afterwards", (struck + f.maxGap + 500*time.Millisecond).Seconds(), ended.Seconds()}
+			checkTogether(t, dir, m.Streams[0], []phase{afterwards})
+			checkClaps(t, dir, m.Streams[0], before, afterwards)
 		})
 	}
 }
@@ -92,6 +96,35 @@ func TestAReloadedPageIsANewStream(t *testing.T) {
 	}
 	if first := m.Streams[0]; first.Ended == nil || !first.Ended.UTC.Before(m.Ended.UTC.Add(-time.Second)) {
 		t.Error("the first stream was not closed when its window ended")
+	}
+}
+
+// checkClaps wants the beeps of a browser, one a second, in both phases at the same
+// fractions of a second: what was missing between is as long in the file as it was.
+func checkClaps(t *testing.T, dir string, s *sink.ManifestStream, before, afterwards phase) {
+	t.Helper()
+	for _, track := range s.Tracks {
+		if track.Kind != "audio" {
+			continue
+		}
+		var fractions [2][]float64 // of seconds, beside the first
+		beeps := Beeps(t, filepath.Join(dir, filepath.FromSlash(track.Parts[0].File)))
+		for i, phase := range []phase{before, afterwards} {
+			for _, beep := range beeps {
+				if beep >= phase.from && beep <= phase.until {
+					fractions[i] = append(fractions[i], math.Remainder(beep-beeps[0], 1))
+				}
+			}
+			slices.Sort(fractions[i])
+		}
+		if len(fractions[0]) < 2 || len(fractions[1]) < 4 {
+			t.Fatalf("beeps at %.3f", beeps)
+		}
+		moved := math.Remainder(fractions[1][len(fractions[1])/2]-fractions[0][len(fractions[0])/2], 1)
+		t.Logf("the sound stands %.0f ms later after the outage", 1000*moved)
+		if math.Abs(moved) > 0.1 {
+			t.Errorf("the sound stands %.0f ms later after the outage: beeps at %.3f", 1000*moved, beeps)
+		}
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 // come to nothing, and a browser would take half a minute to reach 2 Mbit/s.
 //
 // pion has no room for the time on a packet's way, so it is looked up by the
-// packet's header, which encryption leaves as it is. What is found for a
-// forged header is worth no less than the sender's word for it: nothing but
-// congestion feedback to that sender depends on it.
+// packet's header, which encryption leaves as it is. Whoever forges headers, of
+// his own packets or, if he knows their numbers, of another's, spoils nothing
+// but congestion feedback to their sender.
 //
 // One goroutine notes, any may look up. Times are overwritten by later ones.
 type arrivals struct {

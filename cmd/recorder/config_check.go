@@ -230,6 +230,9 @@ func (l *loader) checkChannels(channels []ChannelConfig) {
 			seen[c.Name] = i
 		}
 		l.checkOptions(key, c.ChannelOptions)
+		if c.Name != "" && !c.Audio && !c.Video {
+			l.fault(key, "audio and video are both off: nothing would be recorded")
+		}
 	}
 }
 

@@ -247,6 +247,15 @@ func TestASecretFileThatChangesIsLoaded(t *testing.T) {
 	w.expect("a")
 }
 
+func TestAWebConfigurationThatBreaksIsToldOf(t *testing.T) {
+	web := secretFile(t, "basic_auth_users: {}\n")
+	w := watch(t, write(t, "http: {web_config_file: "+web+"}\n"+channelFile("a")))
+	must(t, os.WriteFile(web, []byte("junk"), 0o600))
+	eventually(t, "failure", func() bool { return !w.successful() })
+	must(t, os.WriteFile(web, []byte("basic_auth_users: {}\n"), 0o600))
+	w.expect("a")
+}
+
 func TestOtherFilesInTheDirectoryAreNoReasonToReload(t *testing.T) {
 	path := write(t, channelFile("a"))
 	w := watch(t, path)

@@ -24,7 +24,7 @@ type watcher struct {
 	apply  func(Config) error
 	log    *slog.Logger
 	read   [][]byte // the files as they were last read, whatever was in them
-	secret []string // the files with credentials that the configuration names
+	named  []string // the files that the configuration names
 	notify *fsnotify.Watcher
 
 	successful prometheus.Gauge
@@ -59,14 +59,14 @@ func newWatcher(path string, cfg *Config, reg prometheus.Registerer, apply func(
 func (w *watcher) accept(cfg *Config) {
 	w.successful.Set(1)
 	w.succeeded.SetToCurrentTime()
-	w.secret = nil
+	w.named = nil
 	s := cfg.Signaling
-	for _, file := range []string{s.APIKeyFile, s.SecretKey.SecretFile, s.TokenURLFile} {
+	for _, file := range []string{s.APIKeyFile, s.SecretKey.SecretFile, s.TokenURLFile, cfg.HTTP.WebConfigFile} {
 		if file != "" {
-			w.secret = append(w.secret, file)
+			w.named = append(w.named, file)
 		}
 	}
-	for _, file := range append(w.secret, w.path) {
+	for _, file := range append(w.named, w.path) {
 		for _, path := range []string{filepath.Dir(file), file} {
 			if err := w.notify.Add(path); err != nil {
 				w.log.Warn("cannot notice changes of a file of the configuration", "file", file, "err", err)
@@ -118,7 +118,7 @@ func (w *watcher) reload(why string) {
 // contents reads the files that make up the configuration. What cannot be read is nil.
 func (w *watcher) contents() [][]byte {
 	var all [][]byte
-	for _, file := range append([]string{w.path}, w.secret...) {
+	for _, file := range append([]string{w.path}, w.named...) {
 		text, _ := readFile(file)
 		all = append(all, text)
 	}

@@ -141,6 +141,7 @@ func (b *bindings) bound(track *remote.Track) bool {
 // bind connects a track to its file. It reports false when it is too early to
 // say which, or when there is nowhere to record to yet.
 func (b *bindings) bind(a arrival, now time.Time) bool {
+	a.aside.woke = false
 	if b.recording == nil || !b.wanted(&a, now) || a.displaced && !a.aside.seen.Load() {
 		return false
 	}
@@ -159,6 +160,7 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 		var err error
 		s, err = b.open(a, now)
 		if errors.Is(err, sink.ErrFull) || errors.Is(err, sink.ErrRecovering) {
+			a.aside.woke = errors.Is(err, sink.ErrRecovering)
 			return false // another recording takes its place in a moment, or the stream is being woken
 		}
 		if err != nil {
@@ -244,7 +246,7 @@ func (b *bindings) settle(now time.Time) {
 	}
 	b.rotate(now)
 	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
-		return a.track.Ended() || b.bind(a, now)
+		return a.track.Ended() && !a.aside.woke || b.bind(a, now)
 	})
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		if s.flowed(now, flowTimeout) || s.sent() {

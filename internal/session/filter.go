@@ -56,8 +56,9 @@ func (b *bindings) wanted(a *arrival, now time.Time) bool {
 
 // aside drops what a track delivers (remote.RTPWriter).
 type aside struct {
-	taken   bool        // by the track; owned by Session.Run, as is the next
+	taken   bool        // by the track; owned by Session.Run, as are the next
 	refused bool        // for want of a place
+	woke    bool        // its stream, which is open soon, and is to be closed if the track has ended by then
 	seen    atomic.Bool // something came
 }
 

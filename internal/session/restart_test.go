@@ -119,3 +119,27 @@ func TestOnlyAShutdownLeavesARecordingToTheNextProcess(t *testing.T) {
 		})
 	}
 }
+
+// A member that is gone again before the files of its stream were read leaves no stream open.
+func TestAStreamThatIsBackForAMomentEnds(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		alice := r.join(r.token("alice"), "camera")
+		r.startWith(aWindow)
+		time.Sleep(5 * time.Second)
+		r.restart(context.Background(), time.Second, aWindow)
+		session := r.set.sessions[channel]
+		for waits := false; !waits; {
+			time.Sleep(time.Millisecond)
+			asked := make(chan bool)
+			session.post(func() { asked <- session.bindings.recording != nil && len(session.bindings.waiting) > 0 })
+			waits = <-asked
+		}
+		alice.Leave()
+		time.Sleep(aWindow + settling)
+		m := r.recordings()[channel][0]
+		if s := m.Streams[0]; s.Ended == nil || s.EndReason == sink.Stopped {
+			t.Errorf("ended %v, %q", s.Ended, s.EndReason)
+		}
+		r.finish()
+	})
+}

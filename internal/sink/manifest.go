@@ -70,10 +70,15 @@ const (
 // Reasons lists every Reason, for metrics that show all of them from the start.
 var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
 
-// The end reasons of streams that may go on when their recording is continued.
+// The values of ManifestStream.EndReason. A stream that ended for one of the first three less than the
+// reconnect window ago goes on when its recording is continued and it comes back.
 const (
-	Stopped     = "the recorder was stopped"
-	Interrupted = "the recorder stopped before its files were finished"
+	MemberLeft  = "the member left"                                     // and did not return; goes before all others
+	Stopped     = "the recorder was stopped"                            // and may be started again
+	Interrupted = "the recorder stopped before its files were finished" // it died, and repair ended the stream
+	NotBack     = "not back within the reconnect window"                // the member is in the channel still, its media is not
+	Closed      = "recording closed"                                    // by the recorder, which is not to come back
+	GoesOn      = "it goes on in the next recording"                    // see Manifest.Next
 )
 
 // ManifestPeer is a remote member that was present. Metadata is what it chose to say of itself.
@@ -87,12 +92,13 @@ type ManifestPeer struct {
 // ManifestStream is one stream. Every file under it shares its clock: PTS 0 is Started.
 type ManifestStream struct {
 	ID         string               `json:"id"`
-	PeerID     string               `json:"peer_id"` // the peer that began it; Reconnects tells of later ones
-	Dir        string               `json:"dir"`     // relative to the recording, slash-separated
+	PeerID     string               `json:"peer_id"`            // the peer that began it; Reconnects tells of later ones
+	Dir        string               `json:"dir"`                // relative to the recording, slash-separated
+	Previous   string               `json:"previous,omitempty"` // directory of the stream with the same id that ended before
 	Metadata   json.RawMessage      `json:"metadata,omitempty"`
 	Started    Instant              `json:"started"`
 	Ended      *Instant             `json:"ended,omitempty"`
-	EndReason  string               `json:"end_reason,omitempty"`
+	EndReason  string               `json:"end_reason,omitempty"` // the constants MemberLeft to GoesOn
 	Tracks     []*ManifestTrack     `json:"tracks,omitempty"`
 	Reconnects []*ManifestReconnect `json:"reconnects,omitempty"`
 }

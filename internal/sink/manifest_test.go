@@ -32,7 +32,7 @@ func fullManifest() *Manifest {
 			{ID: "bob", Joined: at(2 * time.Second)},
 		},
 		Streams: []*ManifestStream{{
-			ID: "{camera}", PeerID: "Anna", Dir: "anna-aaaaaaaaaaaaa/camera-bbbbbbbbbbbbb", Metadata: json.RawMessage(`["camera"]`),
+			ID: "{camera}", PeerID: "Anna", Dir: "anna-aaaaaaaaaaaaa/camera-bbbbbbbbbbbbb", Previous: "anna-aaaaaaaaaaaaa/camera", Metadata: json.RawMessage(`["camera"]`),
 			Started: at(1500 * time.Millisecond), Ended: ptr(at(time.Minute)), EndReason: "peer left",
 			Reconnects: []*ManifestReconnect{{Reason: ReasonReconnect, Lost: at(20 * time.Second), Resumed: ptr(at(25 * time.Second)), PeerID: "Anna-2"}},
 			Tracks: []*ManifestTrack{

@@ -80,12 +80,22 @@ func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 	s := &Stream{rec: rec, info: info, files: make(map[string]int)}
 	s.manifest = &ManifestStream{
 		ID: info.StreamID, PeerID: info.PeerID, Metadata: boundMetadata(info.Metadata), Started: rec.instant(rec.now()),
-		Dir: rec.store.StreamDir(info.PeerID, info.StreamID),
+		Dir: rec.store.StreamDir(info.PeerID, info.StreamID), Previous: rec.previous(info.StreamID),
 	}
 	rec.manifest.Streams = append(rec.manifest.Streams, s.manifest)
 	rec.streams = append(rec.streams, s)
 	rec.changed()
 	return s, nil
+}
+
+// previous is the directory of the latest stream with an id that has ended, if any.
+func (rec *Recording) previous(id string) string {
+	for _, s := range slices.Backward(rec.manifest.Streams) {
+		if s.ID == id && s.Ended != nil {
+			return s.Dir
+		}
+	}
+	return ""
 }
 
 // ID is the stream id as its sender chose it.
@@ -172,7 +182,7 @@ func (s *Stream) Resume(peerID string) {
 }
 
 // Close ends the stream: what has arrived is written and its files are finished, which goes on
-// after Close returns. The reason stands in the manifest.
+// after Close returns. The reason stands in the manifest, unless it is that the member left.
 func (s *Stream) Close(reason string) {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
@@ -193,17 +203,43 @@ func (s *Stream) end(now time.Duration, reason string) {
 		t.end(now)
 	}
 	s.account(now)
-	at := s.rec.instant(now)
-	s.manifest.end(at, reason)
+	s.rec.manifest.end(s.manifest, s.rec.instant(now), reason)
 }
 
-// end says that the stream is over. One that was lost and did not come back ended then.
-func (s *ManifestStream) end(at Instant, reason string) {
+// end says that a stream is over. One whose member left ended then at the latest, and for that reason;
+// one that was lost and did not come back ended when it was lost.
+func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
+	if left := m.left(s.sender()); left != nil {
+		reason = MemberLeft
+		if left.MonotonicMS < at.MonotonicMS {
+			at = *left
+		}
+	}
 	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
 		at = s.Reconnects[n-1].Lost
 		s.Reconnects = s.Reconnects[:n-1]
 	}
 	s.Ended, s.EndReason = &at, reason
+}
+
+// sender is the peer that the stream came from last.
+func (s *ManifestStream) sender() string {
+	for _, r := range slices.Backward(s.Reconnects) {
+		if r.PeerID != "" {
+			return r.PeerID
+		}
+	}
+	return s.PeerID
+}
+
+// left is when a peer left, nil while it is present or is not known.
+func (m *Manifest) left(peerID string) *Instant {
+	for _, p := range m.Peers {
+		if p.ID == peerID {
+			return p.Left
+		}
+	}
+	return nil
 }
 
 // tick does all there is to do for the stream at now.

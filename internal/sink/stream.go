@@ -182,7 +182,7 @@ func (s *Stream) Resume(peerID string) {
 }
 
 // Close ends the stream: what has arrived is written and its files are finished, which goes on
-// after Close returns. The reason stands in the manifest, unless it is that the member left.
+// after Close returns. The reason stands in the manifest.
 func (s *Stream) Close(reason string) {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
@@ -203,43 +203,17 @@ func (s *Stream) end(now time.Duration, reason string) {
 		t.end(now)
 	}
 	s.account(now)
-	s.rec.manifest.end(s.manifest, s.rec.instant(now), reason)
+	at := s.rec.instant(now)
+	s.manifest.end(at, reason)
 }
 
-// end says that a stream is over. One whose member left ended then at the latest, and for that reason;
-// one that was lost and did not come back ended when it was lost.
-func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
-	if left := m.left(s.sender()); left != nil {
-		reason = MemberLeft
-		if left.MonotonicMS < at.MonotonicMS {
-			at = *left
-		}
-	}
+// end says that the stream is over. One that was lost and did not come back ended then.
+func (s *ManifestStream) end(at Instant, reason string) {
 	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
 		at = s.Reconnects[n-1].Lost
 		s.Reconnects = s.Reconnects[:n-1]
 	}
 	s.Ended, s.EndReason = &at, reason
-}
-
-// sender is the peer that the stream came from last.
-func (s *ManifestStream) sender() string {
-	for _, r := range slices.Backward(s.Reconnects) {
-		if r.PeerID != "" {
-			return r.PeerID
-		}
-	}
-	return s.PeerID
-}
-
-// left is when a peer left, nil while it is present or is not known.
-func (m *Manifest) left(peerID string) *Instant {
-	for _, p := range m.Peers {
-		if p.ID == peerID {
-			return p.Left
-		}
-	}
-	return nil
 }
 
 // tick does all there is to do for the stream at now.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -74,4 +75,52 @@ func TestSystemdUnitIsValidAndHardened(t *testing.T) {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
 	run(t, "", analyze, "security", "--offline=true", "--threshold=15", path) // of 100: little exposed
+}
+
+// TestWhateverStopsTheRecorderWaitsForItsFiles holds the patience of compose, Kubernetes and systemd against the shutdown_timeout
+// that they run the recorder with.
+func TestWhateverStopsTheRecorderWaitsForItsFiles(t *testing.T) {
+	var configured struct {
+		Timeout string `yaml:"shutdown_timeout"`
+	}
+	timeout := func(text string) time.Duration {
+		t.Helper()
+		must(t, yaml.Unmarshal([]byte(text), &configured))
+		d, err := time.ParseDuration(configured.Timeout)
+		must(t, err)
+		return d
+	}
+	shipped := timeout(read(t, root+"/config.yaml"))
+
+	var compose struct {
+		Services map[string]struct {
+			Grace string `yaml:"stop_grace_period"`
+		}
+	}
+	must(t, yaml.Unmarshal([]byte(read(t, deploy+"/compose.yaml")), &compose))
+	grace, err := time.ParseDuration(compose.Services["recorder"].Grace)
+	if err != nil || grace <= shipped {
+		t.Errorf("compose waits %v for %v: %v", grace, shipped, err)
+	}
+
+	_, rest, _ := strings.Cut(read(t, deploy+"/recorder.service"), "\nTimeoutStopSec=")
+	line, _, _ := strings.Cut(rest, "\n")
+	grace, err = time.ParseDuration(line + "s")
+	if err != nil || grace <= shipped {
+		t.Errorf("systemd waits %v for %v: %v", grace, shipped, err)
+	}
+
+	var most, least time.Duration
+	for _, object := range kubernetesObjects(t) {
+		switch object["kind"] {
+		case "ConfigMap":
+			most = timeout(object["data"].(map[string]any)["config.yaml"].(string))
+		case "StatefulSet":
+			pod := object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
+			least = time.Duration(pod["terminationGracePeriodSeconds"].(int)) * time.Second
+		}
+	}
+	if most == 0 || least <= most {
+		t.Errorf("Kubernetes waits %v for %v", least, most)
+	}
 }

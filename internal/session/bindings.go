@@ -266,7 +266,7 @@ func (b *bindings) settle(now time.Time) {
 		}
 		b.log.Info("stream ended", "peer", s.peer.ID(), "stream", s.id)
 		s.release()
-		s.sink.Close("not back within the reconnect window")
+		s.sink.Close(sink.NotBack)
 		return true
 	})
 }

@@ -196,7 +196,9 @@ func (s *Session) removeMember(id string, cause remote.Cause) {
 	m := s.members[id]
 	delete(s.members, id)
 	m.peer.Close(cause)
-	s.bindings.peerLeft(id)
+	if cause == remote.CauseLeft { // not as it is the bot that leaves
+		s.bindings.peerLeft(id)
+	}
 	s.hub.Emit(PeerLeft{m.peer}, nil)
 	s.log.Info("peer left", "peer", id, "cause", cause)
 	s.publish()

@@ -64,7 +64,7 @@ func TestAReloadedPageIsANewStreamAndTheOldOneEndsWithItsWindow(t *testing.T) {
 		}
 		for _, s := range m.Streams {
 			r.check(s, outcome{})
-			if s.EndReason != "not back within the reconnect window" || s.Ended.UTC.After(left) {
+			if s.EndReason != sink.MemberLeft || s.Ended.UTC.After(left) {
 				t.Errorf("stream %q ended %v: %q", s.ID, s.Ended, s.EndReason)
 			}
 		}
@@ -95,12 +95,12 @@ func TestAStreamTakenAwayDuringOurOutageIsClosedWithTheWindow(t *testing.T) {
 			switch s.ID {
 			case "screen":
 				r.check(s, outcome{})
-				if s.EndReason != "not back within the reconnect window" || s.Ended.UTC.After(taken) {
+				if s.EndReason != sink.NotBack || s.Ended.UTC.After(taken) {
 					t.Errorf("the stream that was taken away ended %v: %q", s.Ended, s.EndReason)
 				}
 			default:
 				r.check(s, outcome{maxGap: memberGap + 2*time.Second}) // the service would not have us for so long
-				if s.EndReason == "not back within the reconnect window" {
+				if s.EndReason == sink.NotBack {
 					t.Errorf("the other stream ended: %q", s.EndReason)
 				}
 			}

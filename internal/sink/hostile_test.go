@@ -140,12 +140,13 @@ func TestMetadataIsBounded(t *testing.T) {
 		c.rec.PeerJoined("dave", []byte(`"`+strings.Repeat("x", 100_000)+`"`))
 		c.rec.PeerLeft("carol")
 		c.rec.PeerLeft("nobody")
+		c.wait(time.Second)
 	})
 	var text []string
 	for _, p := range r.manifest.Peers {
 		text = append(text, p.ID+strings.Join(strings.Fields(string(p.Metadata)), ""))
-		if (p.ID == "carol") != (p.Left != nil) {
-			t.Errorf("%s left: %v", p.ID, p.Left)
+		if end := r.manifest.Ended.UTC; p.Left == nil || (p.ID == "carol") != p.Left.UTC.Before(end) {
+			t.Errorf("%s was there until %v of %v", p.ID, p.Left, end)
 		}
 	}
 	if got := strings.Join(text, " "); got != `alice bob carol{"name":"Carol"} dave` {

@@ -70,10 +70,15 @@ const (
 // Reasons lists every Reason, for metrics that show all of them from the start.
 var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
 
-// The end reasons of streams that may go on when their recording is continued.
+// The values of ManifestStream.EndReason. A stream that ended for one of the first three less than the
+// reconnect window ago goes on when its recording is continued and it comes back.
 const (
-	Stopped     = "the recorder was stopped"
-	Interrupted = "the recorder stopped before its files were finished"
+	MemberLeft  = "the member left"                                     // and did not return; goes before all others
+	Stopped     = "the recorder was stopped"                            // and may be started again
+	Interrupted = "the recorder stopped before its files were finished" // it died, and repair ended the stream
+	NotBack     = "not back within the reconnect window"                // the member is in the channel still, its media is not
+	Closed      = "recording closed"                                    // for good, see Recording.Close
+	GoesOn      = "it goes on in the next recording"                    // see Manifest.Next
 )
 
 // ManifestPeer is a remote member that was present. Metadata is what it chose to say of itself.
@@ -93,7 +98,7 @@ type ManifestStream struct {
 	Metadata   json.RawMessage      `json:"metadata,omitempty"`
 	Started    Instant              `json:"started"`
 	Ended      *Instant             `json:"ended,omitempty"`
-	EndReason  string               `json:"end_reason,omitempty"`
+	EndReason  string               `json:"end_reason,omitempty"` // the constants MemberLeft to GoesOn
 	Tracks     []*ManifestTrack     `json:"tracks,omitempty"`
 	Reconnects []*ManifestReconnect `json:"reconnects,omitempty"`
 }

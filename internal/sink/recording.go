@@ -398,11 +398,11 @@ func (rec *Recording) finish(ctx, hashing context.Context, now time.Duration) er
 func (rec *Recording) endReason() string {
 	switch {
 	case rec.manifest.Next != "":
-		return "it goes on in the next recording"
+		return GoesOn
 	case rec.manifest.ReconnectWindow > 0:
 		return Stopped
 	}
-	return "recording closed"
+	return Closed
 }
 
 // conclude waits for the files, which may take as long as the disk likes, and writes the manifest

@@ -203,7 +203,8 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 		for _, t := range s.Tracks {
 			rec.size += t.Ledger.BytesWritten
 		}
-		if (s.EndReason == Stopped || s.EndReason == Interrupted) && now-m.position(*s.Ended) <= info.ReconnectWindow {
+		mayReturn := s.EndReason == MemberLeft || s.EndReason == Stopped || s.EndReason == Interrupted
+		if mayReturn && now-m.position(*s.Ended) <= info.ReconnectWindow {
 			rec.asleep = append(rec.asleep, sleeper{s, m.position(*s.Ended) + info.ReconnectWindow})
 		} else {
 			over = append(over, s.unhashed()...)

@@ -195,12 +195,7 @@ func (m *Manifest) repair(ctx context.Context, dir *os.Root) (parts []RepairedPa
 	at := m.instant(died)
 	for _, s := range m.Streams {
 		if s.Ended == nil {
-			s.end(at, Interrupted)
-		}
-	}
-	for _, p := range m.Peers {
-		if p.Left == nil {
-			p.Left = &at
+			m.end(s, at, Interrupted)
 		}
 	}
 	m.finish(StateRecovered, at)
@@ -208,9 +203,15 @@ func (m *Manifest) repair(ctx context.Context, dir *os.Root) (parts []RepairedPa
 	return parts, nil
 }
 
-// finish says that the recording ended, and until when it may be continued.
+// finish says that the recording ended, and until when it may be continued. Who was there to the last
+// is seen no longer, unless another recording follows.
 func (m *Manifest) finish(state RecordingState, at Instant) {
 	m.State, m.Ended, m.ContinuableUntil = state, &at, nil
+	for _, p := range m.Peers {
+		if p.Left == nil && m.Next == "" {
+			p.Left = &at
+		}
+	}
 	if m.ReconnectWindow > 0 {
 		until := m.instant(m.position(at) + m.ReconnectWindow.Duration())
 		m.ContinuableUntil = &until

@@ -182,7 +182,7 @@ func (s *Stream) Resume(peerID string) {
 }
 
 // Close ends the stream: what has arrived is written and its files are finished, which goes on
-// after Close returns. The reason stands in the manifest.
+// after Close returns. The reason stands in the manifest, unless it is that the member left.
 func (s *Stream) Close(reason string) {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
@@ -203,17 +203,39 @@ func (s *Stream) end(now time.Duration, reason string) {
 		t.end(now)
 	}
 	s.account(now)
-	at := s.rec.instant(now)
-	s.manifest.end(at, reason)
+	s.rec.manifest.end(s.manifest, s.rec.instant(now), reason)
 }
 
-// end says that the stream is over. One that was lost and did not come back ended then.
-func (s *ManifestStream) end(at Instant, reason string) {
+// end says that a stream is over. One whose member left ended then at the latest, and for that reason;
+// one that was lost and did not come back ended when it was lost.
+func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
+	if left := m.left(s); left != nil {
+		reason = MemberLeft
+		if m.position(*left) < m.position(at) {
+			at = *left
+		}
+	}
 	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
 		at = s.Reconnects[n-1].Lost
 		s.Reconnects = s.Reconnects[:n-1]
 	}
 	s.Ended, s.EndReason = &at, reason
+}
+
+// left is when the member that sent the stream last left the channel, nil if it did not since.
+func (m *Manifest) left(s *ManifestStream) *Instant {
+	sender, since := s.PeerID, s.Started
+	for _, r := range s.Reconnects {
+		if r.Resumed != nil {
+			sender, since = r.PeerID, *r.Resumed
+		}
+	}
+	for _, p := range m.Peers {
+		if p.ID == sender && p.Left != nil && m.position(*p.Left) >= m.position(since) {
+			return p.Left
+		}
+	}
+	return nil
 }
 
 // tick does all there is to do for the stream at now.

@@ -150,19 +150,24 @@ func watch(t *testing.T, path string) *watched {
 	return w
 }
 
-func (w *watched) successful() bool {
+func (w *watched) successful() bool { return w.gauge("recorder_config_last_reload_successful") == 1 }
+
+// loaded is when the configuration in force was, as the metrics have it.
+func (w *watched) loaded() float64 { return w.gauge("recorder_config_last_reload_success_timestamp_seconds") }
+
+func (w *watched) gauge(name string) float64 {
 	w.t.Helper()
 	all, err := w.reg.Gather()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, family := range all {
-		if family.GetName() == "recorder_config_last_reload_successful" {
-			return family.GetMetric()[0].GetGauge().GetValue() == 1
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	w.t.Fatal("no metric")
-	return false
+	w.t.Fatalf("no metric %s", name)
+	return 0
 }
 
 func (w *watched) expect(name string) {
@@ -229,10 +234,20 @@ func TestASwappedConfigMapIsLoaded(t *testing.T) {
 func TestABadFileKeepsTheOldOneAndSaysSo(t *testing.T) {
 	path := write(t, channelFile("a"))
 	w := watch(t, path)
+	began := w.loaded()
+	if ago := float64(time.Now().UnixNano())/1e9 - began; ago < 0 || ago > 60 {
+		t.Errorf("loaded %v s ago", ago)
+	}
 	must(t, os.WriteFile(path, []byte("signaling: {api_key: pk_live_x}\n"), 0o600))
 	eventually(t, "failure", func() bool { return !w.successful() })
+	if w.loaded() != began {
+		t.Error("what was not loaded is said to have been")
+	}
 	must(t, os.WriteFile(path, []byte(channelFile("a")), 0o600))
 	w.expect("a")
+	if w.loaded() <= began {
+		t.Error("nothing is said to have been loaded")
+	}
 	must(t, os.Remove(path))
 	eventually(t, "failure", func() bool { return !w.successful() })
 	must(t, os.WriteFile(path, []byte(channelFile("b")), 0o600))

@@ -153,7 +153,9 @@ func watch(t *testing.T, path string) *watched {
 func (w *watched) successful() bool { return w.gauge("recorder_config_last_reload_successful") == 1 }
 
 // loaded is when the configuration in force was, as the metrics have it.
-func (w *watched) loaded() float64 { return w.gauge("recorder_config_last_reload_success_timestamp_seconds") }
+func (w *watched) loaded() float64 {
+	return w.gauge("recorder_config_last_reload_success_timestamp_seconds")
+}
 
 func (w *watched) gauge(name string) float64 {
 	w.t.Helper()

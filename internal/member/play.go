@@ -78,10 +78,18 @@ func (p *player) play(up, gone <-chan struct{}) {
 	due := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	now := make(chan time.Time)
+	close(now)
 	for frame, d := range p.track.Source {
-		timer.Reset(time.Until(due))
+		// Timers that are due when they are received from, at once on several goroutines of a
+		// synctest bubble, crash Go 1.26's race detector.
+		at := (<-chan time.Time)(now)
+		if wait := time.Until(due); wait > 0 {
+			timer.Reset(wait)
+			at = timer.C
+		}
 		select {
-		case <-timer.C:
+		case <-at:
 		case <-gone:
 			return
 		case <-p.stop:

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,30 @@ func TestAlertsFireWhenTheyShould(t *testing.T) {
 			}
 			if !strings.Contains(guide, "`"+rule.Alert+"`") {
 				t.Errorf("the README does not say what %s means", rule.Alert)
+			}
+		}
+	}
+}
+
+// TestWhatIsWatchedExists looks up every metric that the alerts, the dashboard and the README speak of in the README's table, which
+// is that of a recorder.
+func TestWhatIsWatchedExists(t *testing.T) {
+	guide := read(t, root+"/README.md")
+	shown := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(recorder_\\w+)` \\| (\\w+)").FindAllStringSubmatch(guide, -1) {
+		shown[row[1]] = true
+		if row[2] == "histogram" {
+			shown[row[1]+"_bucket"], shown[row[1]+"_sum"], shown[row[1]+"_count"] = true, true, true
+		}
+	}
+	for _, file := range []string{deploy + "/alerts.yml", dashboardFile, root + "/README.md"} {
+		names := regexp.MustCompile(`\brecorder_(build|config|disk|remote|session|signaling|sink)_\w+`).FindAllString(read(t, file), -1)
+		if len(names) < 10 {
+			t.Errorf("%s names %d metrics", file, len(names))
+		}
+		for _, name := range names {
+			if !shown[name] {
+				t.Errorf("%s names %s, which there is not", file, name)
 			}
 		}
 	}

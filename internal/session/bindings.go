@@ -90,7 +90,6 @@ func (b *bindings) begin(now time.Time, full *sink.Recording) {
 	for id, metadata := range b.present {
 		recording.PeerJoined(id, metadata)
 	}
-	b.log.Info("recording began", "dir", recording.Dir())
 }
 
 // peerJoined notes a member in the manifest, media or not, and what it says

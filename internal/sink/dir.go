@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -190,6 +191,11 @@ func makeDir(root *os.Root, name string) error {
 		err = &fs.PathError{Op: "mkdir", Path: name, Err: syscall.ENOTDIR}
 	}
 	return err
+}
+
+// errorBelow is the text of an error with the names of files relative to a directory, wherever that is.
+func errorBelow(dir *os.Root, err error) string {
+	return strings.ReplaceAll(err.Error(), dir.Name()+"/", "")
 }
 
 var errNotRegular = errors.New("not a regular file")

@@ -200,6 +200,9 @@ func TestWriteErrorsAreCountedAndToldNowAndThen(t *testing.T) {
 		}
 		c.wait(time.Second)
 	})
+	if strings.Contains(log.String(), "written again") {
+		t.Error("said to be over")
+	}
 	if n := strings.Count(log.String(), "level=ERROR"); n < 2 || n > int(length/errorLogPeriod)+1 {
 		t.Errorf("told %d times in %v", n, length)
 	}

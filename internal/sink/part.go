@@ -18,6 +18,7 @@ import (
 type part struct {
 	codec container.Codec
 	open  func() (File, error) // by the flusher, which may wait long
+	taken func()               // by the flusher, when the disk has something of it for the first time
 	done  func(partResult)     // by the flusher, last
 
 	// Owned by the pump.
@@ -66,8 +67,8 @@ const (
 )
 
 // startPart begins a file. Exactly one of audio and video is set.
-func startPart(c container.Codec, audio *container.Ogg, video container.Video, open func() (File, error), done func(partResult)) *part {
-	p := &part{codec: c, audio: audio, video: video, open: open, done: done, wake: make(chan struct{}, 1)}
+func startPart(c container.Codec, audio *container.Ogg, video container.Video, open func() (File, error), taken func(), done func(partResult)) *part {
+	p := &part{codec: c, audio: audio, video: video, open: open, taken: taken, done: done, wake: make(chan struct{}, 1)}
 	if audio != nil {
 		p.buf = audio.AppendHeader(p.buf)
 	} else {
@@ -79,8 +80,8 @@ func startPart(c container.Codec, audio *container.Ogg, video container.Video, o
 }
 
 // resumePart goes on with a file behind what it holds.
-func resumePart(c container.Codec, f *resumedFile, file File, done func(partResult)) *part {
-	p := &part{codec: c, audio: f.audio, video: f.video, done: done, wake: make(chan struct{}, 1), idle: true}
+func resumePart(c container.Codec, f *resumedFile, file File, taken func(), done func(partResult)) *part {
+	p := &part{codec: c, audio: f.audio, video: f.video, taken: taken, done: done, wake: make(chan struct{}, 1), idle: true}
 	p.open = func() (File, error) { return file, nil }
 	p.held = f.info.End
 	go p.flush()
@@ -248,6 +249,9 @@ func (w *partFile) write(buf []byte, patched, sync bool) error {
 	}
 	if err := w.file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
+	}
+	if w.synced == 0 {
+		w.part.taken()
 	}
 	w.synced = w.size
 	return nil

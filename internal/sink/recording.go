@@ -57,6 +57,7 @@ type Recording struct {
 	weight   int       // bytes of that
 	closing  bool
 	scolded  time.Duration   // when trouble was last logged
+	refused  bool            // that was a file's, and none was written since
 	tracks   []*Track        // of all streams, closed ones too
 	size     uint64          // of the media so far
 	asleep   []sleeper       // of a continued recording
@@ -135,6 +136,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Follows != nil {
 		info.Follows.followedBy(rec)
 	}
+	rec.log.Info("recording began", "dir", rec.Dir())
 	return rec, nil
 }
 
@@ -274,7 +276,7 @@ func (rec *Recording) saver() {
 		begun := time.Now()
 		if err := rec.writeManifest(0); err != nil {
 			rec.mu.Lock()
-			rec.complain("could not write manifest", "err", err)
+			rec.refused = rec.complain("could not write manifest", "err", err) || rec.refused
 			rec.mu.Unlock()
 		}
 		pause.Reset(max(saveInterval, 20*time.Since(begun))) // a large manifest on a slow disk
@@ -311,12 +313,15 @@ func (rec *Recording) writeManifest(want uint64) error {
 	return err
 }
 
-// complain logs trouble, unless it did a moment ago. mu is held.
-func (rec *Recording) complain(message string, args ...any) {
-	if now := rec.now(); rec.scolded == 0 || now-rec.scolded >= errorLogPeriod {
-		rec.scolded = now
-		rec.log.Error(message, args...)
+// complain logs trouble, unless it did a moment ago, and reports whether it did. mu is held.
+func (rec *Recording) complain(message string, args ...any) bool {
+	now := rec.now()
+	if rec.scolded != 0 && now-rec.scolded < errorLogPeriod {
+		return false
 	}
+	rec.scolded = now
+	rec.log.Error(message, args...)
+	return true
 }
 
 // SetReconnectWindow replaces RecordingInfo's.
@@ -414,7 +419,30 @@ func (rec *Recording) conclude(now time.Duration) error {
 	rec.changed()
 	version := rec.version
 	rec.mu.Unlock()
-	return rec.writeManifest(version)
+	err := rec.writeManifest(version)
+	if err == nil {
+		rec.sayEnded()
+	}
+	return err
+}
+
+// sayEnded logs what has become of a recording whose files are final.
+func (rec *Recording) sayEnded() {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	m := rec.manifest
+	var expected, recorded Seconds
+	for _, s := range m.Streams {
+		for _, t := range s.Tracks {
+			expected, recorded = expected+t.Expected, recorded+t.Recorded
+		}
+	}
+	args := []any{"dir", rec.Dir(), "state", m.State, "length", m.position(*m.Ended).Round(time.Millisecond), "streams", len(m.Streams),
+		"completeness", Completeness(recorded, expected)}
+	if m.ContinuableUntil != nil {
+		args = append(args, "continuable_until", m.ContinuableUntil.UTC)
+	}
+	rec.log.Info("recording ended", args...)
 }
 
 // concludeHashes enters the hashes that are missing, saving the manifest now and then, and gives the

@@ -177,7 +177,7 @@ func (m *Manifest) repair(ctx context.Context, dir *os.Root) (parts []RepairedPa
 					return nil, ctx.Err()
 				}
 				if err != nil {
-					p.nothing(fmt.Sprintf("could not be repaired: %v", err), p.Size)
+					p.nothing("could not be repaired: "+errorBelow(dir, err), p.Size)
 					r.Error = p.Error
 				}
 				parts = append(parts, r)

@@ -58,7 +58,7 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		}
 		return timedFile{f, rec.root.metrics.writes, rec.root.metrics.syncs}, nil
 	}
-	return startPart(container.Codec(m.Codec), a, v, open, t.partDone(m))
+	return startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
 }
 
 // resumePart goes on with a file that a stop or a repair finished.
@@ -67,7 +67,7 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.writes, rec.root.metrics.syncs}, t.partDone(m))
+	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.writes, rec.root.metrics.syncs}, rec.taken, t.partDone(m))
 }
 
 // partDone enters in the manifest what became of a file that begins now.
@@ -80,14 +80,25 @@ func (t *Track) partDone(m *ManifestPart) func(partResult) {
 		defer rec.mu.Unlock()
 		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.final
 		if r.err != nil {
-			m.Error = r.err.Error()
+			m.Error = errorBelow(rec.store.dir, r.err)
 			t.shorten(m, r.kept, from, *sent)
-			rec.complain("could not write media file", "file", m.File, "err", r.err)
+			rec.refused = rec.complain("could not write media file", "file", m.File, "err", r.err) || rec.refused
 		}
 		if m.Final && m.SHA256 == "" {
 			rec.hashSoon(m)
 		}
 		rec.changed()
+	}
+}
+
+// taken is called when the disk has something of a file. The first one after trouble was logged tells
+// that it is over.
+func (rec *Recording) taken() {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.refused {
+		rec.refused = false
+		rec.log.Info("media files are written again")
 	}
 }
 

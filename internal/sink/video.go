@@ -76,7 +76,8 @@ func (w *videoWriter) dropped(src *Source, pos int64) {
 	}
 }
 
-// miss begins a gap, or goes on with one for another reason.
+// miss begins a gap, or goes on with one for another reason. One of the disk's is accounted for as it
+// grows: it may last, and its track with it.
 func (w *videoWriter) miss(r Reason, pos int64) {
 	w.seen = max(w.seen, pos)
 	if !w.missing {
@@ -86,7 +87,10 @@ func (w *videoWriter) miss(r Reason, pos int64) {
 		}
 		return
 	}
-	if w.reason == ReasonLoss && r == ReasonKeyFrameWait && pos > w.from {
+	if w.reason == ReasonDisk {
+		r = ReasonDisk
+	}
+	if (r == ReasonDisk || w.reason == ReasonLoss && r == ReasonKeyFrameWait) && pos > w.from {
 		w.close(pos)
 		w.missing, w.reason, w.from = true, r, pos
 	}

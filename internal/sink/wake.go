@@ -172,7 +172,7 @@ func (rec *Recording) resumeFile(r *resumedFile, p ManifestPart) {
 	}
 	rec.log.Error("could not go on with a file, another one follows it", "file", p.File, "err", r.err)
 	if _, err := p.repair(context.Background(), rec.store.dir); err != nil {
-		p.Error = err.Error()
+		p.Error = errorBelow(rec.store.dir, err)
 	}
 	r.kept = p
 }

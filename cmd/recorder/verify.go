@@ -80,11 +80,15 @@ func printRecording(out *console, r sink.RecordingReport) {
 	problems := slices.Clone(r.Problems)
 	for _, p := range r.Parts {
 		verdict := out.Good("ok")
-		if p.Unhashed {
-			verdict = out.Good("ok, no hash yet")
-		}
-		if len(p.Problems) > 0 {
+		switch {
+		case len(p.Problems) > 0:
 			verdict = out.Bad("BAD")
+		case p.Unwritten && r.State == sink.StateRecording:
+			verdict = "nothing is written yet"
+		case p.Unwritten:
+			verdict = "nothing was written"
+		case p.Unhashed:
+			verdict = out.Good("ok, no hash yet")
 		}
 		for _, problem := range p.Problems {
 			problems = append(problems, p.File+": "+problem)

@@ -16,23 +16,31 @@ func TestVerifyNamesEveryProblemAndCountsTheBadRecordings(t *testing.T) {
 	out := &console{w: &buf}
 	good := sink.RecordingReport{Dir: "room/1", Channel: "room", State: sink.StateComplete, OK: true, Parts: []sink.PartReport{
 		{File: "alice/s/audio-1.ogg", Codec: "opus", Duration: sink.Seconds(8 * time.Second), Frames: 400, Size: 12345},
-		{File: "alice/s/audio-2.ogg", Codec: "opus", Duration: sink.Seconds(8 * time.Second), Frames: 400, Size: 12345},
+		{File: "alice/s/audio-2.ogg", Codec: "opus", Duration: sink.Seconds(8 * time.Second), Frames: 400, Size: 12345, Unhashed: true},
+		{File: "alice/s/audio-3.ogg", Codec: "opus", Unwritten: true},
 	}}
-	open := sink.RecordingReport{Dir: "room/3", Channel: "room", State: sink.StateRecording, OK: true}
+	none := sink.RecordingReport{Dir: "room/0", Channel: "room", State: sink.StateComplete, OK: true}
+	open := sink.RecordingReport{Dir: "room/3", Channel: "room", State: sink.StateRecording, OK: true, Parts: []sink.PartReport{
+		{File: "bob/s/audio-1.ogg", Codec: "opus", Unwritten: true},
+	}}
 	broken := sink.RecordingReport{Dir: "room/4", Problems: []string{"no manifest"}}
 	bad := sink.RecordingReport{Dir: "room/2", Channel: "ro\x1b[2Jom", State: sink.StateComplete, Problems: []string{"no end although complete"}, Parts: []sink.PartReport{
 		{File: "bob/s/video-1.ivf", Codec: "vp8", Problems: []string{"frame count is 1, the manifest says 2"}},
 		{File: "bob/s/audio-1.ogg", Codec: "opus", Problems: []string{"file is missing"}},
 	}}
+	printRecording(out, none)
 	printRecording(out, good)
 	printRecording(out, bad)
 	printRecording(out, open)
 	printRecording(out, broken)
-	printVerdict(out, sink.Report{Recordings: []sink.RecordingReport{good, bad, open, broken}})
-	want := `room/1  channel "room", complete
+	printVerdict(out, sink.Report{Recordings: []sink.RecordingReport{none, good, bad, open, broken}})
+	want := `room/0  channel "room", complete
+  no files
+room/1  channel "room", complete
   FILE                 CODEC  DURATION  FRAMES  BYTES  
   alice/s/audio-1.ogg  opus   8.00 s    400     12345  ok
-  alice/s/audio-2.ogg  opus   8.00 s    400     12345  ok
+  alice/s/audio-2.ogg  opus   8.00 s    400     12345  ok, no hash yet
+  alice/s/audio-3.ogg  opus   0.00 s    0       0      nothing was written
 room/2  channel "ro\x1b[2Jom", complete
   FILE               CODEC  DURATION  FRAMES  BYTES  
   bob/s/video-1.ivf  vp8    0.00 s    0       0      BAD
@@ -41,10 +49,11 @@ room/2  channel "ro\x1b[2Jom", complete
   BAD bob/s/video-1.ivf: frame count is 1, the manifest says 2
   BAD bob/s/audio-1.ogg: file is missing
 room/3  channel "room", recording: unfinished, being written or cut short
-  no files
+  FILE               CODEC  DURATION  FRAMES  BYTES  
+  bob/s/audio-1.ogg  opus   0.00 s    0       0      nothing is written yet
 room/4
   BAD no manifest
-recordings 4 (2 BAD), files 4 (2 BAD)
+recordings 5 (2 BAD), files 6 (2 BAD)
 `
 	if got := buf.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +18,7 @@ func TestAFullDiskIsCountedWhileItLastsAndItsEndIsTold(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	var log bytes.Buffer
 	const again = "media files are written again"
-	inCall(t, Options{Registerer: registry, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(c *call) {
+	r := inCall(t, Options{Registerer: registry, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(c *call) {
 		d := new(disk)
 		c.rec.create = d.wrap(c.rec.create)
 		a, v := c.audio(), c.video()
@@ -50,6 +51,18 @@ func TestAFullDiskIsCountedWhileItLastsAndItsEndIsTold(t *testing.T) {
 	})
 	if n := strings.Count(log.String(), again); n != 1 {
 		t.Errorf("the end is told %d times:\n%s", n, &log)
+	}
+	report, err := Verify(r.dir, nil)
+	if err != nil || !report.OK {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for _, p := range report.Recordings[0].Parts {
+		if p.Unwritten != (p.Size == 0) {
+			t.Errorf("%s of %d bytes is unwritten: %v", p.File, p.Size, p.Unwritten)
+		}
+	}
+	if n := len(slices.DeleteFunc(report.Recordings[0].Parts, func(p PartReport) bool { return !p.Unwritten })); n < 4 {
+		t.Errorf("nothing is written to %d files", n)
 	}
 }
 

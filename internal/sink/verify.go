@@ -35,8 +35,9 @@ type RecordingReport struct {
 type PartReport struct {
 	File      string   `json:"file"` // below the recording
 	Codec     string   `json:"codec"`
-	Final     bool     `json:"final"`              // by the manifest; of others only the order is checked
-	Unhashed  bool     `json:"unhashed,omitempty"` // final, and its hash is still to be entered
+	Final     bool     `json:"final"`               // by the manifest; of others only the order is checked
+	Unhashed  bool     `json:"unhashed,omitempty"`  // final, and its hash is still to be entered
+	Unwritten bool     `json:"unwritten,omitempty"` // there is no file, or nothing in it, and the manifest claims no more
 	Size      int64    `json:"size"`
 	Frames    int64    `json:"frames"`
 	KeyFrames int64    `json:"key_frames,omitempty"`
@@ -167,6 +168,7 @@ func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
 		if p.Final || p.Size > 0 {
 			r.Problems = []string{"file is missing"}
 		}
+		r.Unwritten = len(r.Problems) == 0
 		return r
 	}
 	if err != nil {
@@ -180,6 +182,7 @@ func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
 	case err != nil && (p.Final || !errors.Is(err, container.ErrFormat)):
 		r.Problems = []string{err.Error()}
 	case err != nil: // opened, and its header not yet flushed
+		r.Unwritten = size == 0 && p.Size == 0
 	case p.Final:
 		r.Problems = append(info.Faults(), differences(p, info, size, hash)...)
 	case info.OutOfOrder > 0:

@@ -87,20 +87,21 @@ func TestJoiningWaitsForNoRepairAndNothingIsLostMeanwhile(t *testing.T) {
 func TestOnlyAShutdownLeavesARecordingToTheNextProcess(t *testing.T) {
 	for name, c := range map[string]struct {
 		window time.Duration
+		reason string // why the stream ends
 		end    func(r *rig)
 	}{
-		"the channel is removed": {aWindow, func(r *rig) { r.must(r.set.Apply(nil)) }},
-		"the longest stay is over": {aWindow, func(r *rig) {
+		"the channel is removed": {aWindow, sink.Closed, func(r *rig) { r.must(r.set.Apply(nil)) }},
+		"the longest stay is over": {aWindow, sink.Closed, func(r *rig) {
 			r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow, MaxDuration: time.Second}}))
 			time.Sleep(time.Second)
 		}},
-		"nobody is there": {aWindow, func(r *rig) {
+		"nobody is there": {aWindow, sink.MemberLeft, func(r *rig) {
 			r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow, AloneTimeout: time.Second}}))
 			r.stops[len(r.stops)-1]() // alice leaves
 			time.Sleep(settling)
 		}},
-		"no window": {0, func(*rig) {}},
-		"its window is taken": {aWindow, func(r *rig) {
+		"no window": {0, sink.Closed, func(*rig) {}},
+		"its window is taken": {aWindow, sink.Closed, func(r *rig) {
 			r.must(r.set.Apply([]Config{{Channel: channel, Bot: "recorder"}}))
 			time.Sleep(time.Second)
 		}},
@@ -114,6 +115,9 @@ func TestOnlyAShutdownLeavesARecordingToTheNextProcess(t *testing.T) {
 				m := r.finish()
 				if m.State != sink.StateComplete || m.ContinuableUntil != nil {
 					t.Errorf("%s, continuable until %v", m.State, m.ContinuableUntil)
+				}
+				if s := m.Streams[0]; s.EndReason != c.reason {
+					t.Errorf("its stream ended: %s", s.EndReason)
 				}
 			})
 		})

@@ -38,7 +38,7 @@ const (
 	// gapLimit bounds the gaps listed for a track: the first half of them and the latest, which what
 	// is lost later may overlap. Those between are only counted.
 	gapLimit = 20_000
-	// gapRoom is how many gaps are made room for at once, so that on a bad path losses cost next to
+	// gapRoom is how many gaps are made room for at once, at most, so that on a bad path losses cost next to
 	// no allocations.
 	gapRoom = 32
 )
@@ -82,7 +82,7 @@ func (l *ledger) gap(r Reason, start, end time.Duration, lost int, fill string) 
 		l.gaps = slices.Delete(l.gaps, gapLimit/2, gapLimit/2+1)
 	}
 	if len(l.room) == 0 {
-		l.room = make([]ManifestGap, gapRoom)
+		l.room = make([]ManifestGap, min(len(l.gaps)+1, gapRoom))
 	}
 	g := &l.room[0]
 	l.room = l.room[1:]

@@ -126,7 +126,8 @@ func (d *description) identify(attrs []sdp.Attribute) {
 
 func parseSection(media *sdp.MediaDescription, session []sdp.Attribute) (section, error) {
 	s := section{media: media}
-	s.mid, _ = media.Attribute("mid")
+	mid, _ := media.Attribute("mid")
+	s.mid = strings.Clone(mid) // or it would keep a part of the description, as would the other names
 	switch {
 	case s.mid == "":
 		return s, fmt.Errorf("%w: no mid", errDescription)
@@ -169,10 +170,10 @@ func parseSection(media *sdp.MediaDescription, session []sdp.Attribute) (section
 			return s, &limitError{limitNames, len(value)}
 		}
 		if s.track == "" {
-			s.track = track
+			s.track = strings.Clone(track)
 		}
 		if stream != "-" && stream != "" && !slices.Contains(s.streams, stream) {
-			s.streams = append(s.streams, stream)
+			s.streams = append(s.streams, strings.Clone(stream))
 		}
 		if len(s.streams) > maxStreams {
 			return s, &limitError{limitStreams, len(s.streams)}

@@ -3,6 +3,7 @@ package remote
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,28 @@ func TestASectionTellsWhatItSends(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The parser's strings are parts of larger ones, and what they name is
+// remembered as long as the recording lasts.
+func TestNamesOfADescriptionDoNotKeepIt(t *testing.T) {
+	const descriptions, each = 500, 400 // bytes
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var names [][]string
+	before := heap()
+	for range descriptions {
+		s := parsed(t, offerText(opusLine+"a=sendonly\na=msid:stream track\n")).sections[0]
+		names = append(names, append(s.streams, s.track, s.mid))
+	}
+	if grown := int64(heap()) - int64(before); grown > descriptions*each {
+		t.Errorf("the names of each of %d descriptions keep %d bytes", descriptions, grown/descriptions)
+	}
+	runtime.KeepAlive(names)
 }
 
 func TestDescriptionsOutOfBoundsAreRefused(t *testing.T) {

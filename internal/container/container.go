@@ -61,7 +61,7 @@ type Video interface {
 	// AppendFrame appends one frame.
 	AppendFrame(dst []byte, pts int64, key bool, frame []byte) []byte
 	// Patch is the change that makes the header true of all frames appended so far. It is applied
-	// after them, at each sync and before the file is closed.
+	// after them, now and then and before the file is closed.
 	Patch() Patch
 }
 

@@ -183,6 +183,7 @@ func TestMatroskaIsAcceptedByTools(t *testing.T) {
 				t.Fatal(err)
 			}
 			b, want := m.AppendHeader(nil), ""
+			var behind Patch // as until the file is finished
 			for i, unit := range units {
 				pts := int64(i * 3003)
 				if i >= 10 {
@@ -190,15 +191,20 @@ func TestMatroskaIsAcceptedByTools(t *testing.T) {
 				}
 				b = m.AppendFrame(b, pts, i%10 == 0, unit)
 				want += fmt.Sprintf("%d\n", scaledTime(pts))
+				if i == 4 {
+					behind = m.Patch()
+				}
 			}
-			patch := m.Patch()
-			if err := patch.Apply(&memFile{b}); err != nil {
-				t.Fatal(err)
-			}
-			path := writeFile(t, "ours.mkv", b)
-			run(t, "ffmpeg", "-v", "error", "-i", path, "-f", "null", "-")
-			if got := run(t, "ffprobe", "-v", "error", "-show_entries", "packet=pts", "-of", "default=nw=1:nk=1", path); got != want {
-				t.Errorf("PTS %q, want %q", got, want)
+			var path string
+			for _, patch := range []Patch{behind, m.Patch()} {
+				if err := patch.Apply(&memFile{b}); err != nil {
+					t.Fatal(err)
+				}
+				path = writeFile(t, "ours.mkv", b)
+				run(t, "ffmpeg", "-v", "error", "-i", path, "-f", "null", "-")
+				if got := run(t, "ffprobe", "-v", "error", "-show_entries", "packet=pts", "-of", "default=nw=1:nk=1", path); got != want {
+					t.Errorf("PTS %q, want %q", got, want)
+				}
 			}
 			if got := strings.TrimSpace(run(t, "ffprobe", "-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0:s=x", path)); got != test.size {
 				t.Errorf("ffprobe says %s", got)

@@ -26,14 +26,14 @@ type part struct {
 	video  container.Video
 	sealed time.Duration // when bytes were last handed over for a sync
 	dirty  bool          // something came since
+	header time.Duration // when the header is to be brought up to date
 	held   int64         // bytes that a resumed file had; 0 for a new one
 
 	mu      sync.Mutex
-	buf     []byte          // laid out, not taken by the flusher
-	flying  int             // bytes the flusher is writing
-	patch   container.Patch // of the header, true of all in buf
-	patched bool
-	sync    bool // the flusher is to sync
+	buf     []byte           // laid out, not taken by the flusher
+	flying  int              // bytes the flusher is writing
+	patch   *container.Patch // of the header, behind what is in buf; nil if it stays
+	sync    bool             // the flusher is to sync
 	closing bool
 	idle    bool  // resumed, and nothing came since
 	err     error // the flusher gave up
@@ -62,6 +62,10 @@ type partResult struct {
 const (
 	// partWrite is how much is written at once when a sync interval brings more: a second of 2 Mbit/s.
 	partWrite = 256 << 10
+	// headerInterval is how far the header of a video file may be behind its frames. How many they
+	// are, or how long they last, is not needed to read them, while each update is a write of its
+	// own and another block for the disk to sync.
+	headerInterval = time.Minute
 	// partQueue bounds what waits for a disk that has stalled: 16 s of 4 Mbit/s.
 	partQueue = 8 << 20
 )
@@ -119,7 +123,6 @@ func (p *part) writeVideo(pts int64, key bool, frame []byte) bool {
 		return false
 	}
 	p.buf = p.video.AppendFrame(p.buf, pts, key, frame)
-	p.patch, p.patched = p.video.Patch(), true
 	p.wrote()
 	return true
 }
@@ -148,6 +151,10 @@ func (p *part) seal(now time.Duration) {
 	if p.audio != nil && p.err == nil {
 		p.buf = p.audio.AppendPage(p.buf)
 	}
+	if p.video != nil && now >= p.header {
+		p.patchHeader()
+		p.header = now + headerInterval
+	}
 	p.sync, p.dirty, p.sealed = true, false, now
 	p.poke()
 }
@@ -163,11 +170,21 @@ func (p *part) failed() error {
 func (p *part) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.audio != nil && p.err == nil && !p.idle {
+	switch {
+	case p.idle || p.err != nil:
+	case p.audio != nil:
 		p.buf = p.audio.AppendEOS(p.buf)
+	default:
+		p.patchHeader()
 	}
 	p.closing = true
 	p.poke()
+}
+
+// patchHeader has the flusher make the header true of all frames so far.
+func (p *part) patchHeader() {
+	patch := p.video.Patch()
+	p.patch = &patch
 }
 
 // flush is the flusher.
@@ -190,7 +207,6 @@ type partFile struct {
 	synced  int64 // how much of that the disk has for certain
 	hash    hash.Hash
 	hashing bool // the hash follows the writes, as no header is patched
-	patch   container.Patch
 	err     error
 }
 
@@ -199,16 +215,15 @@ func (w *partFile) step() (closed bool) {
 	p := w.part
 	next := spares.get(p.codec)
 	p.mu.Lock()
-	buf, patched, sync, closing := p.buf, p.patched, p.sync, p.closing
-	w.patch = p.patch
-	p.buf, p.flying, p.sync = next, len(buf), false
+	buf, patch, sync, closing := p.buf, p.patch, p.sync, p.closing
+	p.buf, p.flying, p.patch, p.sync = next, len(buf), nil, false
 	if w.err != nil {
 		buf = buf[:0]
 	}
 	p.mu.Unlock()
 
 	if w.err == nil {
-		w.err = w.write(buf, patched, sync || closing)
+		w.err = w.write(buf, patch, sync || closing)
 	}
 	spares.put(p.codec, buf[:0])
 
@@ -222,7 +237,7 @@ func (w *partFile) step() (closed bool) {
 	return closing
 }
 
-func (w *partFile) write(buf []byte, patched, sync bool) error {
+func (w *partFile) write(buf []byte, patch *container.Patch, sync bool) error {
 	if w.file == nil {
 		f, err := w.part.open()
 		if err != nil {
@@ -239,13 +254,13 @@ func (w *partFile) write(buf []byte, patched, sync bool) error {
 		}
 		w.size += int64(len(buf))
 	}
-	if !sync {
-		return nil
-	}
-	if patched {
-		if err := w.patch.Apply(w.file); err != nil {
+	if patch != nil {
+		if err := patch.Apply(w.file); err != nil {
 			return fmt.Errorf("update header: %w", err)
 		}
+	}
+	if !sync {
+		return nil
 	}
 	if err := w.file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)

@@ -60,8 +60,10 @@ func (f *feedback) packet(p []byte, now time.Time) {
 	f.congestion.arrived(binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint16(number), now.Sub(f.start))
 }
 
-// run sends feedback until close. reports returns what is to be reported.
-func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionReport, send func([]rtcp.Packet) error) {
+// run sends feedback until close. reports appends what is to be reported.
+func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.Time) []rtcp.ReceptionReport,
+	send func([]rtcp.Packet) error,
+) {
 	f.mu.Lock()
 	f.congestion.sender, f.start = sender, time.Now()
 	f.done = make(chan struct{})
@@ -69,7 +71,9 @@ func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionRe
 	f.mu.Unlock()
 	go func() {
 		var raw rtcp.RawPacket
-		packets := []rtcp.Packet{&raw}
+		var report rtcp.ReceiverReport
+		var due []rtcp.ReceptionReport
+		rawPackets, reportPackets := []rtcp.Packet{&raw}, []rtcp.Packet{&report}
 		tick := time.NewTimer(untilBeat(congestionInterval))
 		defer tick.Stop()
 		for n := 1; ; n++ {
@@ -80,8 +84,10 @@ func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionRe
 				tick.Reset(untilBeat(congestionInterval))
 				// What cannot be sent is not sent again: the next one says how things are then.
 				if n%reportEvery == 0 {
-					for some := range slices.Chunk(reports(now), maxReports) {
-						_ = send([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: sender, Reports: some}})
+					due = reports(due[:0], now)
+					for some := range slices.Chunk(due, maxReports) {
+						report = rtcp.ReceiverReport{SSRC: sender, Reports: some}
+						_ = send(reportPackets)
 					}
 				}
 				for {
@@ -91,7 +97,7 @@ func (f *feedback) run(sender uint32, reports func(time.Time) []rtcp.ReceptionRe
 					if len(raw) == 0 {
 						break
 					}
-					_ = send(packets)
+					_ = send(rawPackets)
 				}
 			}
 		}
@@ -107,8 +113,8 @@ func (f *feedback) close() {
 	}
 }
 
-// reports are due for what is received at present.
-func (in *inlet) reports(now time.Time) (all []rtcp.ReceptionReport) {
+// reports appends those due on what is received at present.
+func (in *inlet) reports(all []rtcp.ReceptionReport, now time.Time) []rtcp.ReceptionReport {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, r := range in.routes {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -63,7 +64,7 @@ func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataSto
 	}
 	l.ended, l.finish = context.WithCancel(context.Background())
 	in.crowded = func() { post(on.crowded) }
-	in.feedback.run(l.sender, in.reports, pc.WriteRTCP)
+	in.feedback.run(l.sender, in.reports, l.writeRTCP)
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) { post(func(l *link) { on.candidate(l, c) }) })
 	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { post(on.changed) })
 	pc.OnICEConnectionStateChange(func(webrtc.ICEConnectionState) { post(on.changed) })
@@ -75,6 +76,13 @@ func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataSto
 		post(func(l *link) { on.track(l, t, r) })
 	})
 	return l
+}
+
+// writeRTCP sends packets as pc.WriteRTCP does, less the detour through
+// interceptors, of which there are none: it allocates a map each time.
+func (l *link) writeRTCP(packets []rtcp.Packet) error {
+	_, err := l.pc.SCTP().Transport().WriteRTCP(packets)
+	return err
 }
 
 // condition says what the connection is like.

@@ -80,8 +80,9 @@ func newUDPMux(socket mediaSocket, loopback bool, log *slog.Logger) *udpMux {
 func (m *udpMux) read() {
 	defer close(m.done)
 	var logged time.Time
+	route := m.route
 	for {
-		err := m.socket.receive(m.route)
+		err := m.socket.receive(route)
 		for i, c := range m.awake {
 			c.arrived.Signal()
 			m.awake[i] = nil

@@ -125,7 +125,7 @@ func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) 
 				p.SenderSSRC = l.sender
 			}
 		}
-		if err := l.pc.WriteRTCP(packets); err != nil {
+		if err := l.writeRTCP(packets); err != nil {
 			return fmt.Errorf("send feedback: %w", err)
 		}
 		return nil

@@ -217,15 +217,15 @@ func (w *partFile) step() (closed bool) {
 	p.mu.Lock()
 	buf, patch, sync, closing := p.buf, p.patch, p.sync, p.closing
 	p.buf, p.flying, p.patch, p.sync = next, len(buf), nil, false
-	if w.err != nil {
-		buf = buf[:0]
-	}
 	p.mu.Unlock()
 
 	if w.err == nil {
-		w.err = w.write(buf, patch, sync || closing)
+		w.err = w.write(buf)
 	}
-	spares.put(p.codec, buf[:0])
+	spares.put(p.codec, buf[:0]) // before the sync, which takes longer
+	if w.err == nil && (sync || closing) {
+		w.err = w.commit(patch)
+	}
 
 	p.mu.Lock()
 	p.flying, p.err = 0, w.err
@@ -237,7 +237,8 @@ func (w *partFile) step() (closed bool) {
 	return closing
 }
 
-func (w *partFile) write(buf []byte, patch *container.Patch, sync bool) error {
+// write appends buf to the file.
+func (w *partFile) write(buf []byte) error {
 	if w.file == nil {
 		f, err := w.part.open()
 		if err != nil {
@@ -245,22 +246,25 @@ func (w *partFile) write(buf []byte, patch *container.Patch, sync bool) error {
 		}
 		w.file = f
 	}
-	if len(buf) > 0 {
-		if _, err := w.file.WriteAt(buf, w.size); err != nil {
-			return fmt.Errorf("write: %w", err)
-		}
-		if w.hashing {
-			w.hash.Write(buf)
-		}
-		w.size += int64(len(buf))
+	if len(buf) == 0 {
+		return nil
 	}
+	if _, err := w.file.WriteAt(buf, w.size); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	if w.hashing {
+		w.hash.Write(buf)
+	}
+	w.size += int64(len(buf))
+	return nil
+}
+
+// commit has the disk keep what was written.
+func (w *partFile) commit(patch *container.Patch) error {
 	if patch != nil {
 		if err := patch.Apply(w.file); err != nil {
 			return fmt.Errorf("update header: %w", err)
 		}
-	}
-	if !sync {
-		return nil
 	}
 	if err := w.file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)

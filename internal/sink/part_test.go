@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"recorder/internal/container"
 )
 
 // writeCounter counts the writes to files, by their extension.
@@ -77,4 +79,47 @@ func TestHeaderIsAMinuteBehindAtMost(t *testing.T) {
 		}
 		v.Close()
 	})
+}
+
+// syncing is a file whose syncs last until they are let go.
+type syncing struct {
+	File
+	begun, end chan struct{}
+}
+
+func (f syncing) Sync() error {
+	f.begun <- struct{}{}
+	<-f.end
+	return f.File.Sync()
+}
+
+// A disk that takes its time to sync holds no buffers: other files fill them meanwhile.
+func TestBufferIsSpareWhileTheDiskSyncs(t *testing.T) {
+	for spares.get(container.AV1) != nil {
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "video-1.ivf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ivf, err := container.NewIVF(container.AV1, 2, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, closed := syncing{file, make(chan struct{}), make(chan struct{})}, make(chan partResult)
+	p := startPart(container.AV1, nil, ivf, func() (File, error) { return f, nil }, func() {}, func(r partResult) { closed <- r })
+	if !p.writeVideo(0, true, make([]byte, 10_000)) {
+		t.Fatal("a frame was refused")
+	}
+	p.seal(0)
+	<-f.begun
+	if b := spares.get(container.AV1); cap(b) < 10_000 {
+		t.Errorf("while the disk syncs there is a buffer of %d bytes, want the one that was written", cap(b))
+	}
+	f.end <- struct{}{}
+	p.close()
+	<-f.begun
+	f.end <- struct{}{}
+	if r := <-closed; r.err != nil || !r.final {
+		t.Errorf("%+v", r)
+	}
 }

@@ -68,6 +68,9 @@ const (
 	headerInterval = time.Minute
 	// partQueue bounds what waits for a disk that has stalled: 16 s of 4 Mbit/s.
 	partQueue = 8 << 20
+	// resumeReach is how far from its end resuming may have changed a file, which no sync has seen:
+	// an Ogg page.
+	resumeReach = 64 << 10
 )
 
 // startPart begins a file. Exactly one of audio and video is set.
@@ -189,7 +192,7 @@ func (p *part) patchHeader() {
 
 // flush is the flusher.
 func (p *part) flush() {
-	w := partFile{part: p, size: p.held}
+	w := partFile{part: p, size: p.held, synced: max(p.held-resumeReach, 0)}
 	w.hash, w.hashing = sha256.New(), p.audio != nil && p.held == 0
 	for range p.wake {
 		if w.step() {
@@ -205,6 +208,7 @@ type partFile struct {
 	file    File
 	size    int64
 	synced  int64 // how much of that the disk has for certain
+	taken   bool  // part.taken was called
 	hash    hash.Hash
 	hashing bool // the hash follows the writes, as no header is patched
 	err     error
@@ -269,7 +273,8 @@ func (w *partFile) commit(patch *container.Patch) error {
 	if err := w.file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
-	if w.synced == 0 {
+	if !w.taken {
+		w.taken = true
 		w.part.taken()
 	}
 	w.synced = w.size
@@ -285,6 +290,7 @@ func (w *partFile) result() partResult {
 	}
 	if r.err == nil && w.part.idle {
 		_, r.err = container.Repair(w.part.codec, w.file) // the end of stream that resuming undid
+		r.err = errors.Join(r.err, w.file.Sync())
 	}
 	if r.err != nil {
 		w.salvage(&r)

@@ -2,8 +2,10 @@ package sink
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -121,5 +123,99 @@ func TestBufferIsSpareWhileTheDiskSyncs(t *testing.T) {
 	f.end <- struct{}{}
 	if r := <-closed; r.err != nil || !r.final {
 		t.Errorf("%+v", r)
+	}
+}
+
+// noted is a file that notes what is done to it, and fails the first write if told to.
+type noted struct {
+	*os.File
+	calls   []string
+	written int
+	fail    error
+}
+
+func (f *noted) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.fail; err != nil {
+		f.fail = nil
+		return 0, err
+	}
+	f.calls, f.written = append(f.calls, "write"), f.written+len(b)
+	return f.File.WriteAt(b, off)
+}
+
+func (f *noted) Sync() error {
+	f.calls = append(f.calls, "sync")
+	return f.File.Sync()
+}
+
+func (f *noted) Close() error {
+	f.calls = append(f.calls, "close")
+	return f.File.Close()
+}
+
+// resumed is a file that is gone on with, and what becomes of it.
+func resumed(t *testing.T, c container.Codec, content []byte) (*noted, *part, <-chan partResult) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "part")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &resumedFile{file: f}
+	if c == container.Opus {
+		r.audio, r.info, err = container.ResumeOgg(f, 0)
+	} else {
+		r.video, r.info, err = container.ResumeIVF(f)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, done := &noted{File: f}, make(chan partResult, 1)
+	return file, resumePart(c, r, file, func() {}, func(r partResult) { done <- r }), done
+}
+
+// A file that was gone on with in vain is on the disk as it was before, its end of stream included,
+// when it is called final.
+func TestFileThatIsResumedInVainIsSynced(t *testing.T) {
+	ogg, err := container.NewOgg(container.OggOptions{Serial: 1, Channels: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := ogg.AppendHeader(nil)
+	for i := range uint16(100) {
+		b = ogg.AppendPacket(b, tone(i), 960)
+	}
+	file, p, done := resumed(t, container.Opus, ogg.AppendEOS(b))
+	p.close()
+	if r := <-done; r.err != nil || !r.final {
+		t.Errorf("%+v", r)
+	}
+	if n := len(file.calls); n < 3 || !slices.Equal(file.calls[n-3:], []string{"write", "sync", "close"}) {
+		t.Errorf("it was %v", file.calls)
+	}
+}
+
+// When the disk refuses what follows a long file, the file itself is not written again.
+func TestRefusedWriteLeavesALongFileAlone(t *testing.T) {
+	ivf, err := container.NewIVF(container.VP8, 160, 120)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, frame := ivf.AppendHeader(nil), make([]byte, 1<<20)
+	for i := range int64(20) {
+		b = ivf.AppendFrame(b, i*3000, i == 0, frame)
+	}
+	file, p, done := resumed(t, container.VP8, b)
+	file.fail = errors.New("no space left on device")
+	p.writeVideo(90_000, false, frame)
+	p.close()
+	if r := <-done; r.err == nil || !r.final || r.size != int64(len(b)) {
+		t.Errorf("%+v, want an error and the %d bytes before it", r, len(b))
+	}
+	if most := partWrite + resumeReach + 4096; file.written > most {
+		t.Errorf("%d bytes were written again, want at most %d", file.written, most)
 	}
 }

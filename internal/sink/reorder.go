@@ -106,21 +106,24 @@ func (r *reorder) push(p *packet) (arrived, hole) {
 
 // front is the next packet in sequence, nil when it is still waited for. Holes whose time has come
 // are given up on the way; with force, all before the next packet are.
-func (r *reorder) front(now time.Duration, force bool) *packet {
-	for r.next < r.end {
-		if p := r.at(r.next); p != nil {
-			return p
+func (r *reorder) front(now time.Duration, force bool) (p *packet) {
+	gone := 0 // of the holes, which are cut at once: a hostile sender makes thousands
+	for ; r.next < r.end; gone++ {
+		if p = r.at(r.next); p != nil {
+			break
 		}
 		crowded := r.bytes > r.maxBytes || r.end-r.next > reorderSlots*3/4
-		if !force && !crowded && now-r.missing[0].since < r.window {
-			return nil
+		if !force && !crowded && now-r.missing[gone].since < r.window {
+			break
 		}
 		r.given[r.word(r.next)] |= 1 << (r.next & 63)
-		r.missing = append(r.missing[:0], r.missing[1:]...)
 		r.next++
-		r.lost++
 	}
-	return nil
+	if gone > 0 {
+		r.missing = append(r.missing[:0], r.missing[gone:]...)
+		r.lost += gone
+	}
+	return p
 }
 
 // take removes the packet front returned, which the caller then owns, and says how many before it

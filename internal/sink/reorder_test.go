@@ -182,3 +182,30 @@ func FuzzReorder(f *testing.F) {
 		}
 	})
 }
+
+// A sender may have thousands of packets missing at once. Giving them up takes as long as there are
+// many, not as there are many times as many.
+func TestGivingUpIsLinear(t *testing.T) {
+	cost := func(holes int) time.Duration {
+		best := time.Hour
+		for range 20 {
+			w := reorder{window: time.Second, maxBytes: 1 << 20}
+			w.push(testPacket(0, 0))
+			w.take()
+			for seq := 0; seq < holes; {
+				seq += min(holes-seq, maxDropout-1)
+				w.push(testPacket(uint16(seq), 0))
+			}
+			from := time.Now()
+			for w.front(0, true) != nil {
+				p, _ := w.take()
+				p.free()
+			}
+			best = min(best, time.Since(from))
+		}
+		return best
+	}
+	if few, many := cost(1000), cost(8000); many > 8*4*few {
+		t.Errorf("giving up 1000 packets takes %v, 8000 of them %v", few, many)
+	}
+}

@@ -80,7 +80,7 @@ type codecFormat struct {
 }
 
 const (
-	// inboxLimit bounds what arrives between two ticks: 20 ms of 50 Mbit/s and some.
+	// inboxLimit bounds what arrives between two ticks, or while the pump is held up: 0.4 s of 50 Mbit/s.
 	inboxLimit   = 2048
 	audioHeld    = 1 << 20 // bytes in the reorder window
 	videoHeld    = 16 << 20
@@ -224,9 +224,11 @@ func (src *Source) receive(now time.Duration) {
 	src.clock.expire(now)
 
 	s := src.track.stream
+	heard := s.heard()
 	for i, p := range src.taken {
 		src.taken[i] = nil
-		before, arrival, holes := s.heard(), p.arrival, len(src.window.missing)
+		before, arrival, holes := heard, p.arrival, len(src.window.missing)
+		heard = max(heard, arrival)
 		src.track.heard = max(src.track.heard, arrival)
 		if src.superseded {
 			p.free()

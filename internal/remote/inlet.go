@@ -18,6 +18,11 @@ const (
 	maxSourceWaiting = 1 << 20
 	// maxRTCPWaiting bounds the RTCP of one source that was not read.
 	maxRTCPWaiting = 8 << 10
+	// claimTime is how long what came of a source waits for someone to take it
+	// after pion is done with the source.
+	claimTime = 5 * time.Second
+	// probe is the SSRC of packets that only try out the bandwidth, as pion has it.
+	probe = 0
 	// maxSources bounds the sources of a connection, in its life: of RTP and
 	// of RTCP, those that send again included. 64 tracks have 256.
 	maxSources = 1024
@@ -149,6 +154,9 @@ func (s *source) Write(p []byte) (int, error) {
 	}
 	now := time.Now()
 	s.inlet.feedback.packet(p, s.inlet.arrivals.of(p, now))
+	if s.ssrc == probe {
+		return len(p), nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -212,12 +220,19 @@ func (s *source) Read(p []byte) (int, error) {
 	return copy(p, packet), nil
 }
 
-// Close implements io.Closer. What waits can still be taken.
+// Close implements io.Closer. What waits can still be taken for a while.
 func (s *source) Close() error {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
 	flowed, ended := s.take != nil, s.ended
+	if first && s.bytes > 0 {
+		time.AfterFunc(claimTime, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.forget()
+		})
+	}
 	s.arrived.Broadcast()
 	s.mu.Unlock()
 	if first && flowed {

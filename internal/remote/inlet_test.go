@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -105,6 +106,45 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	if _, err := newTestSource(in, 99).Read(packet); !errors.Is(err, io.EOF) {
 		t.Errorf("reading after the end: %v", err)
 	}
+}
+
+// Packets that only try out the bandwidth are nobody's, and those of a source
+// that ended are nobody's after a while: they leave room for others.
+func TestWhatNobodyTakesWaitsNoLongerThanItMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newInlet()
+		defer in.close()
+		packet := numbered(1, 96, 0, 0, make([]byte, 1180)...)
+		probes := newTestSource(in, probe)
+		for range 100 {
+			if n, err := probes.Write(packet); n != len(packet) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		if in.waiting != 0 {
+			t.Errorf("%d bytes of probes wait", in.waiting)
+		}
+		for ssrc := range uint32(2 * maxWaiting / maxSourceWaiting) {
+			s := newTestSource(in, 1+ssrc)
+			for range 2000 {
+				_, _ = s.Write(packet)
+			}
+			must(t, s.Close())
+		}
+		late, n := newTestSource(in, 99), 0
+		_, _ = late.Write(packet)
+		time.Sleep(claimTime + time.Second)
+		if _, err := late.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+		if in.waiting != len(packet) {
+			t.Errorf("%d bytes wait, want those of one packet", in.waiting)
+		}
+		late.open(func([]byte, time.Time) { n++ }, func() {})
+		if n != 1 {
+			t.Errorf("%d packets came of a track that begins", n)
+		}
+	})
 }
 
 // RFC 4588 §4: the original sequence number stands before the payload.

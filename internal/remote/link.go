@@ -21,7 +21,8 @@ type link struct {
 	meta   *metadataStore
 	post   func(func(*link)) // runs f on the loop while this link counts
 	on     callbacks
-	sender uint32 // SSRC of our RTCP
+	sender uint32                // SSRC of our RTCP
+	rtcp   *webrtc.DTLSTransport // where it goes
 
 	neg     negotiation
 	remote  *description              // the last one applied
@@ -59,7 +60,7 @@ func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataSto
 	post func(func(*link)), on callbacks,
 ) *link {
 	l := &link{
-		gen: gen, pc: pc, inlet: in, meta: meta, post: post, on: on, sender: rand.Uint32() | 1,
+		gen: gen, pc: pc, inlet: in, meta: meta, post: post, on: on, sender: rand.Uint32() | 1, rtcp: pc.SCTP().Transport(),
 		neg: negotiation{polite: polite}, mids: map[string]bool{},
 	}
 	l.ended, l.finish = context.WithCancel(context.Background())
@@ -81,7 +82,7 @@ func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataSto
 // writeRTCP sends packets as pc.WriteRTCP does, less the detour through
 // interceptors, of which there are none: it allocates a map each time.
 func (l *link) writeRTCP(packets []rtcp.Packet) error {
-	_, err := l.pc.SCTP().Transport().WriteRTCP(packets)
+	_, err := l.rtcp.WriteRTCP(packets)
 	return err
 }
 

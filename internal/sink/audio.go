@@ -16,6 +16,7 @@ type audioWriter struct {
 	written  int64  // position behind the last packet of the file
 	ended    int64  // the same of the track, in whichever file
 	any      bool   // a packet was written
+	quiet    bool   // silence was, since
 	expected uint32 // RTP time of the packet that follows without a gap
 	toc      byte
 	samples  int64 // of the last packet
@@ -33,7 +34,32 @@ const (
 	// suppresses silence goes on longer.
 	concealLoss = opusRate / 10
 	concealMute = opusRate
+	// fillStep is how much is filled between two ticks, which takes some milliseconds. A file that is
+	// begun late in a stream of days takes many.
+	fillStep = 30 * 60 * opusRate
+	// silenceLag is how far the file of a silent sender is behind, and twice that at most. It is more
+	// than a packet may be late.
+	silenceLag = 30 * opusRate
 )
+
+func (w *audioWriter) reach(src *Source, p *packet, now time.Duration) bool {
+	pos := w.position(p)
+	if w.part != nil && pos-w.written <= fillStep && (w.manifest.Channels == 2 || opusChannels(src, p) == 1) {
+		return true
+	}
+	if !opusValid(p.payload) || !w.track.takeOver(src, now) || !w.ready(src, p, now) || pos-w.written <= fillStep {
+		return true
+	}
+	if w.part.unwritten() < partWrite {
+		w.quiet = true
+		w.fill(w.written+fillStep, 0)
+	}
+	return false
+}
+
+func (w *audioWriter) position(p *packet) int64 {
+	return p.pos - toTicks(w.track.stream.origin, opusRate)
+}
 
 func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration) {
 	if w.track.active != nil && w.track.active.number > src.number {
@@ -53,10 +79,10 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 		return
 	}
 	w.lost += lost
-	pos := p.pos - toTicks(w.track.stream.origin, opusRate)
+	pos := w.position(p)
 	w.track.began(src, samplesTime(pos))
 	samples := int64(container.OpusSamples(p.payload))
-	if !w.ready(src, p, now) {
+	if !w.ready(src, p, now) || pos-w.written > fillStep {
 		w.refuse(src, p, pos, samples)
 		return
 	}
@@ -82,7 +108,7 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 
 // follow notes which packet comes next without a gap.
 func (w *audioWriter) follow(src *Source, p *packet, samples int64) {
-	w.any, w.expected, w.from, w.lost = true, p.rtp+uint32(samples), src, 0
+	w.any, w.quiet, w.expected, w.from, w.lost = true, false, p.rtp+uint32(samples), src, 0
 }
 
 // refuse notes a packet that the disk did not take: a gap, one with those of the packets before.
@@ -107,10 +133,7 @@ func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
 	if w.track.pressed() == pressureFull {
 		return false
 	}
-	channels := uint8(1)
-	if opusStereo(p.payload[0]) || src.formats[p.pt].stereo {
-		channels = 2
-	}
+	channels := opusChannels(src, p)
 	if w.part != nil && w.part.failed() != nil {
 		w.finish()
 		w.retry.failed(now)
@@ -122,6 +145,14 @@ func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
 		return w.retry.due(now) && w.track.mayBegin(now) && w.begin(channels)
 	}
 	return w.part.hasRoom(len(p.payload))
+}
+
+// opusChannels is how many a file needs for p.
+func opusChannels(src *Source, p *packet) uint8 {
+	if len(p.payload) > 0 && opusStereo(p.payload[0]) || src.formats[p.pt].stereo {
+		return 2
+	}
+	return 1
 }
 
 // begin opens a file. It holds silence up to the current position.
@@ -170,7 +201,7 @@ func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64)
 		conceal = concealMute
 	}
 	switch {
-	case w.manifest == nil || w.manifest.Frames == 0 || w.samples == 0: // there is nothing to go on from
+	case w.manifest == nil || w.manifest.Frames == 0 || w.samples == 0 || w.quiet: // there is nothing to go on from
 		conceal, kind = 0, FillSilence
 	case gap > conceal:
 		kind = FillSilence
@@ -225,17 +256,35 @@ func (w *audioWriter) seal(now time.Duration) {
 	if w.part != nil && w.track.pressed() == pressureFull {
 		w.finish()
 	}
+	if until := w.clock(now) - silenceLag; w.part != nil && w.any && until-w.ended > silenceLag && w.track.alive() {
+		w.silent(min(until, w.written+fillStep))
+	}
 	w.track.seal(w.part, now)
+}
+
+// clock is now on the stream's clock.
+func (w *audioWriter) clock(now time.Duration) int64 {
+	return toTicks(now-w.track.stream.origin, opusRate)
+}
+
+// silent accounts for a sender that sends nothing up to a position.
+func (w *audioWriter) silent(until int64) {
+	w.track.gap(ReasonMute, samplesTime(w.ended), samplesTime(until), 0, FillSilence)
+	if w.quiet {
+		w.fill(until, 0)
+	} else {
+		w.fill(until, concealMute)
+	}
+	w.quiet, w.ended = true, max(w.ended, until)
 }
 
 func (w *audioWriter) end(now time.Duration, alive bool) {
 	if w.part == nil {
 		return
 	}
-	until := toTicks(now-w.track.stream.origin, opusRate)
-	if alive && until-max(w.written, w.ended) > opusRate*int64(endSilence)/int64(time.Second) {
-		w.track.gap(ReasonMute, samplesTime(max(w.written, w.ended)), samplesTime(until), 0, FillSilence)
-		w.fill(until, concealMute)
+	until := w.clock(now)
+	if alive && until-w.ended > opusRate*int64(endSilence)/int64(time.Second) {
+		w.silent(min(until, w.written+fillStep))
 	}
 	w.finish()
 }

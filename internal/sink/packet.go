@@ -17,7 +17,8 @@ type packet struct {
 	pt      uint8
 	marker  bool
 	late    bool   // arrived behind a packet that follows it, so its arrival says nothing of the clock
-	pos     int64  // position on the recording's clock in RTP ticks, once admitted
+	placed  bool   // pos is known
+	pos     int64  // position on the recording's clock in RTP ticks
 	payload []byte // part of buf; empty for padding and for formats that are not recorded
 	buf     []byte
 }

@@ -141,13 +141,15 @@ func (src *Source) release(now time.Duration, force bool) {
 		if p == nil {
 			return
 		}
-		if len(p.payload) > 0 {
-			pos, ok := src.clock.admit(p.rtp, p.arrival, now, p.late, force)
-			if !ok {
+		if len(p.payload) > 0 && !p.placed {
+			p.pos, p.placed = src.clock.admit(p.rtp, p.arrival, now, p.late, force)
+			if !p.placed {
 				return
 			}
-			p.pos = pos
 			t.stream.begin()
+		}
+		if p.placed && !src.superseded && !force && !t.writer.reach(src, p, now) {
+			return
 		}
 		p, lost := src.window.take()
 		t.manifest.Ledger.Lost += uint64(lost)

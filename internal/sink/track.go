@@ -43,6 +43,9 @@ type Track struct {
 
 // writer lays out the media of one kind.
 type writer interface {
+	// reach reports whether p can be written, which is next. What it takes to get there may be more than
+	// fits between two ticks; then a part of it is done, and p has to wait.
+	reach(src *Source, p *packet, now time.Duration) bool
 	// write takes a packet in sequence, from the active source or one that would be.
 	write(src *Source, p *packet, lost int, now time.Duration)
 	// seal has everything so far on the disk soon.
@@ -208,13 +211,15 @@ func (t *Track) takeOver(src *Source, now time.Duration) bool {
 
 // end writes what is left and closes the file.
 func (t *Track) end(now time.Duration) {
-	alive := t.outage == "" && len(t.sources) > 0
-	for _, src := range t.sources {
-		alive = alive && !src.isClosed()
-	}
+	alive := t.alive()
 	t.flush(now)
 	t.writer.end(now, alive)
 	t.writer = nil // with all buffers: the track itself stays for its sums
+}
+
+// alive reports whether the track's sender is there, so that silence is its own.
+func (t *Track) alive() bool {
+	return t.outage == "" && len(t.sources) > 0 && !slices.ContainsFunc(t.sources, (*Source).isClosed)
 }
 
 // flush ends all sources and writes what they hold.

@@ -36,6 +36,8 @@ const (
 	atOnce      = container.VideoClockRate / 1000
 )
 
+func (w *videoWriter) reach(*Source, *packet, time.Duration) bool { return true }
+
 func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration) {
 	w.now = now
 	w.lost += lost

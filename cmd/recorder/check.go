@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -25,15 +26,21 @@ Exit codes: 0 the configuration is good, 2 it is not.`,
 		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
+			warnings := ignoredVariables()
+			if err == nil {
+				warnings = append(warnings, cfg.doubts(time.Now())...)
+			}
 			if asJSON {
-				if err := printCheck(cmd.OutOrStdout(), err); err != nil {
+				if err := printCheck(cmd.OutOrStdout(), err, warnings); err != nil {
 					return err
 				}
-			} else if err == nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: good: channels %d, recordings %s\n", path, len(cfg.Channels), cfg.Recordings.Dir)
-			}
-			for _, name := range unknownVariables() {
-				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s is ignored: no key has that variable\n", name)
+			} else {
+				if err == nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: good: channels %d, recordings %s\n", path, len(cfg.Channels), cfg.Recordings.Dir)
+				}
+				for _, warning := range warnings {
+					fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", warning)
+				}
 			}
 			if err != nil {
 				return &usageError{err}
@@ -57,11 +64,12 @@ func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
 }
 
 // printCheck prints what loadConfig returned.
-func printCheck(w io.Writer, err error) error {
+func printCheck(w io.Writer, err error, warnings []string) error {
 	result := struct {
-		OK     bool    `json:"ok"`
-		Faults []Fault `json:"faults"`
-	}{OK: err == nil, Faults: []Fault{}}
+		OK       bool     `json:"ok"`
+		Faults   []Fault  `json:"faults"`
+		Warnings []string `json:"warnings"`
+	}{OK: err == nil, Faults: []Fault{}, Warnings: append([]string{}, warnings...)}
 	if bad := (*ConfigError)(nil); errors.As(err, &bad) {
 		result.Faults = bad.Faults
 	} else if err != nil {

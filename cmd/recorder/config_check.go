@@ -230,10 +230,20 @@ func (l *loader) checkChannels(channels []ChannelConfig) {
 			seen[c.Name] = i
 		}
 		l.checkOptions(key, c.ChannelOptions)
-		if c.Name != "" && !c.Audio && !c.Video {
+		if c.Name != "" && !c.Audio && !c.Video && !l.faulty(l.origin(key+".audio")) && !l.faulty(l.origin(key+".video")) {
 			l.fault(key, "audio and video are both off: nothing would be recorded")
 		}
 	}
+}
+
+// doubts says what of a good configuration is hardly meant.
+func (cfg *Config) doubts(now time.Time) (doubts []string) {
+	for i, c := range cfg.Channels {
+		if !c.StopAt.IsZero() && c.StopAt.Before(now) {
+			doubts = append(doubts, fmt.Sprintf("channels[%d].stop_at is over: %q is not joined any more", i, c.Name))
+		}
+	}
+	return doubts
 }
 
 func (l *loader) checkOptions(key string, o ChannelOptions) {

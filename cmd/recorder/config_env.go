@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
@@ -19,7 +21,8 @@ func envName(key string) string {
 // bindEnv tells viper of the variable of every key that holds one value. AutomaticEnv would not do: Unmarshal asks it
 // only for the keys that the file has anyway.
 func (l *loader) bindEnv(v *viper.Viper) {
-	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {
+	singles, _ := keyPaths(reflect.TypeFor[Config](), "")
+	for _, key := range singles {
 		name := envName(key)
 		if os.Getenv(name) != "" {
 			l.env[key] = name
@@ -28,36 +31,41 @@ func (l *loader) bindEnv(v *viper.Viper) {
 	}
 }
 
-// unknownVariables lists the variables that look like ours and are no key's: a misspelt one would go unnoticed, as would one
-// for a list.
-func unknownVariables() []string {
-	known := map[string]bool{"RECORDER_E2E": true, "RECORDER_SDK_UMD": true} // the test suite's, which runs this command too
-	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {
-		known[envName(key)] = true
+// ignoredVariables says of the variables that look like ours and set nothing why that is: a misspelt one would go unnoticed.
+func ignoredVariables() []string {
+	const none, list = "no key has that variable", "%s holds a list or a map, which only the file can say"
+	why := map[string]string{"RECORDER_E2E": "", "RECORDER_SDK_UMD": ""} // the test suite's, which runs this command too
+	singles, others := keyPaths(reflect.TypeFor[Config](), "")
+	for _, key := range others {
+		why[envName(key)] = fmt.Sprintf(list, key)
 	}
-	var names []string
+	for _, key := range singles {
+		why[envName(key)] = ""
+	}
+	var ignored []string
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, envPrefix) && !known[name] {
-			names = append(names, name)
+		if reason, known := why[name]; strings.HasPrefix(name, envPrefix) && (!known || reason != "") {
+			ignored = append(ignored, fmt.Sprintf("%s is ignored: %s", name, cmp.Or(reason, none)))
 		}
 	}
-	slices.Sort(names)
-	return names
+	slices.Sort(ignored)
+	return ignored
 }
 
-// scalarKeys returns the path of every key that holds one value.
-func scalarKeys(typ reflect.Type, path string) []string {
-	var keys []string
+// keyPaths returns the path of every key that holds one value, and of every other that no section is.
+func keyPaths(typ reflect.Type, path string) (singles, others []string) {
 	for _, key := range keysOf(typ) {
 		field, _ := fieldOf(typ, key)
 		switch kindOf(field.Type) {
 		case reflect.Struct:
-			keys = append(keys, scalarKeys(field.Type, join(path, key))...)
+			s, o := keyPaths(field.Type, join(path, key))
+			singles, others = append(singles, s...), append(others, o...)
 		case reflect.Slice, reflect.Map:
+			others = append(others, join(path, key))
 		default:
-			keys = append(keys, join(path, key))
+			singles = append(singles, join(path, key))
 		}
 	}
-	return keys
+	return singles, others
 }

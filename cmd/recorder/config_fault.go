@@ -52,10 +52,8 @@ func (e *ConfigError) Error() string {
 // file that the key should have come from.
 func (l *loader) fault(key, format string, args ...any) {
 	key = l.origin(key)
-	for outer := key; outer != ""; outer = parent(outer) {
-		if slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == outer || f.Key == outer+"_file" }) {
-			return
-		}
+	if l.faulty(key) {
+		return
 	}
 	f := Fault{Key: key, Env: l.env[key], Message: fmt.Sprintf(format, args...)}
 	if f.Env == "" {
@@ -64,8 +62,25 @@ func (l *loader) fault(key, format string, args ...any) {
 	l.faults = append(l.faults, f)
 }
 
+// faulty reports whether a key, as the file has it, or one around it has a fault already.
+func (l *loader) faulty(key string) bool {
+	for outer := key; outer != ""; outer = parent(outer) {
+		if slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == outer || f.Key == outer+"_file" }) {
+			return true
+		}
+	}
+	return false
+}
+
 // yamlLine is how the YAML parser begins a message about a line.
 var yamlLine = regexp.MustCompile(`^line ([0-9]+): `)
+
+// yamlCures are what most often helps against messages that name a symptom.
+var yamlCures = map[string]string{
+	"did not find expected ',' or ']'":               "quote what has a ? or : in it",
+	"cannot start any token":                         "indent with spaces, not tabs, and quote what begins with a sign",
+	"mapping values are not allowed in this context": "quote what has a colon and a space in it, and check the indentation",
+}
 
 // yamlFaults notes what the YAML parser complains of.
 func (l *loader) yamlFaults(err error) {
@@ -80,6 +95,11 @@ func (l *loader) yamlFaults(err error) {
 		if m := yamlLine.FindStringSubmatch(f.Message); m != nil {
 			f.Line, _ = strconv.Atoi(m[1]) // digits
 			f.Message = strings.TrimPrefix(f.Message, m[0])
+		}
+		for symptom, cure := range yamlCures {
+			if strings.Contains(f.Message, symptom) {
+				f.Message += ": " + cure
+			}
 		}
 		l.faults = append(l.faults, f)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
+	"github.com/prometheus/common/model"
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 )
@@ -55,9 +56,19 @@ func newLoader(path string) *loader {
 
 // decode lays the file and the environment over cfg. It reports whether text is YAML at all.
 func (l *loader) decode(text []byte, cfg *Config) bool {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	var doc, more yaml.Node
+	docs := yaml.NewDecoder(bytes.NewReader(text))
+	if err := docs.Decode(&doc); err != nil && err != io.EOF {
 		l.yamlFaults(err)
+		return false
+	}
+	switch err := docs.Decode(&more); {
+	case err == io.EOF:
+	case err != nil:
+		l.yamlFaults(err)
+		return false
+	default:
+		l.faults = append(l.faults, Fault{Line: more.Line, Message: "want one document: what follows --- would go unnoticed"})
 		return false
 	}
 	if len(doc.Content) > 0 && doc.Content[0].Kind != yaml.MappingNode {
@@ -167,11 +178,11 @@ func decodeScalar(from, to reflect.Type, data any) (any, error) {
 	switch {
 	case to == reflect.TypeFor[time.Duration]():
 		if s, ok := data.(string); ok {
-			if d, err := time.ParseDuration(s); err == nil {
+			if d, err := parseDuration(s); err == nil {
 				return d, nil
 			}
 		}
-		return nil, errors.New("want a duration with its unit, such as 500ms, 10s or 2m")
+		return nil, errors.New("want a duration with its unit, such as 500ms, 10s, 2m, 12h or 30d")
 	case to == reflect.TypeFor[slog.Level]():
 		var level slog.Level
 		if s, ok := data.(string); ok && slices.Contains([]string{"debug", "info", "warn", "error"}, s) {
@@ -208,6 +219,18 @@ func decodeScalar(from, to reflect.Type, data any) (any, error) {
 		return nil, errors.New("want a whole number")
 	}
 	return data, nil
+}
+
+// parseDuration reads durations as Go has them and, for what is longer than hours, as Prometheus does.
+func parseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		var long model.Duration
+		if long, err = model.ParseDuration(text); err == nil {
+			d = time.Duration(long)
+		}
+	}
+	return d, err
 }
 
 // decodeFaults turns what mapstructure found into faults, without the values: one may be a credential.

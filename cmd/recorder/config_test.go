@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -168,7 +171,8 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"signaling.secret_key.secret":      "sk_secret_env",
 		"signaling.secret_key.id":          "sk_id_env",
 	}
-	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {
+	singles, _ := keyPaths(reflect.TypeFor[Config](), "")
+	for _, key := range singles {
 		if values[key] == "" && others[key] == "" {
 			t.Errorf("%s is not tried here", key)
 		}
@@ -209,7 +213,7 @@ func TestFaultNamesTheVariableItCameFrom(t *testing.T) {
 		t.Fatal("was accepted")
 	}
 	for _, want := range []string{
-		"shutdown_timeout (from RECORDER_SHUTDOWN_TIMEOUT): want a duration with its unit, such as 500ms, 10s or 2m",
+		"shutdown_timeout (from RECORDER_SHUTDOWN_TIMEOUT): want a duration with its unit, such as 500ms, 10s, 2m, 12h or 30d",
 		"signaling.url (from RECORDER_SIGNALING_URL): scheme \"ftp\"; want wss",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -261,6 +265,62 @@ func TestShippedConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 		if !strings.Contains(string(text), key+":") {
 			t.Errorf("config.yaml does not mention %s", key)
 		}
+	}
+}
+
+// TestShippedExamplesAreGood reads config.yaml with every example in its comments in force.
+func TestShippedExamplesAreGood(t *testing.T) {
+	text, err := os.ReadFile("../../config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile(`(?m)^( *)# ( *(?:- )?[a-z_]+:(?: .*)?)$`)
+	if n := len(example.FindAll(text, -1)); n < 10 {
+		t.Fatalf("%d examples found", n)
+	}
+	used := example.ReplaceAllString(string(text), "$1$2")
+	used = strings.NewReplacer("ice_servers: []", "", "  #   - urls", "    - urls").Replace(used)
+	used = strings.Replace(used, "  # STUN and TURN servers", "  ice_servers:\n  # STUN and TURN servers", 1)
+	var cfg Config
+	if l := newLoader("config.yaml"); !l.decode([]byte(used), &cfg) || len(l.faults) > 0 {
+		t.Fatalf("%v in\n%s", l.error(), used)
+	}
+	if len(cfg.WebRTC.ICEServers) != 1 || cfg.Signaling.SecretKey.ID == "" || cfg.Defaults.StopAt.IsZero() {
+		t.Errorf("%+v", cfg)
+	}
+}
+
+const minimalConfig = "signaling: {api_key: pk_live_x}\nchannels: [{name: a}]\n"
+
+func TestDurationsAndSizesAreReadAsPeopleWriteThem(t *testing.T) {
+	for text, want := range map[string]time.Duration{"36h": 36 * time.Hour, "30d": 720 * time.Hour, "1d12h": 36 * time.Hour, "1m30s": 90 * time.Second} {
+		if cfg := load(t, minimalConfig+"recordings: {max_age: "+text+"}"); cfg.Recordings.MaxAge != want {
+			t.Errorf("%s is %v", text, cfg.Recordings.MaxAge)
+		}
+	}
+	for text, want := range map[string]Size{"500MB": 5e8, "1.5GB": 15e8, "10 GB": 1e10, "1gb": 1e9, "2GiB": 2 << 30, "0": 0} {
+		if cfg := load(t, minimalConfig+"recordings: {min_free: "+text+"}"); cfg.Recordings.MinFree != want {
+			t.Errorf("%s is %v", text, cfg.Recordings.MinFree)
+		}
+	}
+}
+
+func TestWhatIsHardlyMeantIsWarnedOf(t *testing.T) {
+	t.Setenv("RECORDER_SIGNALLING_URL", "wss://example.com")
+	t.Setenv("RECORDER_WEBRTC_ICE_SERVERS", "stun:example.com")
+	path := write(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: a, stop_at: 2020-01-01T00:00:00Z}]")
+	code, out, _ := try(t, t.Context(), "check", "--json", "--config", path)
+	var got struct{ Warnings []string }
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
+		t.Fatal(err, code)
+	}
+	want := []string{
+		"RECORDER_SIGNALLING_URL is ignored: no key has that variable",
+		"RECORDER_WEBRTC_ICE_SERVERS is ignored: webrtc.ice_servers holds a list or a map, which only the file can say",
+		`channels[0].stop_at is over: "a" is not joined any more`,
+	}
+	if !slices.Equal(got.Warnings, want) {
+		t.Errorf("%q", got.Warnings)
 	}
 }
 

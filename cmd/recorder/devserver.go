@@ -95,6 +95,14 @@ func checkSDK(path string) error {
 	return nil
 }
 
+// reachable is an address that this machine reaches a listener at.
+func reachable(listener net.Addr) string {
+	if tcp, ok := listener.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return listener.String()
+}
+
 // runDevserver serves until ctx ends.
 func runDevserver(ctx context.Context, stdout io.Writer, listen string, opts devserver.Options) error {
 	l, err := net.Listen("tcp", listen)
@@ -103,7 +111,8 @@ func runDevserver(ctx context.Context, stdout io.Writer, listen string, opts dev
 	}
 	server := devserver.New(opts)
 	web := newHTTPServer(server)
-	fmt.Fprintf(stdout, "signaling.url: ws://%s\njoin page:     http://%s/\n", l.Addr(), l.Addr())
+	address := reachable(l.Addr())
+	fmt.Fprintf(stdout, "signaling.url: ws://%s\njoin page:     http://%s/\n", address, address)
 
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(l) }()

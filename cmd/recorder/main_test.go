@@ -42,7 +42,8 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	// What the developer's shell says must not decide what a test sees.
-	for _, key := range scalarKeys(reflect.TypeFor[Config](), "") {
+	singles, _ := keyPaths(reflect.TypeFor[Config](), "")
+	for _, key := range singles {
 		os.Unsetenv(envName(key))
 	}
 	goleak.VerifyTestMain(m)

@@ -41,8 +41,8 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 			level := new(slog.LevelVar)
 			level.Set(cfg.Log.Level)
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
-			if names := unknownVariables(); len(names) > 0 {
-				log.Warn("environment variables were ignored: no key has them", "names", names)
+			for _, warning := range append(ignoredVariables(), cfg.doubts(time.Now())...) {
+				log.Warn(warning)
 			}
 			return run(cmd.Context(), path, *cfg, log, level)
 		},

@@ -59,7 +59,7 @@ type arrival struct {
 	streamID  string
 	stream    *remote.Stream // nil for a track that belongs to none
 	since     time.Time
-	displaced bool   // another member has its stream, until it is heard of again
+	displaced bool   // it was taken off its stream's files, until it is heard of again
 	aside     *aside // where it goes while it is not wanted
 }
 
@@ -195,6 +195,11 @@ func (b *bindings) crowded(peer *remote.Peer) bool {
 func (b *bindings) displace(s *binding, to *remote.Peer, now time.Time) {
 	s.lose() // if only for a moment: the manifest tells of every change of sender
 	b.resume(s, to, now)
+	b.setAside(s, now)
+}
+
+// setAside takes a stream's tracks off its files. Those that are heard of again get others.
+func (b *bindings) setAside(s *binding, now time.Time) {
 	for _, slot := range s.slots {
 		if slot.feed.open() {
 			a := slot.from
@@ -264,7 +269,7 @@ func (b *bindings) settle(now time.Time) {
 			return false
 		}
 		b.log.Info("stream ended", "peer", s.peer.ID(), "stream", s.id)
-		s.release()
+		b.setAside(s, now)
 		s.sink.Close(sink.NotBack)
 		return true
 	})

@@ -47,6 +47,36 @@ func TestAStreamThatReturnsAfterItsWindowIsANewPart(t *testing.T) {
 	})
 }
 
+// The path to a member is cut for longer than the window, and comes back under the same connection.
+func TestAPathThatReturnsAfterTheWindowIsRecordedAgain(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(3 * time.Second)
+		time.Sleep(settling)
+		alice := r.join(r.token("alice"), "camera")
+		time.Sleep(5 * time.Second)
+		r.cut.Store(true)
+		time.Sleep(12 * time.Second)
+		r.cut.Store(false)
+		time.Sleep(15 * time.Second)
+		alice.Leave()
+		m := r.finish()
+		if len(m.Streams) != 2 {
+			t.Fatalf("%d streams, want the one and its return", len(m.Streams))
+		}
+		first, again := m.Streams[0], m.Streams[1]
+		if first.EndReason != sink.NotBack || again.Previous != first.Dir {
+			t.Errorf("the first ended because %q, the second follows %q", first.EndReason, again.Previous)
+		}
+		for _, s := range m.Streams {
+			for _, track := range s.Tracks {
+				if track.Recorded.Duration() < 4*time.Second {
+					t.Errorf("%s: %v are recorded", track.Kind, track.Recorded.Duration())
+				}
+			}
+		}
+	})
+}
+
 func TestAReloadedPageIsANewStreamAndTheOldOneEndsWithItsWindow(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.startWith(3 * time.Second)

@@ -47,6 +47,85 @@ func TestAStreamThatReturnsAfterItsWindowIsANewPart(t *testing.T) {
 	})
 }
 
+// A member that is there and cannot be reached is missing, and nobody is told that all of it is recorded.
+func TestAMemberThatIsNeverReachedIsMissing(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(10 * time.Second)
+		time.Sleep(settling)
+		r.cut.Store(true)
+		r.join(r.token("alice"), "camera")
+		time.Sleep(connecting + 2*time.Second)
+		for range 20 {
+			time.Sleep(time.Second)
+			if c := r.completeness(); c > 0 {
+				t.Fatalf("completeness %v", c)
+			}
+		}
+		m := r.finish()
+		if len(m.Streams) != 1 || len(m.Streams[0].Tracks) != 2 {
+			t.Fatalf("%d streams", len(m.Streams))
+		}
+		s := m.Streams[0]
+		if s.EndReason != sink.NeverCame || len(s.Reconnects) > 0 {
+			t.Errorf("it ended because %q, reconnects %+v", s.EndReason, s.Reconnects)
+		}
+		for _, track := range s.Tracks {
+			g := track.Gaps
+			if track.Completeness != 0 || len(track.Parts) > 0 || len(g) != 1 || g[0].Reason != sink.ReasonReconnect || g[0].Start != 0 ||
+				(track.Expected.Duration()-connecting-10*time.Second).Abs() > time.Second || g[0].Duration != track.Expected {
+				t.Errorf("%s: completeness %v of %v s, gaps %+v", track.Kind, track.Completeness, track.Expected.Duration(), g)
+			}
+		}
+	})
+}
+
+// What a member sent before it could be reached is missing, too, and its files are as long as it was there.
+func TestAMemberThatIsReachedLateIsMissingUntilThen(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		time.Sleep(settling)
+		r.cut.Store(true)
+		joined := time.Now()
+		alice := r.join(r.token("alice"), "camera")
+		time.Sleep(connecting + 10*time.Second)
+		if c := r.completeness(); c > 0 {
+			t.Errorf("meanwhile completeness is %v", c)
+		}
+		r.cut.Store(false)
+		time.Sleep(40 * time.Second)
+		there := time.Since(joined)
+		alice.Leave()
+		m := r.finish()
+		if len(m.Streams) != 1 {
+			t.Fatalf("%d streams", len(m.Streams))
+		}
+		for _, track := range m.Streams[0].Tracks {
+			if d := track.Expected.Duration() - there; d.Abs() > time.Second || len(track.Parts) != 1 ||
+				(track.Parts[0].Duration.Duration()-there).Abs() > time.Second {
+				t.Errorf("%s: of %v there are %v expected, %d parts", track.Kind, there, track.Expected.Duration(), len(track.Parts))
+			}
+			if g := track.Gaps[0]; g.Start != 0 || g.Reason != sink.ReasonReconnect || g.Duration.Duration() < connecting+10*time.Second ||
+				(track.Recorded+track.Missing[sink.ReasonReconnect]+track.Missing[sink.ReasonKeyFrameWait]-track.Expected).Duration().Abs() > 100*time.Millisecond {
+				t.Errorf("%s: %+v, %v recorded of %v", track.Kind, g, track.Recorded.Duration(), track.Expected.Duration())
+			}
+		}
+	})
+}
+
+// completeness is the most that the test's channel shows at present of any kind.
+func (r *rig) completeness() (most float64) {
+	families, err := r.reg.Gather()
+	r.must(err)
+	for _, f := range families {
+		if f.GetName() == "recorder_sink_completeness_ratio" {
+			for _, m := range f.GetMetric() {
+				most = max(most, m.GetGauge().GetValue())
+			}
+		}
+	}
+	return most
+}
+
 // The path to a member is cut for longer than the window, and comes back under the same connection.
 func TestAPathThatReturnsAfterTheWindowIsRecordedAgain(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {

@@ -110,6 +110,10 @@ func restoreLedger(t *ManifestTrack) ledger {
 	if t.Start != nil {
 		l.begin(t.Start.Position.Duration())
 	}
+	for _, g := range t.Gaps { // what was missing before the first packet
+		l.begin(g.Start.Duration())
+		l.start = min(l.start, g.Start.Duration())
+	}
 	l.end = max(l.end, t.End.Duration())
 	return l
 }

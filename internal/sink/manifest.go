@@ -77,6 +77,7 @@ const (
 	Stopped     = "the recorder was stopped"                            // and may be started again
 	Interrupted = "the recorder stopped before its files were finished" // it died, and repair ended the stream
 	NotBack     = "not back within the reconnect window"                // the member is in the channel still, its media is not
+	NeverCame   = "no media of it ever came"                            // the same of one that never had any: its connection was never up
 	Closed      = "recording closed"                                    // for good, see Recording.Close
 	GoesOn      = "it goes on in the next recording"                    // see Manifest.Next
 )
@@ -121,7 +122,7 @@ type ManifestTrack struct {
 	// decodable is listed all the same.
 	Start *TrackStart `json:"start,omitempty"`
 
-	Expected     Seconds `json:"expected_seconds"` // what should be there, from Start to the end
+	Expected     Seconds `json:"expected_seconds"` // what should be there, from Start to the end, and before it if it could not come
 	Recorded     Seconds `json:"recorded_seconds"` // what is there as it was sent, fills not counted
 	Completeness float64 `json:"completeness"`     // Recorded/Expected, 0 to 1; see Completeness
 

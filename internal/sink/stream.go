@@ -24,6 +24,7 @@ type Stream struct {
 	manifest *ManifestStream
 	tracks   []*Track
 	closed   bool
+	opened   time.Duration // when it got its entry in the manifest, here
 
 	files map[string]int // parts so far, by kind
 
@@ -77,9 +78,9 @@ func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 	if claimed {
 		rec.log.Warn("two peers share one stream id, recorded apart", "peer", info.PeerID)
 	}
-	s := &Stream{rec: rec, info: info, files: make(map[string]int)}
+	s := &Stream{rec: rec, info: info, opened: rec.now(), files: make(map[string]int)}
 	s.manifest = &ManifestStream{
-		ID: info.StreamID, PeerID: info.PeerID, Metadata: boundMetadata(info.Metadata), Started: rec.instant(rec.now()),
+		ID: info.StreamID, PeerID: info.PeerID, Metadata: boundMetadata(info.Metadata), Started: rec.instant(s.opened),
 		Dir: rec.store.StreamDir(info.PeerID, info.StreamID), Previous: rec.previous(info.StreamID),
 	}
 	rec.manifest.Streams = append(rec.manifest.Streams, s.manifest)
@@ -128,12 +129,23 @@ func (s *Stream) Outage(reason Reason) {
 		t.out(reason)
 	}
 	lost := s.heard()
+	if lost == 0 && !s.begun {
+		s.await()
+	}
 	if lost == 0 {
-		lost = s.rec.now()
+		lost = s.origin
 	}
 	s.noteOutage(outage{reason, lost, math.MaxInt64})
 	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(lost)})
 	s.rec.changed()
+}
+
+// await begins a stream of which nothing has come yet with its entry in the manifest: its media is missing from then on.
+func (s *Stream) await() {
+	s.begun, s.origin = true, s.opened
+	for _, t := range s.tracks {
+		t.await()
+	}
 }
 
 // heard is when the last packet of any track arrived; 0 before the first.
@@ -175,6 +187,9 @@ func (s *Stream) Resume(peerID string) {
 	}
 	s.out = false
 	now := s.rec.now()
+	for _, t := range s.tracks {
+		t.due = min(t.due, now)
+	}
 	s.outages[len(s.outages)-1].until = now
 	at, last := s.rec.instant(now), s.manifest.Reconnects[len(s.manifest.Reconnects)-1]
 	last.Resumed, last.PeerID = &at, peerID
@@ -207,7 +222,7 @@ func (s *Stream) end(now time.Duration, reason string) {
 }
 
 // end says that a stream is over. One whose member left ended then at the latest, and for that reason;
-// one that was lost and did not come back ended when it was lost.
+// one that was lost and did not come back ended when it was lost. What was never there is missing to the end.
 func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
 	if left := m.left(s); left != nil {
 		reason = MemberLeft
@@ -215,9 +230,15 @@ func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
 			at = *left
 		}
 	}
+	came := slices.ContainsFunc(s.Tracks, func(t *ManifestTrack) bool { return t.Start != nil })
 	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
-		at = s.Reconnects[n-1].Lost
+		if came {
+			at = s.Reconnects[n-1].Lost
+		}
 		s.Reconnects = s.Reconnects[:n-1]
+	}
+	if !came && reason == NotBack {
+		reason = NeverCame
 	}
 	s.Ended, s.EndReason = &at, reason
 }

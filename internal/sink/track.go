@@ -2,6 +2,7 @@ package sink
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 )
@@ -35,6 +36,7 @@ type Track struct {
 	counter  int           // sources so far
 	outage   Reason        // why nothing comes, until something does
 	outSince time.Duration // when the last packet before arrived; it may be written later
+	due      time.Duration // until when nothing could come, if nothing ever has; 0: it could
 	orphan   bool          // all sources of the stream ended, and none of this track came since
 	alias    string        // the id it came back under
 	parted   time.Duration // rises by partInterval with each file, and with the clock
@@ -136,6 +138,21 @@ func (t *Track) Pause() {
 	t.out(ReasonMute)
 }
 
+// await says that the track's media is due from the stream's 0 on, and cannot come.
+func (t *Track) await() {
+	t.due = math.MaxInt64
+	t.writer.resume(0, nil, nil) // the first packet ends a gap
+	t.ledger.begin(0)
+}
+
+// awaited is for how long media that never came could not.
+func (t *Track) awaited(now time.Duration) time.Duration {
+	if t.due == 0 || t.manifest.Start != nil {
+		return 0
+	}
+	return max(min(now, t.due)-t.stream.origin, 0)
+}
+
 // out says why nothing comes any more since the last packet did.
 func (t *Track) out(r Reason) { t.outage, t.outSince = r, t.heard }
 
@@ -213,6 +230,10 @@ func (t *Track) takeOver(src *Source, now time.Duration) bool {
 func (t *Track) end(now time.Duration) {
 	alive := t.alive()
 	t.flush(now)
+	if d := t.awaited(now); d > 0 {
+		t.gap(ReasonReconnect, 0, d, 0, "")
+		t.due = 0
+	}
 	t.writer.end(now, alive)
 	t.writer = nil // with all buffers: the track itself stays for its sums
 }
@@ -261,7 +282,7 @@ func (t *Track) account(now time.Duration) {
 	m := t.manifest
 	t.ledger.enter(m)
 	if t.writer != nil {
-		missed := Seconds(t.writer.missed())
+		missed := Seconds(t.writer.missed() + t.awaited(now))
 		m.End, m.Expected = m.End+missed, m.Expected+missed
 		m.Completeness = Completeness(m.Recorded, m.Expected)
 	}
@@ -277,7 +298,7 @@ func (t *Track) account(now time.Duration) {
 func (t *Track) seconds() (expected, recorded Seconds) {
 	expected, recorded = t.ledger.seconds()
 	if t.writer != nil {
-		expected += Seconds(t.writer.missed())
+		expected += Seconds(t.writer.missed() + t.awaited(t.stream.rec.now()))
 	}
 	return expected, recorded
 }

@@ -107,7 +107,7 @@ func (t *ManifestTrack) last() *ManifestPart {
 func (s *Stream) restore(m *ManifestTrack, files map[*ManifestPart]*resumedFile) {
 	t := s.newTrack(m)
 	t.counter, t.outage = 1, ReasonRestart
-	if m.Start == nil {
+	if m.Start == nil && len(m.Gaps) == 0 {
 		return
 	}
 	t.ledger = restoreLedger(m)

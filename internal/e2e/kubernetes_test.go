@@ -57,9 +57,13 @@ func TestKubernetesManifestsAreValid(t *testing.T) {
 // kubernetesObjects returns all objects of the manifests.
 func kubernetesObjects(t testing.TB) []map[string]any {
 	t.Helper()
-	files, err := filepath.Glob(deploy + "/kubernetes/*.yaml")
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, pattern := range []string{"/kubernetes/*.yaml", "/kubernetes/operator/*.yaml"} {
+		found, err := filepath.Glob(deploy + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
 	var objects []map[string]any
 	for _, file := range files {

@@ -28,6 +28,8 @@ type participant struct {
 	asked     time.Time // when the service was asked whether it really did
 	troubled  time.Time // since when its connection has been down; zero while it is not
 	hadMedia  bool      // media of it has arrived, so its silence is a fault
+	apart     time.Time // since when there has been no connection, though one is wanted; zero while there is one
+	missed    bool      // that was said
 	reentries int       // since it was connected last
 }
 

@@ -3,9 +3,11 @@ package session
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,7 +51,9 @@ func TestAStreamThatReturnsAfterItsWindowIsANewPart(t *testing.T) {
 
 // A member that is there and cannot be reached is missing, and nobody is told that all of it is recorded.
 func TestAMemberThatIsNeverReachedIsMissing(t *testing.T) {
+	var log printed
 	inRig(t, devserver.Options{}, func(r *rig) {
+		r.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		r.startWith(10 * time.Second)
 		time.Sleep(settling)
 		r.cut.Store(true)
@@ -77,6 +81,9 @@ func TestAMemberThatIsNeverReachedIsMissing(t *testing.T) {
 			}
 		}
 	})
+	if n := strings.Count(log.text.String(), "member could not be reached"); n != 1 {
+		t.Errorf("that was said %d times:\n%s", n, &log.text)
+	}
 }
 
 // What a member sent before it could be reached is missing, too, and its files are as long as it was there.

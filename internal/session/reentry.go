@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"time"
+
+	"recorder/internal/remote"
 )
 
 const (
@@ -29,6 +31,7 @@ type reentry struct {
 func (s *Session) checkMedia(now time.Time) {
 	dead := false
 	for _, m := range s.members {
+		s.noteApart(m, now)
 		m.hadMedia = m.hadMedia || s.bindings.flowing(m.peer, now)
 		switch {
 		case s.reachable(m, now):
@@ -47,6 +50,24 @@ func (s *Session) checkMedia(now time.Time) {
 		}
 	case s.state == StateJoined && !s.reentry.running && !now.Before(s.reentry.allowed):
 		s.reenter(now)
+	}
+}
+
+// noteApart says once of a member that it cannot be connected to, and when that is over. One that sends
+// nothing needs no connection.
+func (s *Session) noteApart(m *participant, now time.Time) {
+	switch {
+	case connected(m.peer) || m.peer.State() == remote.StateIdle:
+		if m.missed {
+			s.log.Info("member was reached", "peer", m.peer.ID())
+		}
+		m.apart, m.missed = time.Time{}, false
+	case m.apart.IsZero():
+		m.apart = now
+	case !m.missed && now.Sub(m.apart) >= mediaPatience:
+		m.missed = true
+		s.log.Warn("member could not be reached, nothing of it is recorded", "peer", m.peer.ID(),
+			"hint", "is UDP blocked, or a TURN server needed in webrtc.ice_servers?")
 	}
 }
 

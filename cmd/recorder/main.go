@@ -120,10 +120,13 @@ func noArgument(cmd *cobra.Command, args []string) error {
 
 // oneDir wants the directory of all recordings, or of one.
 func oneDir(cmd *cobra.Command, args []string) error {
-	if len(args) == 1 {
-		return nil
+	if len(args) != 1 {
+		return fmt.Errorf("%s wants one DIR, got %d", cmd.Name(), len(args))
 	}
-	return fmt.Errorf("%s wants one DIR, got %d", cmd.Name(), len(args))
+	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s wants a directory, and %s is a file", cmd.Name(), args[0])
+	}
+	return nil
 }
 
 func newRootCommand() *cobra.Command {

@@ -43,6 +43,9 @@ func crashed(t *testing.T) string {
 
 func TestRepairFinishesWhatACrashLeft(t *testing.T) {
 	dir := crashed(t)
+	if code, stdout, _ := try(t, t.Context(), "verify", dir); code != exitFailed || !strings.Contains(stdout, "BAD cut short: ") {
+		t.Errorf("verify before: %d %q", code, stdout)
+	}
 	if code, stdout, stderr := try(t, t.Context(), "repair", dir); code != exitOK || stderr != "" ||
 		!strings.Contains(stdout, `channel "room", recovered`) || !strings.HasSuffix(stdout, "recordings repaired: 1\n") {
 		t.Errorf("%d %q %q", code, stdout, stderr)

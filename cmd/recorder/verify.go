@@ -18,7 +18,7 @@ func newVerifyCommand() *cobra.Command {
 		Short: "Check recordings against their manifests",
 		Long: `verify reads every file of a recording, or of all recordings below a directory, and compares it with
 the manifest: hash, size, counts, order, duration and headers. It changes nothing, and may run while
-recordings are being written.
+recordings are being written; one that a crash left unfinished is not good before it was repaired.
 
 Exit codes: 0 every file is as its manifest says, 1 one is not or cannot be read or there is no
 recording, 2 usage.`,
@@ -69,7 +69,7 @@ recording, 2 usage.`,
 func printRecording(out *console, r sink.RecordingReport) {
 	state := string(r.State)
 	if r.State == sink.StateRecording {
-		state += ": unfinished, being written or cut short"
+		state += ": unfinished"
 	}
 	printHeading(out, r.Dir, r.Channel, state)
 	if state == "" {

@@ -48,7 +48,7 @@ room/2  channel "ro\x1b[2Jom", complete
   BAD no end although complete
   BAD bob/s/video-1.ivf: frame count is 1, the manifest says 2
   BAD bob/s/audio-1.ogg: file is missing
-room/3  channel "room", recording: unfinished, being written or cut short
+room/3  channel "room", recording: unfinished
   FILE               CODEC  DURATION  FRAMES  BYTES  
   bob/s/audio-1.ogg  opus   0.00 s    0       0      nothing is written yet
 room/4
@@ -74,6 +74,10 @@ func TestVerifyExitCodes(t *testing.T) {
 	}
 	if code, stdout, _ := try(t, t.Context(), "verify", bad); code != exitFailed || !strings.HasPrefix(stdout, bad+"\n  BAD ") {
 		t.Errorf("one recording with a broken manifest: %d, %q", code, stdout)
+	}
+	manifest := filepath.Join(bad, sink.ManifestName)
+	if code, _, stderr := try(t, t.Context(), "verify", manifest); code != exitUsage || !strings.Contains(stderr, "verify wants a directory, and "+manifest+" is a file") {
+		t.Errorf("a file: %d, %q", code, stderr)
 	}
 	if code, _, stderr := try(t, t.Context(), "verify", "none"); code != exitFailed || !strings.Contains(stderr, "none") {
 		t.Errorf("no directory: %d, %q", code, stderr)

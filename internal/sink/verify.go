@@ -52,7 +52,8 @@ type PartReport struct {
 // recording. What it finds is in the Report; the error is for a directory that cannot be read.
 //
 // A recording in StateRecording may be growing: its open files may end in the middle of a frame
-// and their counts may lag. A final file may not have its hash yet. Verify changes nothing.
+// and their counts may lag. One that nobody writes is a problem. A final file may not have its hash
+// yet. Verify changes nothing.
 func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -98,13 +99,23 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 		problem("%v", err)
 		return r
 	}
+	abandoned := m.State == StateRecording && abandoned(dir)
+	if abandoned { // since it was read, perhaps
+		if m, err = readManifest(dir); err != nil {
+			problem("%v", err)
+			return r
+		}
+	}
 	r.Channel, r.State = m.Channel, m.State
 	if m.State == StateFailed {
 		problem("failed: %s", m.Failure)
 	}
 	ended := m.State != StateRecording
-	if ended && m.Ended == nil {
+	switch {
+	case ended && m.Ended == nil:
 		problem("no end although %s", m.State)
+	case !ended && abandoned:
+		problem("cut short: nobody writes it, and it was not repaired")
 	}
 	sound := true
 	for _, s := range m.Streams {

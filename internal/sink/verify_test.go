@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -268,5 +269,33 @@ func TestVerifyReportsWhatHasNoManifest(t *testing.T) {
 	}
 	if _, err := Verify(filepath.Join(v.root, "none"), nil); err == nil {
 		t.Error("a directory that does not exist was verified")
+	}
+}
+
+// Who asks whether a recording is being written is in nobody's way.
+func TestLockOutlastsWhoOnlyAsks(t *testing.T) {
+	dir, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	asking, err := dir.Open(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := flock(asking, syscall.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(lockPause/2, func() { asking.Close() })
+	held, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if abandoned(dir) {
+		t.Error("what is locked is abandoned")
+	}
+	held.Close()
+	if !abandoned(dir) {
+		t.Error("what was let go is not abandoned")
 	}
 }

@@ -256,7 +256,8 @@ func (w *audioWriter) seal(now time.Duration) {
 	if w.part != nil && w.track.pressed() == pressureFull {
 		w.finish()
 	}
-	if until := w.clock(now) - silenceLag; w.part != nil && w.any && until-w.ended > silenceLag && w.track.alive() {
+	if until := w.clock(now) - silenceLag; w.part != nil && w.any && until-w.ended > silenceLag &&
+		w.track.alive() && w.part.unwritten() < partWrite {
 		w.silent(min(until, w.written+fillStep))
 	}
 	w.track.seal(w.part, now)

@@ -25,10 +25,10 @@ func newHealthcheckCommand() *cobra.Command {
 		Use:   "healthcheck",
 		Short: "Ask a running recorder whether it is alive",
 		Long: `healthcheck sends GET /healthz to the http.listen address of the configuration (or of
-RECORDER_HTTP_LISTEN), for containers without a shell or curl. With http.web_config_file it asks over
-TLS, or without if that is what is answered, and takes any certificate: it tells the other side
-nothing. It has no password and no certificate to show. A recorder that asks for one, or says that it
-is asked too often, is alive.
+RECORDER_HTTP_LISTEN, or to 127.0.0.1:9464 where neither says one), for containers without a shell or
+curl. With http.web_config_file it asks over TLS, or without if that is what is answered, and takes
+any certificate: it tells the other side nothing. It has no password and no certificate to show. A
+recorder that asks for one, or says that it is asked too often, is alive.
 
 Exit codes: 0 it is alive, 1 it is not, 2 the configuration does not tell the address.`,
 		Example: "  recorder healthcheck --config config.yaml",

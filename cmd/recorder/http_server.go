@@ -30,7 +30,7 @@ func serveHTTP(server *http.Server, l net.Listener, webConfig string, log *slog.
 	if webConfig == "" {
 		return server.Serve(l)
 	}
-	return web.Serve(l, server, &web.FlagConfig{WebConfigFile: &webConfig}, log)
+	return web.Serve(l, server, &web.FlagConfig{WebConfigFile: &webConfig}, log.With("file", webConfig))
 }
 
 // httpPatience is how long a stop waits for the requests under way.

@@ -157,6 +157,7 @@ func (b *bot) join(p *Page, id string) {
 	b.t.Helper()
 	Eval[string](p, `join({url: "ws://%s", channel: "room-42", token: %q})`, b.server, Token(b.t, secretID, secret, id))
 	b.await(id + " joined")
+	p.WaitFor(10*time.Second, "remote() !== undefined") // the page is told by a frame of its own
 }
 
 func (b *bot) peer(id string) *remote.Peer {

@@ -18,6 +18,7 @@ type binding struct {
 	slots []*slot
 	alive time.Time // when it last was
 	out   bool      // an outage is under way
+	met   bool      // its connection was up
 }
 
 // slot is one track of the stream over successive connections.
@@ -45,6 +46,14 @@ func (s *binding) lose() {
 	if !s.out {
 		s.out = true
 		s.sink.Outage(sink.ReasonReconnect)
+	}
+}
+
+// meet notes that the stream's connection is up.
+func (s *binding) meet() {
+	if !s.met {
+		s.met = true
+		s.sink.Connected()
 	}
 }
 

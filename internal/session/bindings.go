@@ -257,6 +257,7 @@ func (b *bindings) settle(now time.Time) {
 			if s.out {
 				b.resume(s, s.peer, now)
 			}
+			s.meet()
 			s.alive = now
 			return false
 		}

@@ -86,6 +86,27 @@ func TestAMemberThatIsNeverReachedIsMissing(t *testing.T) {
 	}
 }
 
+// A member that is there and says nothing is silent, and nothing of it is missing.
+func TestAMemberThatSaysNothingIsComplete(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(10 * time.Second)
+		time.Sleep(settling)
+		nothing := func(func([]byte, time.Duration) bool) {}
+		alice := r.joinFrom(r.host(), r.token("alice"),
+			member.Track{StreamID: "camera", TrackID: "sound", MimeType: webrtc.MimeTypeOpus, Source: nothing})
+		time.Sleep(5 * time.Minute)
+		alice.Leave()
+		time.Sleep(30 * time.Second)
+		m := r.finish()
+		if track := m.Streams[0].Tracks[0]; track.Completeness != 1 || track.Expected != 0 {
+			t.Errorf("completeness %v of %v", track.Completeness, track.Expected.Duration())
+		}
+		if s := m.Streams[0]; s.EndReason != sink.MemberLeft {
+			t.Errorf("it ended because %q", s.EndReason)
+		}
+	})
+}
+
 // What a member sent before it could be reached is missing, too, and its files are as long as it was there.
 func TestAMemberThatIsReachedLateIsMissingUntilThen(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {

@@ -37,6 +37,8 @@ const (
 	// fillStep is how much is filled between two ticks, which takes some milliseconds. A file that is
 	// begun late in a stream of days takes many.
 	fillStep = 30 * 60 * opusRate
+	// fillMost is how much is filled at once when nothing may be waited for, some 6 MB.
+	fillMost = 12 * 60 * 60 * opusRate
 	// silenceLag is how far the file of a silent sender is behind, and twice that at most. It is more
 	// than a packet may be late.
 	silenceLag = 30 * opusRate
@@ -82,7 +84,7 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	pos := w.position(p)
 	w.track.began(src, samplesTime(pos))
 	samples := int64(container.OpusSamples(p.payload))
-	if !w.ready(src, p, now) || pos-w.written > fillStep {
+	if !w.ready(src, p, now) || pos-w.written > fillMost {
 		w.refuse(src, p, pos, samples)
 		return
 	}
@@ -208,7 +210,11 @@ func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64)
 	case reason == ReasonLoss && opusFEC(p.payload):
 		kind = FillFEC
 	}
-	w.track.gap(reason, from, until, w.lost, kind)
+	if reason.outage() {
+		w.track.missed(reason, ReasonMute, from, until, w.lost, kind)
+	} else {
+		w.track.gap(reason, from, until, w.lost, kind)
+	}
 	w.track.manifest.Ledger.Concealed += uint64(w.lost)
 	return conceal
 }
@@ -270,7 +276,8 @@ func (w *audioWriter) clock(now time.Duration) int64 {
 
 // silent accounts for a sender that sends nothing up to a position.
 func (w *audioWriter) silent(until int64) {
-	w.track.gap(ReasonMute, samplesTime(w.ended), samplesTime(until), 0, FillSilence)
+	w.track.missed(ReasonMute, ReasonMute, samplesTime(w.ended), samplesTime(until), 0, FillSilence)
+	w.track.outage = "" // it is accounted for
 	if w.quiet {
 		w.fill(until, 0)
 	} else {

@@ -64,7 +64,7 @@ const (
 	ReasonReconnect    Reason = "reconnect"     // the connection to the peer was down, or for more than a second nothing came through
 	ReasonKeyFrameWait Reason = "keyframe_wait" // undecodable until the next key frame
 	ReasonDisk         Reason = "disk"          // could not be written, or did not fit in the queue
-	ReasonRestart      Reason = "restart"       // the recorder itself was down
+	ReasonRestart      Reason = "restart"       // the recorder itself was down, or stood still
 )
 
 // Reasons lists every Reason, for metrics that show all of them from the start.
@@ -77,7 +77,7 @@ const (
 	Stopped     = "the recorder was stopped"                            // and may be started again
 	Interrupted = "the recorder stopped before its files were finished" // it died, and repair ended the stream
 	NotBack     = "not back within the reconnect window"                // the member is in the channel still, its media is not
-	NeverCame   = "no media of it ever came"                            // the same of one that never had any: its connection was never up
+	NeverCame   = "no media of it ever came"                            // the same of one of which nothing came
 	Closed      = "recording closed"                                    // for good, see Recording.Close
 	GoesOn      = "it goes on in the next recording"                    // see Manifest.Next
 )

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"recorder/internal/container"
 )
@@ -70,6 +71,7 @@ func TestHeaderIsAMinuteBehindAtMost(t *testing.T) {
 			if second < 4 {
 				continue // nothing is written yet
 			}
+			synctest.Wait() // nothing is being written
 			b, err := os.ReadFile(filepath.Join(c.root.options.Dir, c.rec.Dir(), c.stream.tracks[0].manifest.Parts[0].File))
 			if err != nil {
 				t.Fatal(err)

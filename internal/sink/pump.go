@@ -14,14 +14,31 @@ func (rec *Recording) pump() {
 	defer close(rec.pumped)
 	tick := time.NewTimer(untilBeat())
 	defer tick.Stop()
-	for {
+	for last := rec.now(); ; {
 		select {
 		case <-rec.stop:
 			return
 		case <-tick.C:
 			tick.Reset(untilBeat())
-			rec.tick(rec.now())
+			now := rec.now()
+			if now-last > standstill {
+				rec.stood(last, now)
+			}
+			rec.tick(now)
+			last = now
 		}
+	}
+}
+
+// standstill is how long the pump may be late before the process counts as having been stopped, as with its container.
+const standstill = 5 * time.Second
+
+// stood notes that the recorder did nothing for a time. What was sent then and is not there it did not receive.
+func (rec *Recording) stood(from, until time.Duration) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, s := range rec.streams {
+		s.noteOutage(outage{ReasonRestart, from, until})
 	}
 }
 

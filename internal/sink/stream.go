@@ -31,8 +31,11 @@ type Stream struct {
 	begun  bool
 	origin time.Duration // the stream's 0 on the recording's clock
 
-	out     bool     // between Outage and Resume
-	outages []outage // the latest
+	met     bool          // the connection was up, whatever came
+	awaits  bool          // it never was, and media is missing
+	waited  time.Duration // when that was accounted for
+	out     bool          // between Outage and Resume
+	outages []outage      // the latest
 }
 
 // outage is a time, on the recording's clock, in which nothing could come.
@@ -42,7 +45,7 @@ type outage struct {
 }
 
 // keptOutages is for how many outages back a gap may turn out to belong to one.
-const keptOutages = 8
+const keptOutages = 64
 
 // Stream returns the open stream of that id, or begins one. The peer may have changed since: a
 // member that reconnects often has another id. While the first peer's stream is fed, another
@@ -114,6 +117,14 @@ func (s *Stream) live() bool {
 	return false
 }
 
+// Connected says that the stream's connection is up. From then on its sender is silent while nothing
+// comes; of a stream whose connection never was, all is missing.
+func (s *Stream) Connected() {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	s.met = true
+}
+
 // Outage says that nothing comes any more since the last packet did, and why: ReasonReconnect or
 // ReasonRestart. For each track the next media ends it. What turns out to be missing from the time
 // up to Resume is missing for that reason.
@@ -126,25 +137,36 @@ func (s *Stream) Outage(reason Reason) {
 	s.out = true
 	for _, t := range s.tracks {
 		t.receive(s.rec.now())
-		t.out(reason)
+		if t.outage != ReasonMute { // it is not wanted
+			t.out(reason)
+		}
 	}
 	lost := s.heard()
-	if lost == 0 && !s.begun {
-		s.await()
-	}
-	if lost == 0 {
-		lost = s.origin
+	switch {
+	case lost > 0:
+	case s.begun || s.met:
+		lost = s.rec.now()
+	default:
+		s.begun, s.awaits = true, true
+		s.origin, lost = s.opened, s.opened
 	}
 	s.noteOutage(outage{reason, lost, math.MaxInt64})
 	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(lost)})
 	s.rec.changed()
 }
 
-// await begins a stream of which nothing has come yet with its entry in the manifest: its media is missing from then on.
-func (s *Stream) await() {
-	s.begun, s.origin = true, s.opened
+// await accounts for media that is missing because the connection was never up, until something comes
+// or the member leaves.
+func (s *Stream) await(now time.Duration) {
+	if !s.awaits || s.heard() > 0 {
+		s.awaits = false
+		return
+	}
+	if left := s.rec.manifest.left(s.manifest); left != nil {
+		now = min(now, time.Duration(left.MonotonicMS)*time.Millisecond)
+	}
 	for _, t := range s.tracks {
-		t.await()
+		t.await(now)
 	}
 }
 
@@ -162,6 +184,9 @@ func (s *Stream) noteOutage(o outage) {
 	}
 	s.outages = append(s.outages, o)
 }
+
+// awaitInterval is how often what is missing is accounted for while nothing can come.
+const awaitInterval = time.Second
 
 // blame is the reason of a gap on the stream's clock that packets lost on the way seem to explain:
 // if it overlaps an outage that is it, though some of what was sent then came through.
@@ -187,10 +212,11 @@ func (s *Stream) Resume(peerID string) {
 	}
 	s.out = false
 	now := s.rec.now()
-	for _, t := range s.tracks {
-		t.due = min(t.due, now)
+	s.await(now)
+	s.awaits, s.met = false, true
+	for i := range s.outages {
+		s.outages[i].until = min(s.outages[i].until, now)
 	}
-	s.outages[len(s.outages)-1].until = now
 	at, last := s.rec.instant(now), s.manifest.Reconnects[len(s.manifest.Reconnects)-1]
 	last.Resumed, last.PeerID = &at, peerID
 	s.rec.changed()
@@ -214,6 +240,7 @@ func (s *Stream) Close(reason string) {
 // end does what Close promises; mu is held.
 func (s *Stream) end(now time.Duration, reason string) {
 	s.closed = true
+	s.await(now)
 	for _, t := range s.tracks {
 		t.end(now)
 	}
@@ -231,8 +258,9 @@ func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
 		}
 	}
 	came := slices.ContainsFunc(s.Tracks, func(t *ManifestTrack) bool { return t.Start != nil })
+	awaited := slices.ContainsFunc(s.Tracks, func(t *ManifestTrack) bool { return t.Start == nil && len(t.Gaps) > 0 })
 	if n := len(s.Reconnects); n > 0 && s.Reconnects[n-1].Resumed == nil {
-		if came {
+		if came || !awaited {
 			at = s.Reconnects[n-1].Lost
 		}
 		s.Reconnects = s.Reconnects[:n-1]
@@ -267,6 +295,10 @@ func (s *Stream) tick(now time.Duration) {
 	s.follow()
 	for _, t := range s.tracks {
 		t.release(now)
+	}
+	if s.awaits && now-s.waited >= awaitInterval {
+		s.waited = now
+		s.await(now)
 	}
 }
 

@@ -354,25 +354,29 @@ func TestAStreamThatIsBackHoldsUpNoOtherWhileItsFilesAreRead(t *testing.T) {
 
 // Files of every codec go on behind what they held, and hold all that was sent.
 func TestFilesOfEveryCodecGoOnAfterAStop(t *testing.T) {
+	const silent, down = 3 * time.Second, 5 * time.Second
 	for _, m := range videoMedia(t) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				for range 2 {
+					time.Sleep(down)
 					c := begin(t, dir)
 					l := newLink(weather{}, 1)
 					l.to = c.stream.Track(TrackInfo{ID: "track", Kind: m.kind}).NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: l})
 					go l.run()
 					m.play(l, 1)
-					time.Sleep(3 * time.Second)
+					time.Sleep(silent)
 					close(l.stop)
 					l.to.Close()
 					c.suspend()
 				}
 			})
 			r := readRecording(t, find(t, dir, 1)[0])
-			if len(r.track.Parts) != 1 || len(r.track.Missing) != 1 || r.track.Missing[ReasonRestart] == 0 {
+			missing := r.track.Missing
+			if len(r.track.Parts) != 1 || len(missing) != 2 || !near(missing[ReasonRestart].Duration(), down, 200*ms) ||
+				!near(missing[ReasonMute].Duration(), silent, 200*ms) {
 				t.Errorf("parts %+v, gaps %s", r.track.Parts, r.gaps())
 			}
 			decode(t, r.file)

@@ -2,7 +2,6 @@ package sink
 
 import (
 	"encoding/json"
-	"math"
 	"slices"
 	"time"
 )
@@ -36,7 +35,6 @@ type Track struct {
 	counter  int           // sources so far
 	outage   Reason        // why nothing comes, until something does
 	outSince time.Duration // when the last packet before arrived; it may be written later
-	due      time.Duration // until when nothing could come, if nothing ever has; 0: it could
 	orphan   bool          // all sources of the stream ended, and none of this track came since
 	alias    string        // the id it came back under
 	parted   time.Duration // rises by partInterval with each file, and with the clock
@@ -135,22 +133,20 @@ func (t *Track) Pause() {
 		src.receive(now)
 	}
 	t.flush(now)
+	if t.stream.awaits {
+		t.stream.await(now)
+	}
 	t.out(ReasonMute)
 }
 
-// await says that the track's media is due from the stream's 0 on, and cannot come.
-func (t *Track) await() {
-	t.due = math.MaxInt64
-	t.writer.resume(0, nil, nil) // the first packet ends a gap
-	t.ledger.begin(0)
-}
-
-// awaited is for how long media that never came could not.
-func (t *Track) awaited(now time.Duration) time.Duration {
-	if t.due == 0 || t.manifest.Start != nil {
-		return 0
+// await accounts for media that is missing up to now, of a track of which nothing ever came.
+func (t *Track) await(now time.Duration) {
+	if t.outage == ReasonMute {
+		return
 	}
-	return max(min(now, t.due)-t.stream.origin, 0)
+	t.ledger.begin(0)
+	t.gap(ReasonReconnect, t.ledger.end, now-t.stream.origin, 0, "")
+	t.writer.resume(t.ledger.end, nil, nil) // what comes begins there
 }
 
 // out says why nothing comes any more since the last packet did.
@@ -230,17 +226,13 @@ func (t *Track) takeOver(src *Source, now time.Duration) bool {
 func (t *Track) end(now time.Duration) {
 	alive := t.alive()
 	t.flush(now)
-	if d := t.awaited(now); d > 0 {
-		t.gap(ReasonReconnect, 0, d, 0, "")
-		t.due = 0
-	}
 	t.writer.end(now, alive)
 	t.writer = nil // with all buffers: the track itself stays for its sums
 }
 
 // alive reports whether the track's sender is there, so that silence is its own.
 func (t *Track) alive() bool {
-	return t.outage == "" && len(t.sources) > 0 && !slices.ContainsFunc(t.sources, (*Source).isClosed)
+	return t.outage != ReasonMute && !t.stream.out && len(t.sources) > 0 && !slices.ContainsFunc(t.sources, (*Source).isClosed)
 }
 
 // flush ends all sources and writes what they hold.
@@ -282,7 +274,7 @@ func (t *Track) account(now time.Duration) {
 	m := t.manifest
 	t.ledger.enter(m)
 	if t.writer != nil {
-		missed := Seconds(t.writer.missed() + t.awaited(now))
+		missed := Seconds(t.writer.missed())
 		m.End, m.Expected = m.End+missed, m.Expected+missed
 		m.Completeness = Completeness(m.Recorded, m.Expected)
 	}
@@ -298,7 +290,7 @@ func (t *Track) account(now time.Duration) {
 func (t *Track) seconds() (expected, recorded Seconds) {
 	expected, recorded = t.ledger.seconds()
 	if t.writer != nil {
-		expected += Seconds(t.writer.missed() + t.awaited(t.stream.rec.now()))
+		expected += Seconds(t.writer.missed())
 	}
 	return expected, recorded
 }
@@ -311,6 +303,36 @@ func (t *Track) gap(r Reason, start, end time.Duration, lost int, fill string) {
 	t.ledger.gap(r, start, end, lost, fill)
 	t.stream.rec.changed()
 }
+
+// gapBlur is how short a silence beside an outage is taken for a part of it.
+const gapBlur = 2 * time.Second
+
+// missed notes a stretch without media that an outage has a part in. What lies in one is missing for
+// its reason, the rest for another. Without any outage it is the first of the two reasons, if it is short.
+func (t *Track) missed(r, rest Reason, start, end time.Duration, lost int, fill string) {
+	if end-start < gapBlur {
+		rest = r
+	}
+	for _, o := range t.stream.outages {
+		from, until := max(o.from-t.stream.origin, start), min(o.until-t.stream.origin, end)
+		if until <= from {
+			continue
+		}
+		if from-start < gapBlur {
+			from = start
+		}
+		if end-until < gapBlur {
+			until = end
+		}
+		t.gap(rest, start, from, 0, fill)
+		t.gap(o.reason, from, until, lost, fill)
+		start, lost = until, 0
+	}
+	t.gap(rest, start, end, lost, fill)
+}
+
+// outage reports whether a reason is that of an outage.
+func (r Reason) outage() bool { return r == ReasonReconnect || r == ReasonRestart }
 
 // drop counts a packet or picture that arrived and is not written.
 func (t *Track) drop(r dropReason) {

@@ -25,6 +25,7 @@ type videoWriter struct {
 
 	missing bool // pictures are, since from
 	reason  Reason
+	rest    Reason // for what of it lies outside of outages
 	from    int64
 	lost    int   // packets, since then
 	seen    int64 // the last position anything was due
@@ -100,7 +101,11 @@ func (w *videoWriter) miss(r Reason, pos int64) {
 
 // close ends the gap at hand, if there is one.
 func (w *videoWriter) close(pos int64) {
-	if w.missing && pos > w.from {
+	switch {
+	case !w.missing || pos <= w.from:
+	case w.reason.outage():
+		w.track.missed(w.reason, w.rest, w.time(w.from), w.time(pos), w.lost, "")
+	default:
 		w.track.gap(w.reason, w.time(w.from), w.time(pos), w.lost, "")
 	}
 	w.missing, w.lost = false, 0
@@ -154,6 +159,10 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 	switch {
 	case !src.delivered && src.number > 1 || w.track.ends(pic.arrival):
 		if pos-end > w.interval/2 {
+			w.rest = ReasonMute
+			if w.missing { // pictures came that could not be decoded
+				w.rest = ReasonKeyFrameWait
+			}
 			w.miss(ReasonLoss, end)
 			w.reason = w.track.gapReason(src, pic.arrival, 0)
 		}
@@ -296,6 +305,9 @@ func (w *videoWriter) end(now time.Duration, alive bool) {
 		until = toTicks(now-w.track.stream.origin, container.VideoClockRate)
 		if w.any {
 			w.miss(ReasonMute, w.last+w.interval)
+			if w.track.outage.outage() {
+				w.reason, w.rest = w.track.outage, ReasonMute
+			}
 		}
 	}
 	w.close(until)

@@ -50,6 +50,11 @@ func (p *Peer) remoteDescription(envelope sdpEnvelope) {
 	if l.closed() || l.wedged || l.remote != nil && !d.sameConnection(l.remote) {
 		e = freshReceived
 	}
+	if e == offerReceived && l.outgrown(d) {
+		p.exceeded(limitSections)
+		p.abandon(l, errManySections)
+		return
+	}
 	p.perform(e, d)
 	p.offerIfWanted()
 }
@@ -213,6 +218,14 @@ func (p *Peer) climb(l *link) {
 		return
 	}
 	p.ladder.timer = p.after(delay, l, attempt)
+}
+
+// retry is Retry.
+func (p *Peer) retry() {
+	if l := p.link; p.ladder.exhausted && l != nil && l.condition() != up {
+		p.ladder.renew()
+		p.climb(l)
+	}
 }
 
 // unanswered is the watchdog of an offer.

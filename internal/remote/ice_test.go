@@ -374,3 +374,36 @@ func TestCandidatesInADescriptionTakeTheSameWay(t *testing.T) {
 		}
 	})
 }
+
+// The policy of a connection outlives servers that are named later: one that gathers then, as the one that
+// takes the place of a dead one, tells nothing of our addresses.
+func TestServersThatAreNamedLaterLeaveRelayOnlyAlone(t *testing.T) {
+	api, err := NewAPI(APIOptions{Logger: testLogger(t), RelayOnly: true})
+	must(t, err)
+	defer api.Close()
+	sent := make(chan error)
+	close(sent)
+	p := NewPeer(Options{ID: "alice", LocalID: "recorder", API: api, Logger: testLogger(t), Signal: func(any) <-chan error { return sent }})
+	defer func() { p.Close(CauseShutdown); <-p.Done() }()
+	done := make(chan struct{})
+	var gathered <-chan struct{}
+	p.in.put(func() {
+		defer close(done)
+		l, err := p.newLink()
+		must(t, err)
+		p.link = l
+		p.setICEServers(nil)
+		_, err = l.pc.CreateDataChannel("x", nil)
+		must(t, err)
+		gathered = webrtc.GatheringCompletePromise(l.pc)
+		_, err = l.offer()
+		must(t, err)
+	})
+	<-done
+	<-gathered
+	p.in.put(func() {
+		if strings.Contains(p.link.pc.LocalDescription().SDP, "typ host") {
+			t.Error("the offer has addresses of ours")
+		}
+	})
+}

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -207,6 +208,23 @@ func (l *link) applyRemote(d *description) error {
 		l.mids[s.mid] = true
 	}
 	return nil
+}
+
+// maxMids bounds the names that the sections of one connection ever had: pion
+// keeps a transceiver for each. Browsers reach 64 KB of offer with 40.
+const maxMids = 2 * maxSections
+
+var errManySections = errors.New("too many sections over time")
+
+// outgrown reports whether a description brings more sections than a connection may have.
+func (l *link) outgrown(d *description) bool {
+	n := len(l.mids)
+	for _, s := range d.sections {
+		if !l.mids[s.mid] {
+			n++
+		}
+	}
+	return n > maxMids
 }
 
 // rollback takes back our pending offer. pion cannot roll back, so the offer

@@ -305,7 +305,8 @@ func (p *Peer) setICEServers(servers []webrtc.ICEServer) {
 		if l == nil {
 			continue
 		}
-		if err := l.pc.SetConfiguration(webrtc.Configuration{ICEServers: servers}); err != nil {
+		cfg := webrtc.Configuration{ICEServers: servers, ICETransportPolicy: l.pc.GetConfiguration().ICETransportPolicy}
+		if err := l.pc.SetConfiguration(cfg); err != nil {
 			p.log.Warn("ice servers were not applied", "err", scrub(err))
 		}
 	}

@@ -265,6 +265,10 @@ func (p *Peer) SetICEServers(servers []webrtc.ICEServer) {
 	p.in.put(func() { p.setICEServers(servers) })
 }
 
+// Retry has a connection that was given up be tried again, with a new budget of
+// ICE restarts. Any other is left alone. See [ErrICERestartExhausted].
+func (p *Peer) Retry() { p.in.put(p.retry) }
+
 // Close ends the peer for good and returns at once; see [Peer.Done].
 func (p *Peer) Close(cause Cause) {
 	p.mu.Lock()

@@ -68,7 +68,7 @@ func (s *binding) slot(a arrival) *slot {
 		}
 	}
 	for _, slot := range s.slots {
-		replaced := a.stream != nil && !slices.Contains(a.stream.Tracks(), slot.feed.track)
+		replaced := a.stream != nil && !sends(a.peer, slot.feed.track)
 		if slot.kind == kind && (replaced || !slot.feed.open()) {
 			return slot
 		}
@@ -80,6 +80,16 @@ func (s *binding) slot(a arrival) *slot {
 	slot := &slot{id: track.ID(), kind: kind, sink: t}
 	s.slots = append(s.slots, slot)
 	return slot
+}
+
+// sends reports whether a track is still in a stream of a member's.
+func sends(peer *remote.Peer, track *remote.Track) bool {
+	return slices.ContainsFunc(peer.Streams(), func(s *remote.Stream) bool { return slices.Contains(s.Tracks(), track) })
+}
+
+// taken reports whether the sender, which is there, has taken the stream away.
+func (s *binding) taken() bool {
+	return connected(s.peer) && !slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
 }
 
 // release ends what the previous sender still feeds.

@@ -110,7 +110,10 @@ func (b *bindings) peerLeft(id string) {
 
 // add takes in a track that a member sends.
 func (b *bindings) add(peer *remote.Peer, e remote.TrackAdded, now time.Time) {
-	if b.bound(e.Track) {
+	if slot := b.bound(e.Track); slot != nil {
+		if len(e.Streams) > 0 {
+			slot.from.stream = e.Streams[0]
+		}
 		return // it moved to other streams; its file goes on
 	}
 	a := arrival{peer: peer, track: e.Track, streamID: "track " + e.Track.ID(), since: now, aside: new(aside)}
@@ -126,15 +129,16 @@ func (b *bindings) add(peer *remote.Peer, e remote.TrackAdded, now time.Time) {
 	}
 }
 
-func (b *bindings) bound(track *remote.Track) bool {
+// bound is the slot that a track feeds, if any.
+func (b *bindings) bound(track *remote.Track) *slot {
 	for _, s := range b.streams {
 		for _, slot := range s.slots {
 			if slot.feed.track == track {
-				return true
+				return slot
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 // bind connects a track to its file. It reports false when it is too early to
@@ -148,7 +152,7 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 	if s == nil && b.contested(a, now) {
 		return false
 	}
-	if s == nil && b.crowded(a.peer) {
+	if s == nil && b.crowded(a.peer) && !b.makeRoom(a.peer) {
 		if !a.aside.refused {
 			a.aside.refused = true
 			b.metrics.refuse(refusedStreams)
@@ -163,8 +167,11 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 			return false // another recording takes its place in a moment, or the stream is being woken
 		}
 		if err != nil {
-			b.log.Error("stream is not recorded", "peer", a.peer.ID(), "err", err)
-			return true
+			if !a.aside.refused {
+				a.aside.refused = true
+				b.log.Error("stream is not recorded, and waits", "peer", a.peer.ID(), "err", err)
+			}
+			return false
 		}
 	}
 	if s.peer != a.peer {
@@ -188,6 +195,29 @@ func (b *bindings) crowded(peer *remote.Peer) bool {
 		}
 	}
 	return n >= maxStreams
+}
+
+// makeRoom ends the stream that a member took away longest ago, if there is one, which would else hold
+// a place until the reconnect window ends.
+func (b *bindings) makeRoom(peer *remote.Peer) bool {
+	oldest := -1
+	for i, s := range b.streams {
+		if s.peer == peer && s.taken() && (oldest < 0 || s.alive.Before(b.streams[oldest].alive)) {
+			oldest = i
+		}
+	}
+	if oldest < 0 {
+		return false
+	}
+	b.end(b.streams[oldest])
+	b.streams = slices.Delete(b.streams, oldest, oldest+1)
+	return true
+}
+
+// end closes the files of a stream that has not come back.
+func (b *bindings) end(s *binding) {
+	b.log.Info("stream ended", "peer", s.peer.ID(), "stream", s.id)
+	s.sink.Close(sink.NotBack)
 }
 
 // displace gives a stream to another sender, its own having fallen silent.
@@ -214,12 +244,17 @@ func (b *bindings) setAside(s *binding, now time.Time) {
 // find returns the binding that a track belongs to: its sender's own, or one
 // whose sender is no longer there to feed it.
 func (b *bindings) find(a arrival, now time.Time) *binding {
+	var free *binding
 	for _, s := range b.streams {
-		if s.id == a.streamID && (s.peer == a.peer || !a.displaced && !s.claimed(now)) {
+		switch {
+		case s.id != a.streamID:
+		case s.peer == a.peer:
 			return s
+		case free == nil && !a.displaced && !s.claimed(now):
+			free = s
 		}
 	}
-	return nil
+	return free
 }
 
 // contested reports whether another member, still live, feeds a stream of the
@@ -269,9 +304,8 @@ func (b *bindings) settle(now time.Time) {
 		if now.Sub(s.alive) < b.cfg.ReconnectWindow {
 			return false
 		}
-		b.log.Info("stream ended", "peer", s.peer.ID(), "stream", s.id)
 		b.setAside(s, now)
-		s.sink.Close(sink.NotBack)
+		b.end(s)
 		return true
 	})
 }
@@ -281,6 +315,11 @@ func (b *bindings) resume(s *binding, sender *remote.Peer, now time.Time) {
 	s.out = false
 	s.sink.Resume(sender.ID())
 	b.metrics.outages.Observe(now.Sub(s.alive).Seconds())
+}
+
+// awaited reports whether a connection that is being made is to bring a member's media.
+func (b *bindings) awaited(peer *remote.Peer, now time.Time) bool {
+	return slices.ContainsFunc(b.streams, func(s *binding) bool { return s.peer == peer && s.expected(now) })
 }
 
 // flowing reports whether a member's media still arrives.

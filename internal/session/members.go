@@ -29,13 +29,14 @@ type participant struct {
 	troubled  time.Time // since when its connection has been down; zero while it is not
 	hadMedia  bool      // media of it has arrived, so its silence is a fault
 	apart     time.Time // since when there has been no connection, though one is wanted; zero while there is one
-	missed    bool      // that was said
+	missed    time.Time // when that was said, or it was last tried again; zero if it was not
+	unmet     time.Time // when it was found to have come while our socket was away, if it has not offered since
 	reentries int       // since it was connected last
 }
 
 // connected is called on the first and on every later welcome.
 func (s *Session) connected(e signaling.Connected) {
-	s.offline = nil
+	s.offline, s.trouble = nil, nil
 	s.ice = iceServers(s.opts.ICEServers, e.ICEServers)
 	for _, m := range s.members {
 		m.peer.SetICEServers(s.ice)
@@ -54,6 +55,8 @@ func (s *Session) disconnected(why error) {
 	s.reconcile.stop()
 	for _, m := range s.members {
 		m.stay()
+		// Our answer may be lost, in which case it waits for that and ignores our offers.
+		m.hadMedia = m.hadMedia || m.peer.State() == remote.StateConnecting
 		m.peer.SignalingLost()
 	}
 	if s.state == StateJoined {
@@ -132,6 +135,9 @@ func (s *Session) join(j signaling.Member) {
 		Logger:         s.log,
 	})
 	m := &participant{peer: peer}
+	if s.state == StateReconnecting {
+		m.unmet = time.Now() // its offer may have gone to the socket that we lost
+	}
 	s.members[j.PeerID] = m
 	s.listen(m)
 	s.announce(peer)
@@ -177,7 +183,7 @@ func (s *Session) settleDepartures(now time.Time) {
 	for id, m := range s.members {
 		switch {
 		case m.departed.IsZero():
-		case !s.reachable(m, now):
+		case !s.reachable(m, now) && !s.bindings.awaited(m.peer, now):
 			s.removeMember(id, remote.CauseLeft)
 		case s.state != StateJoined: // there is no one to ask
 		case m.asked.IsZero() && now.Sub(m.departed) >= departureGrace:

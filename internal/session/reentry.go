@@ -13,6 +13,12 @@ const (
 	// ICE has been restarted twice by then.
 	mediaPatience = 20 * time.Second
 
+	// newcomerPatience is how long a member that came while our socket was away may take to offer.
+	newcomerPatience = 10 * time.Second
+
+	// retryPause is how often a member that cannot be reached is tried again once that was given up.
+	retryPause = 5 * time.Minute
+
 	reentryPause    = 30 * time.Second // before the second re-entry; doubles
 	reentryPauseMax = 10 * time.Minute
 )
@@ -41,7 +47,11 @@ func (s *Session) checkMedia(now time.Time) {
 		case m.troubled.IsZero():
 			m.troubled = now
 		}
-		dead = dead || !m.troubled.IsZero() && now.Sub(m.troubled) >= mediaPatience
+		if m.peer.State() != remote.StateIdle {
+			m.unmet = time.Time{}
+		}
+		dead = dead || !m.troubled.IsZero() && now.Sub(m.troubled) >= mediaPatience ||
+			!m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience
 	}
 	switch {
 	case !dead:
@@ -58,14 +68,17 @@ func (s *Session) checkMedia(now time.Time) {
 func (s *Session) noteApart(m *participant, now time.Time) {
 	switch {
 	case connected(m.peer) || m.peer.State() == remote.StateIdle:
-		if m.missed {
+		if !m.missed.IsZero() {
 			s.log.Info("member was reached", "peer", m.peer.ID())
 		}
-		m.apart, m.missed = time.Time{}, false
+		m.apart, m.missed = time.Time{}, time.Time{}
 	case m.apart.IsZero():
 		m.apart = now
-	case !m.missed && now.Sub(m.apart) >= mediaPatience:
-		m.missed = true
+	case !m.missed.IsZero() && now.Sub(m.missed) >= retryPause:
+		m.missed = now
+		m.peer.Retry()
+	case m.missed.IsZero() && now.Sub(m.apart) >= mediaPatience:
+		m.missed = now
 		s.log.Warn("member could not be reached, nothing of it is recorded", "peer", m.peer.ID(),
 			"hint", "is UDP blocked, or a TURN server needed in webrtc.ice_servers?")
 	}
@@ -76,6 +89,7 @@ func (s *Session) reenter(now time.Time) {
 	s.reentry.allowed = now.Add(s.reentry.pause)
 	s.reentry.running = true
 	for _, m := range s.members {
+		m.unmet = time.Time{} // once
 		if !m.troubled.IsZero() {
 			m.reentries++
 		}

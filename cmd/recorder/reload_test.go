@@ -335,3 +335,14 @@ func TestRunFollowsItsFileAndHangups(t *testing.T) {
 		t.Error("a was begun anew")
 	}
 }
+
+// Kubernetes brings the configuration and a file that it names one after the other, whichever comes first.
+func TestFileThatComesAfterTheConfigurationThatNamesItIsLoaded(t *testing.T) {
+	path := write(t, channelFile("a"))
+	w := watch(t, path)
+	key := filepath.Join(t.TempDir(), "key")
+	must(t, os.WriteFile(path, fmt.Appendf(nil, "signaling: {api_key_file: %s}\nchannels: [{name: b}]\n", key), 0o600))
+	eventually(t, "failure", func() bool { return !w.successful() })
+	must(t, os.WriteFile(key, []byte("pk_live_two"), 0o600))
+	w.expect("b")
+}

@@ -17,6 +17,10 @@ import (
 // than once, or swaps more than one link.
 const reloadPause = 200 * time.Millisecond
 
+// reloadRetry is how often a configuration that could not be loaded is tried again. A file that it names may come later, as in
+// Kubernetes, where each volume has a time of its own, and is not watched before.
+const reloadRetry = 5 * time.Second
+
 // watcher loads the configuration again when it has changed, or when it is told to. A configuration that is wrong changes
 // nothing.
 type watcher struct {
@@ -25,6 +29,7 @@ type watcher struct {
 	log    *slog.Logger
 	read   [][]byte // the files as they were last read, whatever was in them
 	named  []string // the files that the configuration names
+	failed string   // why the configuration could not be loaded when that was last tried; empty if it could
 	notify *fsnotify.Watcher
 
 	successful prometheus.Gauge
@@ -75,17 +80,22 @@ func (w *watcher) accept(cfg *Config) {
 	}
 }
 
+// byHand is why a configuration is loaded that nothing is known to have changed of.
+const byHand = "signal"
+
 // Run reloads until ctx ends: when a file has changed, and at every signal of hangups.
 func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 	defer w.notify.Close()
 	settled := time.NewTimer(0)
 	settled.Stop()
+	retry := time.NewTicker(reloadRetry)
+	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			w.reload("signal")
+			w.reload(byHand)
 		case <-w.notify.Events:
 			settled.Reset(reloadPause)
 		case err := <-w.notify.Errors:
@@ -94,6 +104,10 @@ func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 		case <-settled.C:
 			if !slices.EqualFunc(w.read, w.contents(), bytes.Equal) {
 				w.reload("file changed")
+			}
+		case <-retry.C:
+			if w.failed != "" {
+				w.reload("tried again")
 			}
 		}
 	}
@@ -108,9 +122,13 @@ func (w *watcher) reload(why string) {
 	}
 	if err != nil {
 		w.successful.Set(0)
-		w.log.Error("configuration not reloaded, the one before stays in force", "why", why, "err", err)
+		if text := err.Error(); text != w.failed || why == byHand {
+			w.failed = text
+			w.log.Error("configuration not reloaded, the one before stays in force", "why", why, "err", err)
+		}
 		return
 	}
+	w.failed = ""
 	w.accept(cfg)
 	w.log.Info("configuration reloaded", "why", why, "channels", len(cfg.Channels))
 }

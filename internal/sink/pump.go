@@ -30,18 +30,6 @@ func (rec *Recording) pump() {
 	}
 }
 
-// standstill is how long the pump may be late before the process counts as having been stopped, as with its container.
-const standstill = 5 * time.Second
-
-// stood notes that the recorder did nothing for a time. What was sent then and is not there it did not receive.
-func (rec *Recording) stood(from, until time.Duration) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	for _, s := range rec.streams {
-		s.noteOutage(outage{ReasonRestart, from, until})
-	}
-}
-
 // untilBeat is the time to the next multiple of the interval. Recordings that tick together, and with
 // the reading of packets, wake the process once.
 func untilBeat() time.Duration {

@@ -3,7 +3,6 @@ package sink
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
@@ -37,15 +36,6 @@ type Stream struct {
 	out     bool          // between Outage and Resume
 	outages []outage      // the latest
 }
-
-// outage is a time, on the recording's clock, in which nothing could come.
-type outage struct {
-	reason      Reason
-	from, until time.Duration
-}
-
-// keptOutages is for how many outages back a gap may turn out to belong to one.
-const keptOutages = 64
 
 // Stream returns the open stream of that id, or begins one. The peer may have changed since: a
 // member that reconnects often has another id. While the first peer's stream is fed, another
@@ -117,109 +107,12 @@ func (s *Stream) live() bool {
 	return false
 }
 
-// Connected says that the stream's connection is up. From then on its sender is silent while nothing
-// comes; of a stream whose connection never was, all is missing.
-func (s *Stream) Connected() {
-	s.rec.mu.Lock()
-	defer s.rec.mu.Unlock()
-	s.met = true
-}
-
-// Outage says that nothing comes any more since the last packet did, and why: ReasonReconnect or
-// ReasonRestart. For each track the next media ends it. What turns out to be missing from the time
-// up to Resume is missing for that reason.
-func (s *Stream) Outage(reason Reason) {
-	s.rec.mu.Lock()
-	defer s.rec.mu.Unlock()
-	if s.closed || s.out {
-		return
-	}
-	s.out = true
-	for _, t := range s.tracks {
-		t.receive(s.rec.now())
-		if t.outage != ReasonMute { // it is not wanted
-			t.out(reason)
-		}
-	}
-	lost := s.heard()
-	switch {
-	case lost > 0:
-	case s.begun || s.met:
-		lost = s.rec.now()
-	default:
-		s.begun, s.awaits = true, true
-		s.origin, lost = s.opened, s.opened
-	}
-	s.noteOutage(outage{reason, lost, math.MaxInt64})
-	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(lost)})
-	s.rec.changed()
-}
-
-// await accounts for media that is missing because the connection was never up, until something comes
-// or the member leaves.
-func (s *Stream) await(now time.Duration) {
-	if !s.awaits || s.heard() > 0 {
-		s.awaits = false
-		return
-	}
-	if left := s.rec.manifest.left(s.manifest); left != nil {
-		now = min(now, time.Duration(left.MonotonicMS)*time.Millisecond)
-	}
-	for _, t := range s.tracks {
-		t.await(now)
-	}
-}
-
 // heard is when the last packet of any track arrived; 0 before the first.
 func (s *Stream) heard() (last time.Duration) {
 	for _, t := range s.tracks {
 		last = max(last, t.heard)
 	}
 	return last
-}
-
-func (s *Stream) noteOutage(o outage) {
-	if len(s.outages) == keptOutages {
-		s.outages = append(s.outages[:0], s.outages[1:]...)
-	}
-	s.outages = append(s.outages, o)
-}
-
-// awaitInterval is how often what is missing is accounted for while nothing can come.
-const awaitInterval = time.Second
-
-// blame is the reason of a gap on the stream's clock that packets lost on the way seem to explain:
-// if it overlaps an outage that is it, though some of what was sent then came through.
-func (s *Stream) blame(start, end time.Duration) Reason {
-	for _, o := range s.outages {
-		if s.origin+end > o.from && s.origin+start < o.until {
-			return o.reason
-		}
-	}
-	return ReasonLoss
-}
-
-// Resume says that the stream came back, as the named peer.
-func (s *Stream) Resume(peerID string) {
-	s.rec.mu.Lock()
-	defer s.rec.mu.Unlock()
-	if s.closed {
-		return
-	}
-	s.info.PeerID = peerID
-	if !s.out {
-		return
-	}
-	s.out = false
-	now := s.rec.now()
-	s.await(now)
-	s.awaits, s.met = false, true
-	for i := range s.outages {
-		s.outages[i].until = min(s.outages[i].until, now)
-	}
-	at, last := s.rec.instant(now), s.manifest.Reconnects[len(s.manifest.Reconnects)-1]
-	last.Resumed, last.PeerID = &at, peerID
-	s.rec.changed()
 }
 
 // Close ends the stream: what has arrived is written and its files are finished, which goes on

@@ -139,16 +139,6 @@ func (t *Track) Pause() {
 	t.out(ReasonMute)
 }
 
-// await accounts for media that is missing up to now, of a track of which nothing ever came.
-func (t *Track) await(now time.Duration) {
-	if t.outage == ReasonMute {
-		return
-	}
-	t.ledger.begin(0)
-	t.gap(ReasonReconnect, t.ledger.end, now-t.stream.origin, 0, "")
-	t.writer.resume(t.ledger.end, nil, nil) // what comes begins there
-}
-
 // out says why nothing comes any more since the last packet did.
 func (t *Track) out(r Reason) { t.outage, t.outSince = r, t.heard }
 
@@ -303,36 +293,6 @@ func (t *Track) gap(r Reason, start, end time.Duration, lost int, fill string) {
 	t.ledger.gap(r, start, end, lost, fill)
 	t.stream.rec.changed()
 }
-
-// gapBlur is how short a silence beside an outage is taken for a part of it.
-const gapBlur = 2 * time.Second
-
-// missed notes a stretch without media that an outage has a part in. What lies in one is missing for
-// its reason, the rest for another. Without any outage it is the first of the two reasons, if it is short.
-func (t *Track) missed(r, rest Reason, start, end time.Duration, lost int, fill string) {
-	if end-start < gapBlur {
-		rest = r
-	}
-	for _, o := range t.stream.outages {
-		from, until := max(o.from-t.stream.origin, start), min(o.until-t.stream.origin, end)
-		if until <= from {
-			continue
-		}
-		if from-start < gapBlur {
-			from = start
-		}
-		if end-until < gapBlur {
-			until = end
-		}
-		t.gap(rest, start, from, 0, fill)
-		t.gap(o.reason, from, until, lost, fill)
-		start, lost = until, 0
-	}
-	t.gap(rest, start, end, lost, fill)
-}
-
-// outage reports whether a reason is that of an outage.
-func (r Reason) outage() bool { return r == ReasonReconnect || r == ReasonRestart }
 
 // drop counts a packet or picture that arrived and is not written.
 func (t *Track) drop(r dropReason) {

@@ -80,8 +80,8 @@ func (w *watcher) accept(cfg *Config) {
 	}
 }
 
-// byHand is why a configuration is loaded that nothing is known to have changed of.
-const byHand = "signal"
+// again is why a configuration is loaded that could not be, and of which nothing is known to have changed.
+const again = "tried again"
 
 // Run reloads until ctx ends: when a file has changed, and at every signal of hangups.
 func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
@@ -95,7 +95,7 @@ func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			w.reload(byHand)
+			w.reload("signal")
 		case <-w.notify.Events:
 			settled.Reset(reloadPause)
 		case err := <-w.notify.Errors:
@@ -107,7 +107,7 @@ func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 			}
 		case <-retry.C:
 			if w.failed != "" {
-				w.reload("tried again")
+				w.reload(again)
 			}
 		}
 	}
@@ -122,7 +122,7 @@ func (w *watcher) reload(why string) {
 	}
 	if err != nil {
 		w.successful.Set(0)
-		if text := err.Error(); text != w.failed || why == byHand {
+		if text := err.Error(); text != w.failed || why != again {
 			w.failed = text
 			w.log.Error("configuration not reloaded, the one before stays in force", "why", why, "err", err)
 		}

@@ -222,10 +222,12 @@ func (p *Peer) climb(l *link) {
 
 // retry is Retry.
 func (p *Peer) retry() {
-	if l := p.link; p.ladder.exhausted && l != nil && l.condition() != up {
-		p.ladder.renew()
-		p.climb(l)
+	l := p.link
+	if l == nil || l.remote == nil || l.closed() || l.condition() == up || l.neg.pending || p.ladder.busy() || !p.signalling || p.moved {
+		return
 	}
+	p.ladder.renew()
+	p.climb(l)
 }
 
 // unanswered is the watchdog of an offer.

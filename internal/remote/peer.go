@@ -265,8 +265,8 @@ func (p *Peer) SetICEServers(servers []webrtc.ICEServer) {
 	p.in.put(func() { p.setICEServers(servers) })
 }
 
-// Retry has a connection that was given up be tried again, with a new budget of
-// ICE restarts. Any other is left alone. See [ErrICERestartExhausted].
+// Retry has a connection that is down be tried again with a new budget of ICE
+// restarts, see [ErrICERestartExhausted], unless something is tried already.
 func (p *Peer) Retry() { p.in.put(p.retry) }
 
 // Close ends the peer for good and returns at once; see [Peer.Done].

@@ -35,14 +35,15 @@ type RTPWriter interface {
 // connection brings another Track with, usually, the same id. Its methods
 // may be called from any goroutine.
 type Track struct {
-	id        string
-	mid       string
-	kind      webrtc.RTPCodecType
-	metadata  *metadataStore
-	inlet     *inlet
-	sendRTCP  func(...rtcp.Packet) error
-	delivered func()                    // called at the first packet
-	stopped   func(*webrtc.TrackRemote) // called when pion has nothing more
+	id         string
+	mid        string
+	connection uint32
+	kind       webrtc.RTPCodecType
+	metadata   *metadataStore
+	inlet      *inlet
+	sendRTCP   func(...rtcp.Packet) error
+	delivered  func()                    // called at the first packet
+	stopped    func(*webrtc.TrackRemote) // called when pion has nothing more
 
 	ssrc      atomic.Uint32
 	first     atomic.Bool // a packet was delivered
@@ -65,6 +66,10 @@ type Track struct {
 	started bool // wanted is closed
 	over    bool
 }
+
+// Connection tells the connection that brings the track from any other, of this
+// peer or another. It is not 0.
+func (t *Track) Connection() uint32 { return t.connection }
 
 // ID is the track's id as the member's description gave it (msid) when the
 // track was added; a description without one gives "mid:" and the m-line's mid.

@@ -102,7 +102,7 @@ func (s section) trackID() string {
 
 func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) *Track {
 	t := &Track{
-		id: s.trackID(), label: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta, inlet: l.inlet,
+		id: s.trackID(), label: s.trackID(), mid: s.mid, kind: s.kind, metadata: l.meta, inlet: l.inlet, connection: l.sender,
 		streams: s.streams, formats: formats, payloads: payloadsOf(formats), wanted: make(chan struct{}),
 	}
 	t.delivered = func() { l.post(l.on.delivered) }

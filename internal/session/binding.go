@@ -18,7 +18,7 @@ type binding struct {
 	slots []*slot
 	alive time.Time // when it last was
 	out   bool      // an outage is under way
-	met   bool      // its connection was up
+	up    time.Time // when its connection last was; zero if it never was
 }
 
 // slot is one track of the stream over successive connections.
@@ -45,16 +45,16 @@ func (s *binding) attach(a arrival, now time.Time) {
 func (s *binding) lose() {
 	if !s.out {
 		s.out = true
-		s.sink.Outage(sink.ReasonReconnect)
+		s.sink.Outage(sink.ReasonReconnect, s.up)
 	}
 }
 
 // meet notes that the stream's connection is up.
-func (s *binding) meet() {
-	if !s.met {
-		s.met = true
+func (s *binding) meet(now time.Time) {
+	if s.up.IsZero() {
 		s.sink.Connected()
 	}
+	s.up = now
 }
 
 // slot finds the track's place: by id; else, as ids change when a stream is

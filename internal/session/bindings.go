@@ -258,7 +258,7 @@ func (b *bindings) settle(now time.Time) {
 			if s.out {
 				b.resume(s, s.peer, now)
 			}
-			s.meet()
+			s.meet(now)
 			s.alive = now
 			return false
 		}

@@ -100,6 +100,53 @@ func TestAMemberThatJoinsWhileTheBotIsAwayIsRecorded(t *testing.T) {
 	})
 }
 
+// Members that join while the bot is away, and have nothing to send, do not cut the others time and again.
+func TestViewersCutNobodyOff(t *testing.T) {
+	for name, most := range map[string]int{"key": 0, "token": 1} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, devserver.Options{}, func(r *rig) {
+				r.start(name == "token")
+				time.Sleep(settling)
+				r.join(r.token(aliceID), "camera")
+				time.Sleep(5 * time.Second)
+				entered, last := 0, time.Time{}
+				for i := range 3 {
+					r.server.Drop(r.bot(), devserver.Drop{})
+					time.Sleep(100 * time.Millisecond)
+					r.joinFrom(r.host(), r.token(fmt.Sprint("viewer-", i)))
+					for range 25 {
+						time.Sleep(time.Second)
+						r.on(func(s *Session) {
+							if s.reentry.allowed != last {
+								entered, last = entered+1, s.reentry.allowed
+							}
+						})
+					}
+				}
+				if entered > most {
+					t.Errorf("the channel was entered again %d times for three viewers", entered)
+				}
+				r.finish()
+			})
+		})
+	}
+}
+
+// A connection that takes another's place may take its time. That is no silence of the member's.
+func TestASlowFreshConnectionIsNoSilence(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		time.Sleep(settling)
+		alice := r.join(r.token(aliceID), "camera")
+		time.Sleep(10 * time.Second)
+		r.on(func(s *Session) { s.reenter(time.Now()) })
+		r.cutFor(8 * time.Second)
+		time.Sleep(20 * time.Second)
+		alice.Leave()
+		r.checkOneStream(r.finish(), outcome{minGap: 7 * time.Second, maxGap: 9 * time.Second})
+	})
+}
+
 func TestAStaleLeaveWhileAConnectionIsMadeLosesNobody(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.startWith(time.Minute)

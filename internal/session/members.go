@@ -51,7 +51,7 @@ func (s *Session) connected(e signaling.Connected) {
 // disconnected keeps every connection: media does not need the socket. Who has
 // left is for the next snapshot to say.
 func (s *Session) disconnected(why error) {
-	s.offline = why
+	s.offline, s.lostID = why, s.client.PeerID()
 	s.reconcile.stop()
 	for _, m := range s.members {
 		m.stay()
@@ -135,7 +135,7 @@ func (s *Session) join(j signaling.Member) {
 		Logger:         s.log,
 	})
 	m := &participant{peer: peer}
-	if s.state == StateReconnecting {
+	if s.state != StateJoined && s.lostID == s.client.PeerID() {
 		m.unmet = time.Now() // its offer may have gone to the socket that we lost
 	}
 	s.members[j.PeerID] = m

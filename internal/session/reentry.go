@@ -31,6 +31,7 @@ type reentry struct {
 	allowed time.Time // not before
 	pause   time.Duration
 	running bool
+	unmet   time.Time // not before, for members that may have nothing to offer
 }
 
 // checkMedia looks for members whose media died and has not come back.
@@ -51,7 +52,7 @@ func (s *Session) checkMedia(now time.Time) {
 			m.unmet = time.Time{}
 		}
 		dead = dead || !m.troubled.IsZero() && now.Sub(m.troubled) >= mediaPatience ||
-			!m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience
+			!m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience && !now.Before(s.reentry.unmet)
 	}
 	switch {
 	case !dead:
@@ -89,7 +90,9 @@ func (s *Session) reenter(now time.Time) {
 	s.reentry.allowed = now.Add(s.reentry.pause)
 	s.reentry.running = true
 	for _, m := range s.members {
-		m.unmet = time.Time{} // once
+		if !m.unmet.IsZero() { // once, as it may be a viewer
+			m.unmet, s.reentry.unmet = time.Time{}, now.Add(reentryPauseMax)
+		}
 		if !m.troubled.IsZero() {
 			m.reentries++
 		}

@@ -97,10 +97,11 @@ type Session struct {
 	// The rest is owned by Run.
 
 	state     State
-	failure   error // ends the session
-	over      error // ends it too, as configured
-	offline   error // why there is no connection to the service
-	trouble   error // keeps media from coming
+	failure   error  // ends the session
+	over      error  // ends it too, as configured
+	offline   error  // why there is no connection to the service
+	lostID    string // our peer id on the connection that was lost
+	trouble   error  // keeps media from coming
 	reconcile reconcile
 	members   map[string]*participant
 	crowd     crowd

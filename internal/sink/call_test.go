@@ -23,6 +23,8 @@ type call struct {
 	rec    *Recording
 	stream *Stream
 	pumped bool // by its own pump
+
+	connection uint32 // of the legs that begin
 }
 
 // inCall runs a call and returns what it left behind.
@@ -134,7 +136,7 @@ func (c *call) leg(id, kind string) *leg {
 	if kind == video {
 		l.pt = ptVP8
 	}
-	l.Source = c.stream.Track(TrackInfo{ID: id, Kind: kind}).NewSource(SourceInfo{Feedback: l, Formats: map[uint8]Format{
+	l.Source = c.stream.Track(TrackInfo{ID: id, Kind: kind}).NewSource(SourceInfo{Connection: c.connection, Feedback: l, Formats: map[uint8]Format{
 		ptOpus: {MimeType: "audio/opus", ClockRate: 48000, Channels: 2}, ptVP8: {MimeType: "video/VP8", ClockRate: 90000},
 		ptVP9: {MimeType: "video/VP9", ClockRate: 90000}, ptH264: {MimeType: "video/H264", ClockRate: 90000},
 	}})

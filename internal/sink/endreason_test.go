@@ -70,15 +70,19 @@ func TestAMemberThatIsBackHasNotLeft(t *testing.T) {
 	}{
 		"as itself": {func(c *call) { c.rec.PeerLeft("alice"); c.wait(time.Second); c.rec.PeerJoined("alice", nil) }, Closed},
 		"as another": {func(c *call) {
-			c.stream.Outage(ReasonReconnect)
+			c.stream.Outage(ReasonReconnect, time.Time{})
 			c.rec.PeerLeft("alice")
 			c.rec.PeerJoined("alice again", nil)
 			c.wait(time.Second)
 			c.stream.Resume("alice again")
 		}, Closed},
-		"it stayed": {func(c *call) { c.stream.Outage(ReasonReconnect); c.wait(time.Second); c.stream.Close(NotBack) }, NotBack},
+		"it stayed": {func(c *call) {
+			c.stream.Outage(ReasonReconnect, time.Time{})
+			c.wait(time.Second)
+			c.stream.Close(NotBack)
+		}, NotBack},
 		"it left while its stream was away": {func(c *call) {
-			c.stream.Outage(ReasonReconnect)
+			c.stream.Outage(ReasonReconnect, time.Time{})
 			c.wait(time.Second)
 			c.rec.PeerLeft("alice")
 			c.wait(time.Second)

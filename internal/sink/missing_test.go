@@ -22,7 +22,7 @@ func (r recorded) wantMissing(t *testing.T, kind string, reason Reason, want tim
 // outage is one of the stream, after a time.
 func (c *call) outage(after, length time.Duration) {
 	c.wait(after)
-	c.stream.Outage(ReasonReconnect)
+	c.stream.Outage(ReasonReconnect, time.Time{})
 	c.wait(length)
 }
 
@@ -65,6 +65,7 @@ func TestSilenceAfterAnOutageIsSilence(t *testing.T) {
 // A camera that is taken away and added again, while the sound goes on, was off.
 func TestTrackThatIsAddedAgainWasOff(t *testing.T) {
 	r := inCall(t, Options{}, func(c *call) {
+		c.connection = 1
 		a, v := c.audio(), c.video()
 		c.talk(a, v, 4*time.Second)
 		v.Close()
@@ -78,6 +79,49 @@ func TestTrackThatIsAddedAgainWasOff(t *testing.T) {
 	})
 	r.wantMissing(t, video, ReasonReconnect, 0)
 	r.wantMissing(t, video, ReasonMute, 5*minute)
+}
+
+// A connection that takes its time to take another's place is an outage, though none was told of.
+func TestFreshConnectionThatIsSlowIsAnOutage(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		c.connection = 1
+		a, v := c.audio(), c.video()
+		c.talk(a, v, 4*time.Second)
+		c.wait(8 * time.Second)
+		a.Close()
+		v.Close()
+		c.connection = 2
+		b, w := c.audio(), c.video()
+		b.ssrc, w.ssrc = 8, 9
+		c.talk(b, w, 4*time.Second)
+		b.Close()
+		w.Close()
+		c.wait(time.Second)
+	})
+	for _, kind := range []string{audio, video} {
+		r.wantMissing(t, kind, ReasonReconnect, 8*time.Second)
+		r.wantMissing(t, kind, ReasonMute, 0)
+	}
+}
+
+// An outage of a sender that said nothing for long is as long as it was.
+func TestOutageOfASilentSenderTakesNoSilenceWithIt(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		v.film(100, true)
+		c.wait(10 * minute)
+		up := time.Now()
+		c.wait(5 * time.Second)
+		c.stream.Outage(ReasonReconnect, up)
+		c.wait(5 * time.Second)
+		c.stream.Resume("alice")
+		v.rtp += (10*60 + 10) * 90_000
+		v.film(100, true)
+		v.Close()
+		c.wait(time.Second)
+	})
+	r.wantMissing(t, video, ReasonReconnect, 10*time.Second+outageNotice)
+	r.wantMissing(t, video, ReasonMute, 10*minute-outageNotice)
 }
 
 // What was sent while the recorder stood still, as a container that is paused, it did not receive.

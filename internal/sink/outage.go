@@ -1,7 +1,9 @@
 package sink
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -25,10 +27,14 @@ func (s *Stream) Connected() {
 	s.met = true
 }
 
+// outageNotice is how long a connection may be down and count as up: that takes an ICE agent a while.
+const outageNotice = 6 * time.Second
+
 // Outage says that nothing comes any more since the last packet did, and why: ReasonReconnect or
 // ReasonRestart. For each track the next media ends it. What turns out to be missing from the time
-// up to Resume is missing for that reason.
-func (s *Stream) Outage(reason Reason) {
+// up to Resume is missing for that reason. A sender that was silent is so until shortly before the
+// connection was up for the last time, if that is known.
+func (s *Stream) Outage(reason Reason, up time.Time) {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
 	if s.closed || s.out {
@@ -44,12 +50,16 @@ func (s *Stream) Outage(reason Reason) {
 	lost := s.heard()
 	switch {
 	case lost > 0:
+		if !up.IsZero() {
+			lost = max(lost, up.Sub(s.rec.start)-outageNotice)
+		}
 	case s.begun || s.met:
 		lost = s.rec.now()
 	default:
 		s.begun, s.awaits = true, true
 		s.origin, lost = s.opened, s.opened
 	}
+	lost = max(lost, s.rec.stoodUntil)
 	s.noteOutage(outage{reason, lost, math.MaxInt64})
 	s.manifest.Reconnects = append(s.manifest.Reconnects, &ManifestReconnect{Reason: reason, Lost: s.rec.instant(lost)})
 	s.rec.changed()
@@ -83,6 +93,7 @@ func (s *Stream) noteOutage(o outage) {
 		s.outages = append(s.outages[:0], s.outages[1:]...)
 	}
 	s.outages = append(s.outages, o)
+	slices.SortStableFunc(s.outages, func(a, b outage) int { return cmp.Compare(a.from, b.from) })
 }
 
 // awaitInterval is how often what is missing is accounted for while nothing can come.
@@ -127,12 +138,9 @@ func (s *Stream) blame(start, end time.Duration) Reason {
 // gapBlur is how short a silence beside an outage is taken for a part of it.
 const gapBlur = 2 * time.Second
 
-// missed notes a stretch without media that an outage has a part in. What lies in one is missing for
-// its reason, the rest for another. Without any outage it is the first of the two reasons, if it is short.
+// missed notes a stretch without media, for which there is a reason. Where outages have a part in it,
+// what lies in one is missing for its reason, and the rest for another.
 func (t *Track) missed(r, rest Reason, start, end time.Duration, lost int, fill string) {
-	if end-start < gapBlur {
-		rest = r
-	}
 	for _, o := range t.stream.outages {
 		from, until := max(o.from-t.stream.origin, start), min(o.until-t.stream.origin, end)
 		if until <= from {
@@ -146,9 +154,9 @@ func (t *Track) missed(r, rest Reason, start, end time.Duration, lost int, fill 
 		}
 		t.gap(rest, start, from, 0, fill)
 		t.gap(o.reason, from, until, lost, fill)
-		start, lost = until, 0
+		start, lost, r = until, 0, rest
 	}
-	t.gap(rest, start, end, lost, fill)
+	t.gap(r, start, end, lost, fill)
 }
 
 // standstill is how long the pump may be late before the process counts as having been stopped, as with its container.
@@ -158,6 +166,7 @@ const standstill = 5 * time.Second
 func (rec *Recording) stood(from, until time.Duration) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	rec.stoodUntil = until
 	for _, s := range rec.streams {
 		s.noteOutage(outage{ReasonRestart, from, until})
 	}

@@ -25,7 +25,7 @@ func (rec *Recording) pump() {
 				rec.stood(last, now)
 			}
 			rec.tick(now)
-			last = now
+			last = rec.now() // a tick that takes long is no standstill
 		}
 	}
 }

@@ -64,7 +64,7 @@ func TestOutageIsAGap(t *testing.T) {
 		both(a, v)
 		a.Close()
 		v.Close()
-		c.stream.Outage(ReasonReconnect)
+		c.stream.Outage(ReasonReconnect, time.Time{})
 		c.wait(5 * time.Second)
 		s, err := c.rec.Stream(StreamInfo{PeerID: "alice again", StreamID: "camera"})
 		if err != nil || s != c.stream {
@@ -113,7 +113,7 @@ func TestWhatWasHeldBackDoesNotEndAnOutage(t *testing.T) {
 			c.step(a, v, i == 0)
 		}
 		c.wait(time.Second)
-		c.stream.Outage(ReasonReconnect)
+		c.stream.Outage(ReasonReconnect, time.Time{})
 		c.wait(9 * time.Second)
 		c.stream.Resume("alice")
 		a.rtp += 480_000
@@ -159,14 +159,14 @@ func TestAStreamThatStaysAwayEndedWhenItWasLost(t *testing.T) {
 		r := inCall(t, Options{}, func(c *call) {
 			a := c.audio()
 			a.speak(100)
-			c.stream.Outage(ReasonReconnect)
+			c.stream.Outage(ReasonReconnect, time.Time{})
 			c.wait(2 * time.Second)
 			c.stream.Resume("alice")
 			a.rtp += 96_000
 			a.speak(100)
 			a.Close()
 			c.wait(3 * time.Second)
-			c.stream.Outage(ReasonReconnect)
+			c.stream.Outage(ReasonReconnect, time.Time{})
 			c.wait(10 * time.Second)
 			if closed {
 				c.stream.Close("not back")
@@ -202,7 +202,7 @@ func TestLossInAnOutageIsTheOutages(t *testing.T) {
 		lose(10)
 		a.speak(90)
 		lose(100)
-		c.stream.Outage(ReasonReconnect)
+		c.stream.Outage(ReasonReconnect, time.Time{})
 		lose(100)
 		a.speak(1) // late
 		lose(20)

@@ -47,21 +47,22 @@ type Recording struct {
 
 	saving sync.Mutex // held while a manifest is made and stored, so that an older never follows a newer
 
-	mu       sync.Mutex // guards all below, and all of Stream, Track and the pump's half of Source
-	manifest *Manifest
-	streams  []*Stream // open
-	orders   []order   // for sources, given out when mu is free
-	version  uint64    // of the manifest, rises with each change
-	stored   uint64    // the version that was stored last
-	weight   int       // bytes of that
-	closing  bool
-	scolded  time.Duration   // when trouble was last logged
-	refused  bool            // that was a file's, and none was written since
-	tracks   []*Track        // of all streams, closed ones too
-	size     uint64          // of the media so far
-	asleep   []sleeper       // of a continued recording
-	waking   map[string]bool // streams by id, their files being read
-	unhashed []*ManifestPart // final, and to be read for their hashes in this order
+	mu         sync.Mutex // guards all below, and all of Stream, Track and the pump's half of Source
+	manifest   *Manifest
+	stoodUntil time.Duration // when the recorder last went on after it had stood still
+	streams    []*Stream     // open
+	orders     []order       // for sources, given out when mu is free
+	version    uint64        // of the manifest, rises with each change
+	stored     uint64        // the version that was stored last
+	weight     int           // bytes of that
+	closing    bool
+	scolded    time.Duration   // when trouble was last logged
+	refused    bool            // that was a file's, and none was written since
+	tracks     []*Track        // of all streams, closed ones too
+	size       uint64          // of the media so far
+	asleep     []sleeper       // of a continued recording
+	waking     map[string]bool // streams by id, their files being read
+	unhashed   []*ManifestPart // final, and to be read for their hashes in this order
 }
 
 const (

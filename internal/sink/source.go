@@ -27,17 +27,19 @@ type Feedback interface {
 
 // SourceInfo describes one connection's version of a track.
 type SourceInfo struct {
-	Formats  map[uint8]Format // by payload type; RTX and FEC are not listed
-	Feedback Feedback         // may be nil
+	Connection uint32           // which one it is, 0 if that is not known; a track may be sent anew over the same
+	Formats    map[uint8]Format // by payload type; RTX and FEC are not listed
+	Feedback   Feedback         // may be nil
 }
 
 // Source is one track as it comes over one connection. Its three methods implement the writer a
 // remote track forwards to; none of them waits.
 type Source struct {
-	track    *Track
-	number   int
-	formats  map[uint8]codecFormat
-	feedback Feedback
+	track      *Track
+	number     int
+	connection uint32
+	formats    map[uint8]codecFormat
+	feedback   Feedback
 
 	mu       sync.Mutex
 	inbox    []*packet
@@ -102,7 +104,7 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	defer rec.mu.Unlock()
 	t.counter++
 	t.orphan = false
-	src := &Source{track: t, number: t.counter, feedback: info.Feedback, formats: make(map[uint8]codecFormat)}
+	src := &Source{track: t, number: t.counter, connection: info.Connection, feedback: info.Feedback, formats: make(map[uint8]codecFormat)}
 	rate, slew, held := int64(opusRate), int64(audioSlew), audioHeld
 	if t.kind == video {
 		rate, slew, held = container.VideoClockRate, videoSlew, videoHeld

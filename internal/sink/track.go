@@ -22,23 +22,24 @@ const (
 // Track is one track of a stream over all connections it ever comes by, written to one file, or to
 // several when its codec changes.
 type Track struct {
-	stream   *Stream
-	kind     string
-	manifest *ManifestTrack
-	ledger   ledger
-	drops    [dropReasons]uint64
-	heard    time.Duration // when the last packet arrived; 0 before the first
-	keyed    time.Duration // when the last key picture was written
-	writer   writer
-	sources  []*Source     // not yet ended, oldest first
-	active   *Source       // the one that is written
-	counter  int           // sources so far
-	outage   Reason        // why nothing comes, until something does
-	outSince time.Duration // when the last packet before arrived; it may be written later
-	orphan   bool          // all sources of the stream ended, and none of this track came since
-	alias    string        // the id it came back under
-	parted   time.Duration // rises by partInterval with each file, and with the clock
-	sent     *int64        // frames in the file at hand that are no stand-ins
+	stream     *Stream
+	kind       string
+	manifest   *ManifestTrack
+	ledger     ledger
+	drops      [dropReasons]uint64
+	heard      time.Duration // when the last packet arrived; 0 before the first
+	keyed      time.Duration // when the last key picture was written
+	writer     writer
+	sources    []*Source     // not yet ended, oldest first
+	active     *Source       // the one that is written
+	counter    int           // sources so far
+	connection uint32        // the last that delivered
+	outage     Reason        // why nothing comes, until something does
+	outSince   time.Duration // when the last packet before arrived; it may be written later
+	orphan     bool          // all sources of the stream ended, and none of this track came since
+	alias      string        // the id it came back under
+	parted     time.Duration // rises by partInterval with each file, and with the clock
+	sent       *int64        // frames in the file at hand that are no stand-ins
 }
 
 // writer lays out the media of one kind.
@@ -147,7 +148,7 @@ func (t *Track) ends(arrival time.Duration) bool { return t.outage != "" && arri
 
 // delivered notes media of src that is written, and when it arrived.
 func (t *Track) delivered(src *Source, arrival time.Duration) {
-	src.delivered = true
+	src.delivered, t.connection = true, src.connection
 	if t.ends(arrival) {
 		t.outage = ""
 	}
@@ -232,12 +233,17 @@ func (t *Track) flush(now time.Duration) {
 	}
 }
 
+// fresh reports whether src is yet to deliver, over another connection than the source before.
+func (t *Track) fresh(src *Source) bool {
+	return !src.delivered && src.number > 1 && (src.connection == 0 || src.connection != t.connection)
+}
+
 // gapReason is why media is missing before a packet of src that arrived then.
 func (t *Track) gapReason(src *Source, arrival time.Duration, lost int) Reason {
 	switch {
 	case t.ends(arrival):
 		return t.outage
-	case !src.delivered && src.number > 1:
+	case t.fresh(src):
 		return ReasonReconnect
 	case lost > 0:
 		return ReasonLoss

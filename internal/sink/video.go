@@ -157,7 +157,7 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 	}
 	end := w.last + w.interval
 	switch {
-	case !src.delivered && src.number > 1 || w.track.ends(pic.arrival):
+	case w.track.fresh(src) || w.track.ends(pic.arrival):
 		if pos-end > w.interval/2 {
 			w.rest = ReasonMute
 			if w.missing { // pictures came that could not be decoded
@@ -167,6 +167,10 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 			w.reason = w.track.gapReason(src, pic.arrival, 0)
 		}
 	case w.missing:
+	case !src.delivered && src.number > 1: // it was taken away, and is sent anew
+		if pos-end > videoMute {
+			w.miss(ReasonMute, end)
+		}
 	case pic.broken && pos-end > w.interval/2:
 		w.miss(ReasonLoss, end)
 	case pos-end > videoMute:
@@ -303,11 +307,11 @@ func (w *videoWriter) end(now time.Duration, alive bool) {
 	until := w.seen
 	if alive && now-w.track.stream.origin-w.time(until) > endSilence {
 		until = toTicks(now-w.track.stream.origin, container.VideoClockRate)
-		if w.any {
+		if w.any && !w.missing && w.track.outage.outage() {
+			w.miss(w.track.outage, w.last+w.interval)
+			w.rest = ReasonMute
+		} else if w.any {
 			w.miss(ReasonMute, w.last+w.interval)
-			if w.track.outage.outage() {
-				w.reason, w.rest = w.track.outage, ReasonMute
-			}
 		}
 	}
 	w.close(until)

@@ -12,8 +12,8 @@ import (
 	"recorder/internal/signaling"
 )
 
-// outlasting is longer than all that is tried at once to bring a path back.
-const outlasting = 10 * time.Minute
+// outlasting is longer than all that is tried at once to bring a path back, and a retry follows soon.
+const outlasting = retryPause
 
 // recorded ends the recording and returns how much of sound and pictures there is in it together.
 func (r *rig) recorded() (all time.Duration) {
@@ -37,14 +37,16 @@ func TestAPathThatIsDownForLongIsTriedAgainForEver(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.startWith(3 * time.Second)
 		time.Sleep(settling)
-		alice := r.join(r.token(aliceID), "camera")
+		alice := r.joinFrom(r.host(), r.token(aliceID), camera("camera")[:1]...)
 		time.Sleep(5 * time.Second)
 		r.cut.Store(true)
-		time.Sleep(outlasting)
+		time.Sleep(2 * outlasting) // entering the channel again helps for some minutes
 		r.cut.Store(false)
-		time.Sleep(retryPause + 2*time.Minute)
+		time.Sleep(2 * time.Minute)
 		alice.Leave()
-		r.wantRecorded(2*time.Minute, 30*time.Second)
+		if d := r.recorded(); d < time.Minute {
+			t.Errorf("%v are recorded", d)
+		}
 	})
 }
 
@@ -53,12 +55,14 @@ func TestAMemberThatJoinsWhileThePathIsDownIsReachedInTheEnd(t *testing.T) {
 		r.startWith(3 * time.Second)
 		time.Sleep(settling)
 		r.cut.Store(true)
-		alice := r.join(r.token(aliceID), "camera")
+		alice := r.joinFrom(r.host(), r.token(aliceID), camera("camera")[:1]...)
 		time.Sleep(outlasting)
 		r.cut.Store(false)
-		time.Sleep(retryPause + 2*time.Minute)
+		time.Sleep(2 * time.Minute)
 		alice.Leave()
-		r.wantRecorded(2*time.Minute, 30*time.Second)
+		if d := r.recorded(); d < time.Minute {
+			t.Errorf("%v are recorded", d)
+		}
 	})
 }
 

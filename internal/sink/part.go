@@ -106,7 +106,7 @@ func (p *part) hasRoom(n int) bool {
 }
 
 // writeAudio appends an Opus packet. It is false when the file takes no more at present, or never.
-// A fill is taken in any case: no more than fillStep comes at once.
+// A fill is taken in any case: no more than fillStep comes between two ticks, or fillMost at an end.
 func (p *part) writeAudio(packet []byte, samples int, filling bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -134,9 +134,7 @@ func (t *Track) Pause() {
 		src.receive(now)
 	}
 	t.flush(now)
-	if t.stream.awaits {
-		t.stream.await(now)
-	}
+	t.stream.await(now)
 	t.out(ReasonMute)
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"recorder/internal/remote"
+	"recorder/internal/series"
 )
 
 var (
@@ -49,11 +50,12 @@ func (s *Set) Collect(ch chan<- prometheus.Metric) {
 	s.opts.metrics.refused.Collect(ch)
 	out := scrape(ch)
 	for _, status := range s.Status() {
+		channel := series.Labels{}.With("channel", status.Channel)
 		for _, state := range States {
-			out.gauge(descSessionState, boolean(status.State == state), status.Channel, state.String())
+			out.gauge(descSessionState, boolean(status.State == state), channel.With("state", state.String()))
 		}
 		for _, peer := range status.Peers {
-			out.peer(status.Channel, peer)
+			out.peer(channel, peer)
 		}
 	}
 }
@@ -61,26 +63,26 @@ func (s *Set) Collect(ch chan<- prometheus.Metric) {
 // scrape is one answer to a scraper.
 type scrape chan<- prometheus.Metric
 
-func (out scrape) gauge(desc *prometheus.Desc, value float64, labels ...string) {
-	out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+func (out scrape) gauge(desc *prometheus.Desc, value float64, labels series.Labels) {
+	out <- series.Gauge(desc, value, labels)
 }
 
-func (out scrape) count(desc *prometheus.Desc, value uint64, labels ...string) {
-	out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+func (out scrape) count(desc *prometheus.Desc, value uint64, labels series.Labels) {
+	out <- series.Counter(desc, float64(value), labels)
 }
 
-func (out scrape) peer(channel string, peer *remote.Peer) {
+func (out scrape) peer(channel series.Labels, peer *remote.Peer) {
 	stats := peer.Stats()
-	id := strings.ToValidUTF8(peer.ID(), "�")
-	out.gauge(descPeerState, 1, channel, id, stats.State.String())
+	labels := channel.With("peer", strings.ToValidUTF8(peer.ID(), "�"))
+	out.gauge(descPeerState, 1, labels.With("state", stats.State.String()))
 	if stats.RoundTripTime > 0 {
-		out.gauge(descRTT, stats.RoundTripTime, channel, id)
+		out.gauge(descRTT, stats.RoundTripTime, labels)
 	}
 	if stats.LocalCandidate != "" {
-		out.gauge(descPair, 1, channel, id, stats.LocalCandidate, stats.RemoteCandidate)
+		out.gauge(descPair, 1, labels.With("local", stats.LocalCandidate).With("remote", stats.RemoteCandidate))
 	}
 	if stats.DTLS != "" {
-		out.gauge(descDTLS, 1, channel, id, stats.DTLS)
+		out.gauge(descDTLS, 1, labels.With("state", stats.DTLS))
 	}
 	var requests remote.TrackStats
 	kinds := make(map[string]*remote.TrackStats)
@@ -102,17 +104,18 @@ func (out scrape) peer(channel string, peer *remote.Peer) {
 		requests.FIRs += track.FIRs
 	}
 	for kind, sum := range kinds {
-		out.count(descPackets, sum.Packets, channel, id, kind)
-		out.count(descBytes, sum.Bytes, channel, id, kind)
-		out.count(descRecovered, sum.Recovered, channel, id, kind)
-		out.count(descRefused, sum.Refused, channel, id, kind)
-		out.count(descNACKs, sum.NACKs, channel, id, kind)
-		out.gauge(descBitrate, sum.Bitrate, channel, id, kind)
-		out.gauge(descLost, float64(max(sum.Lost, 0)), channel, id, kind)
-		out.gauge(descJitter, sum.Jitter, channel, id, kind)
+		labels := labels.With("kind", kind)
+		out.count(descPackets, sum.Packets, labels)
+		out.count(descBytes, sum.Bytes, labels)
+		out.count(descRecovered, sum.Recovered, labels)
+		out.count(descRefused, sum.Refused, labels)
+		out.count(descNACKs, sum.NACKs, labels)
+		out.gauge(descBitrate, sum.Bitrate, labels)
+		out.gauge(descLost, float64(max(sum.Lost, 0)), labels)
+		out.gauge(descJitter, sum.Jitter, labels)
 	}
-	out.count(descRequests, requests.PLIs, channel, id, "pli")
-	out.count(descRequests, requests.FIRs, channel, id, "fir")
+	out.count(descRequests, requests.PLIs, labels.With("type", "pli"))
+	out.count(descRequests, requests.FIRs, labels.With("type", "fir"))
 }
 
 // Describe implements prometheus.Collector.

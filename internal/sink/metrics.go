@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"recorder/internal/series"
 )
 
 // metrics shows the ledgers of the recordings that run, summed by channel and kind. It reads them
@@ -175,31 +177,29 @@ func (l *Ledger) add(o *Ledger) {
 }
 
 func (s *sums) collect(ch chan<- prometheus.Metric, key sumsKey) {
-	show := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, t, v, append([]string{key.channel, key.kind}, labels...)...)
-	}
-	count := func(d *prometheus.Desc, n uint64, labels ...string) {
-		show(d, prometheus.CounterValue, float64(n), labels...)
+	labels := series.Labels{}.With("channel", key.channel).With("kind", key.kind)
+	count := func(d *prometheus.Desc, n uint64, labels series.Labels) {
+		ch <- series.Counter(d, float64(n), labels)
 	}
 	l := &s.ledger
-	count(descFrames, l.FramesWritten)
-	count(descBytes, l.BytesWritten)
-	count(descPackets, l.Received)
-	count(descPacketLoss, l.Lost)
-	count(descRecovered, l.Recovered, "nack")
-	count(descRecovered, l.RED, "red")
-	count(descDuplicates, l.Duplicate)
-	count(descRefused, l.Late, "late")
-	count(descRefused, l.Malformed, "malformed")
-	count(descRefused, l.Overflow, "overflow")
-	count(descNACKs, l.NACKs)
-	count(descKeyFrames, l.PLIs, "pli")
-	count(descKeyFrames, l.FIRs, "fir")
+	count(descFrames, l.FramesWritten, labels)
+	count(descBytes, l.BytesWritten, labels)
+	count(descPackets, l.Received, labels)
+	count(descPacketLoss, l.Lost, labels)
+	count(descRecovered, l.Recovered, labels.With("by", "nack"))
+	count(descRecovered, l.RED, labels.With("by", "red"))
+	count(descDuplicates, l.Duplicate, labels)
+	count(descRefused, l.Late, labels.With("reason", "late"))
+	count(descRefused, l.Malformed, labels.With("reason", "malformed"))
+	count(descRefused, l.Overflow, labels.With("reason", "overflow"))
+	count(descNACKs, l.NACKs, labels)
+	count(descKeyFrames, l.PLIs, labels.With("type", "pli"))
+	count(descKeyFrames, l.FIRs, labels.With("type", "fir"))
 	for i, n := range s.drops {
-		count(descDrops, n, dropNames[i])
+		count(descDrops, n, labels.With("reason", dropNames[i]))
 	}
 	for i, v := range s.gaps {
-		show(descGaps, prometheus.CounterValue, v, string(reasonList[i]))
+		ch <- series.Counter(descGaps, v, labels.With("reason", string(reasonList[i])))
 	}
-	show(descComplete, prometheus.GaugeValue, Completeness(s.recorded, s.expected))
+	ch <- series.Gauge(descComplete, Completeness(s.recorded, s.expected), labels)
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"recorder/internal/series"
 )
 
 // The series of one open stream, by kind of track. They end with the stream; what it adds up to goes
@@ -98,28 +100,27 @@ func younger(age, now, at time.Duration) time.Duration {
 }
 
 func (s *streamSums) collect(ch chan<- prometheus.Metric, key streamKey) {
-	show := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, t, v, append([]string{key.channel, key.peer, key.stream, key.kind}, labels...)...)
-	}
-	show(descStreamFrames, prometheus.CounterValue, float64(s.frames))
+	labels := series.Labels{}.With("channel", key.channel).With("kind", key.kind).With("peer", key.peer).With("stream", key.stream)
+	gauge := func(d *prometheus.Desc, v float64) { ch <- series.Gauge(d, v, labels) }
+	ch <- series.Counter(descStreamFrames, float64(s.frames), labels)
 	for i, n := range s.drops {
-		show(descStreamDrops, prometheus.CounterValue, float64(n), dropNames[i])
+		ch <- series.Counter(descStreamDrops, float64(n), labels.With("reason", dropNames[i]))
 	}
 	for i, v := range s.gaps {
-		show(descStreamGaps, prometheus.CounterValue, v, string(reasonList[i]))
+		ch <- series.Counter(descStreamGaps, v, labels.With("reason", string(reasonList[i])))
 	}
-	show(descStreamWhole, prometheus.GaugeValue, Completeness(s.recorded, s.expected))
+	gauge(descStreamWhole, Completeness(s.recorded, s.expected))
 	if s.packet >= 0 {
-		show(descStreamPacket, prometheus.GaugeValue, s.packet.Seconds())
+		gauge(descStreamPacket, s.packet.Seconds())
 	}
 	if s.key >= 0 {
-		show(descStreamKey, prometheus.GaugeValue, s.key.Seconds())
+		gauge(descStreamKey, s.key.Seconds())
 	}
 	if s.tied {
-		show(descStreamApart, prometheus.GaugeValue, s.apart.Seconds())
+		gauge(descStreamApart, s.apart.Seconds())
 	}
-	show(descStreamHeld, prometheus.GaugeValue, float64(s.packets))
-	show(descStreamUnsent, prometheus.GaugeValue, float64(s.bytes))
+	gauge(descStreamHeld, float64(s.packets))
+	gauge(descStreamUnsent, float64(s.bytes))
 }
 
 // queued is how many packets wait to be written. The recording's mu is held.

@@ -64,13 +64,15 @@ func startChromium(t *testing.T) (open func(url string) *tab) {
 // waitFor waits until a JavaScript condition holds on the page.
 func (p *tab) waitFor(condition string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, 90*time.Second) // a busy machine takes its time to gather candidates
 	defer cancel()
 	const wait = `new Promise((resolve, reject) => {
-		const end = performance.now() + 15000;
+		const end = performance.now() + 60000;
+		const states = () => [...peer?.peers?.values() ?? []].map(({ id, pc }) =>
+			[id, pc.signalingState, pc.iceGatheringState, pc.iceConnectionState, pc.connectionState].join(" ")).join("\n");
 		(function look() {
 			if (CONDITION) resolve(true);
-			else if (performance.now() > end) reject(new Error(document.body.innerText));
+			else if (performance.now() > end) reject(new Error(document.body.innerText + "\n" + states()));
 			else setTimeout(look, 20);
 		})();
 	})`

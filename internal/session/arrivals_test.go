@@ -2,6 +2,8 @@ package session
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -74,4 +76,28 @@ func (r *rig) newsOfAlice(to string, frame any) bool {
 func (r *rig) answerToAlice(to string, frame any) bool {
 	d, ok := frame.(*devserver.Direct)
 	return ok && to == aliceID && d.From == "recorder" && bytes.Contains(d.Data, []byte(`"type":"answer"`))
+}
+
+func TestARecordingThatBeginsLateTellsOfWhatIsInItAlone(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		inTheWay := filepath.Join(r.dir, channel)
+		r.must(os.WriteFile(inTheWay, nil, 0o600))
+		r.start(true)
+		time.Sleep(settling)
+		alice := r.join(r.token(aliceID), "camera")
+		time.Sleep(5 * time.Minute)
+		r.must(os.Remove(inTheWay))
+		time.Sleep(30 * time.Second)
+		alice.Leave()
+		for _, s := range r.finish().Streams {
+			if s.Started.MonotonicMS < 0 {
+				t.Errorf("a stream began %d ms before the recording", -s.Started.MonotonicMS)
+			}
+			for _, track := range s.Tracks {
+				if d := track.Recorded.Duration(); d < 19*time.Second || d > 31*time.Second || track.Completeness < 0.95 || track.Ledger.Overflow > 0 {
+					t.Errorf("%s: %v are recorded, completeness %v, gaps %v", track.Kind, d, track.Completeness, track.Gaps)
+				}
+			}
+		}
+	})
 }

@@ -42,7 +42,7 @@ type bindings struct {
 	joined    bool
 	recording *sink.Recording
 	present   map[string]json.RawMessage // members by peer id, with their metadata
-	retry     time.Time                  // when to try again to begin the recording
+	retry     time.Time                  // when to try again to begin the recording; zero if that has not failed
 	streams   []*binding
 	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
 	metrics   channelMetrics
@@ -84,7 +84,7 @@ func (b *bindings) begin(now time.Time, full *sink.Recording) {
 		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)
 		return
 	}
-	b.recording = recording
+	b.recording, b.retry = recording, time.Time{}
 	for id, metadata := range b.present {
 		recording.PeerJoined(id, metadata)
 	}
@@ -143,6 +143,9 @@ func (b *bindings) bound(track *remote.Track) *slot {
 // say which, or when there is nowhere to record to yet.
 func (b *bindings) bind(a arrival, now time.Time) bool {
 	a.aside.woke = false
+	if b.recording == nil && !b.retry.IsZero() {
+		a.drop() // what waits until the disk takes it would be out of date
+	}
 	if b.recording == nil || !b.wanted(&a, now) || a.displaced && !a.aside.seen.Load() {
 		return false
 	}
@@ -288,9 +291,9 @@ func (b *bindings) awaited(peer *remote.Peer, now time.Time) bool {
 	return slices.ContainsFunc(b.streams, func(s *binding) bool { return s.peer == peer && s.expected(now) })
 }
 
-// flowing reports whether a member's media still arrives.
-func (b *bindings) flowing(peer *remote.Peer, now time.Time) bool {
-	return slices.ContainsFunc(b.streams, func(s *binding) bool { return s.peer == peer && s.flowed(now, flowTimeout) })
+// flowing reports whether media of a member arrived within the given time.
+func (b *bindings) flowing(peer *remote.Peer, now time.Time, within time.Duration) bool {
+	return slices.ContainsFunc(b.streams, func(s *binding) bool { return s.peer == peer && s.flowed(now, within) })
 }
 
 // size is how many bytes of media there are.

@@ -30,7 +30,7 @@ type (
 	// until the handlers of this one have returned.
 	PeerJoined struct{ Peer *remote.Peer }
 
-	// PeerLeft: the member has left, and the peer is closed.
+	// PeerLeft: the member has left, and the peer closes.
 	PeerLeft struct{ Peer *remote.Peer }
 
 	// Data: a member sent application data, to everyone or to the bot alone.

@@ -47,11 +47,18 @@ func (a *arrival) role() string {
 // received and dropped, in case the configuration or its role changes.
 func (b *bindings) wanted(a *arrival, now time.Time) bool {
 	wanted, certain := b.cfg.wants(a)
-	if !wanted && (certain || now.Sub(a.since) >= roleWait) && !a.aside.taken {
+	if !wanted && (certain || now.Sub(a.since) >= roleWait) {
+		a.drop()
+	}
+	return wanted
+}
+
+// drop has the track deliver to nobody.
+func (a *arrival) drop() {
+	if !a.aside.taken {
 		a.aside.taken = true
 		a.track.Forward(a.aside)
 	}
-	return wanted
 }
 
 // aside drops what a track delivers (remote.RTPWriter).

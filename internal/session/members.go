@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"recorder/internal/event"
@@ -14,9 +15,12 @@ const (
 
 	// departureGrace is how long a member that presence says has left is kept
 	// while its connection lasts: a restarted member's fresh offer usually
-	// follows within a second. Then the service is asked once more, as a leave
-	// may be stale, and has as long to answer.
+	// follows within a second. Then the service is asked, as a leave may be
+	// stale. One that is said to have left once more is let go of when nothing
+	// has come of it for as long: it may have lost its socket only.
 	departureGrace = 3 * time.Second
+
+	maxFormer = 16 // peer ids of ours that presence may still name
 
 	maxReentries = 3 // for the sake of one member, until it is connected again
 )
@@ -26,6 +30,7 @@ type participant struct {
 	peer      *remote.Peer
 	departed  time.Time // when presence said it left; zero while it is present
 	asked     time.Time // when the service was asked whether it really did
+	confirmed bool      // the service said so again
 	troubled  time.Time // since when its connection has been down; zero while it is not
 	hadMedia  bool      // media of it has arrived, so its silence is a fault
 	apart     time.Time // since when there has been no connection, though one is wanted; zero while there is one
@@ -52,6 +57,9 @@ func (s *Session) connected(e signaling.Connected) {
 // left is for the next snapshot to say.
 func (s *Session) disconnected(why error) {
 	s.offline, s.lostID = why, s.client.PeerID()
+	if !slices.Contains(s.former, s.lostID) {
+		s.former = append(s.former[max(0, len(s.former)-maxFormer+1):], s.lostID)
+	}
 	s.reconcile.stop()
 	for _, m := range s.members {
 		m.stay()
@@ -75,12 +83,12 @@ func (s *Session) presence(p signaling.Presence) {
 	}
 	for _, id := range left {
 		s.crowd.leave(id)
-		if m := s.members[id]; m != nil && m.departed.IsZero() {
-			m.departed = now
+		if m := s.members[id]; m != nil {
+			m.leave(now, p.Snapshot)
 		}
 	}
 	for _, j := range p.Joined {
-		if j.PeerID != s.client.PeerID() {
+		if j.PeerID != s.client.PeerID() && !slices.Contains(s.former, j.PeerID) {
 			s.join(j)
 		}
 	}
@@ -139,6 +147,7 @@ func (s *Session) join(j signaling.Member) {
 		m.unmet = time.Now() // its offer may have gone to the socket that we lost
 	}
 	s.members[j.PeerID] = m
+	s.publish()
 	s.listen(m)
 	s.announce(peer)
 	s.bindings.peerJoined(j.PeerID, j.Metadata)
@@ -148,8 +157,16 @@ func (s *Session) join(j signaling.Member) {
 	}
 }
 
+// leave notes that presence says that the member has left.
+func (m *participant) leave(now time.Time, snapshot bool) {
+	if m.departed.IsZero() {
+		m.departed = now
+	}
+	m.confirmed = m.confirmed || snapshot && !m.asked.IsZero()
+}
+
 // stay takes back that the member has left.
-func (m *participant) stay() { m.departed, m.asked = time.Time{}, time.Time{} }
+func (m *participant) stay() { m.departed, m.asked, m.confirmed = time.Time{}, time.Time{}, false }
 
 // listen posts the peer's events to Run.
 func (s *Session) listen(m *participant) {
@@ -178,26 +195,31 @@ func (s *Session) listen(m *participant) {
 
 // settleDepartures lets go of members that have left: at once when their
 // connection has ended, and when it lasts, once the service has been asked and
-// has not taken it back.
+// has not taken it back, and their media has ended.
 func (s *Session) settleDepartures(now time.Time) {
+	ask := false
 	for id, m := range s.members {
 		switch {
 		case m.departed.IsZero():
 		case !s.reachable(m, now) && !s.bindings.awaited(m.peer, now):
 			s.removeMember(id, remote.CauseLeft)
+		case m.confirmed:
+			if !s.bindings.flowing(m.peer, now, departureGrace) {
+				s.removeMember(id, remote.CauseLeft)
+			}
 		case s.state != StateJoined: // there is no one to ask
-		case m.asked.IsZero() && now.Sub(m.departed) >= departureGrace:
-			m.asked = now
-			s.subscribe()
-		case !m.asked.IsZero() && now.Sub(m.asked) >= departureGrace:
-			s.removeMember(id, remote.CauseLeft)
+		case now.Sub(m.departed) >= departureGrace && now.Sub(m.asked) >= snapshotTimeout:
+			m.asked, ask = now, true
 		}
+	}
+	if ask {
+		s.subscribe()
 	}
 }
 
 // reachable reports whether media of a member comes, or could.
 func (s *Session) reachable(m *participant, now time.Time) bool {
-	return connected(m.peer) || s.bindings.flowing(m.peer, now)
+	return connected(m.peer) || s.bindings.flowing(m.peer, now, flowTimeout)
 }
 
 func (s *Session) removeMember(id string, cause remote.Cause) {
@@ -207,9 +229,9 @@ func (s *Session) removeMember(id string, cause remote.Cause) {
 	if cause == remote.CauseLeft { // not as it is the bot that leaves
 		s.bindings.peerLeft(id)
 	}
+	s.publish()
 	s.hub.Emit(PeerLeft{m.peer}, nil)
 	s.log.Info("peer left", "peer", id, "cause", cause)
-	s.publish()
 }
 
 // direct routes what one member sent us alone.

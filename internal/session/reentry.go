@@ -39,7 +39,7 @@ func (s *Session) checkMedia(now time.Time) {
 	dead := false
 	for _, m := range s.members {
 		s.noteApart(m, now)
-		m.hadMedia = m.hadMedia || s.bindings.flowing(m.peer, now)
+		m.hadMedia = m.hadMedia || s.bindings.flowing(m.peer, now, flowTimeout)
 		switch {
 		case s.reachable(m, now):
 			m.troubled, m.reentries = time.Time{}, 0

@@ -97,11 +97,12 @@ type Session struct {
 	// The rest is owned by Run.
 
 	state     State
-	failure   error  // ends the session
-	over      error  // ends it too, as configured
-	offline   error  // why there is no connection to the service
-	lostID    string // our peer id on the connection that was lost
-	trouble   error  // keeps media from coming
+	failure   error    // ends the session
+	over      error    // ends it too, as configured
+	offline   error    // why there is no connection to the service
+	lostID    string   // our peer id on the connection that was lost
+	former    []string // those that we had, which presence names for a while
+	trouble   error    // keeps media from coming
 	reconcile reconcile
 	members   map[string]*participant
 	crowd     crowd
@@ -246,10 +247,11 @@ func (s *Session) setState(state State) {
 	if s.state == state {
 		return
 	}
-	s.log.Info("session changed state", "from", s.state, "to", state)
-	s.hub.Emit(StateChange{s.state, state}, nil)
+	from := s.state
+	s.log.Info("session changed state", "from", from, "to", state)
 	s.state = state
 	s.publish()
+	s.hub.Emit(StateChange{from, state}, nil)
 }
 
 // publish makes the session's face what it is now.

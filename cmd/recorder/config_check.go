@@ -93,7 +93,7 @@ func (l *loader) checkCredential(s *SignalingConfig) {
 	}
 	if s.TokenURL != "" {
 		set = append(set, "token_url")
-		_, err := signaling.TokenURL(s.TokenURL, nil)
+		_, err := signaling.TokenURL(s.TokenURL, nil, nil)
 		l.refused("signaling.token_url", err)
 	}
 	switch {

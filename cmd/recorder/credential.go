@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"net/url"
 
 	"recorder/internal/signaling"
 )
@@ -34,7 +35,7 @@ func newCredential(cfg SignalingConfig, bot BotConfig, peerID, channel string) (
 	case cfg.APIKey != "":
 		return signaling.PublishableKey(cfg.APIKey)
 	case cfg.TokenURL != "":
-		return signaling.TokenURL(cfg.TokenURL, nil)
+		return signaling.TokenURL(cfg.TokenURL, url.Values{"peerId": {peerID}, "channel": {channel}}, nil)
 	default:
 		return signaling.NewSecretKey(signaling.SecretKeyOptions{
 			ID:           cfg.SecretKey.ID,

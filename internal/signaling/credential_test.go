@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -138,7 +140,7 @@ func TestTokenURLIsAskedOnEveryConnect(t *testing.T) {
 		fmt.Fprintf(w, `{"token":"t%d","expiresAt":1}`, n)
 	}))
 	defer server.Close()
-	c, err := TokenURL(server.URL+"/mint?s=s3cr3t", server.Client())
+	c, err := TokenURL(server.URL+"/mint?s=s3cr3t", nil, server.Client())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +154,29 @@ func TestTokenURLIsAskedOnEveryConnect(t *testing.T) {
 	}
 }
 
+func TestTokenURLIsToldWhatTheTokenIsFor(t *testing.T) {
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.RawQuery)
+		fmt.Fprint(w, `{"token":"t"}`)
+	}))
+	defer server.Close()
+	query := url.Values{"peerId": {"recorder-1a2b3c4d"}, "channel": {"room & board"}}
+	for _, raw := range []string{server.URL, server.URL + "/mint?s=s3cr3t", server.URL + "/mint?peerId=mine&s=%2B"} {
+		c, err := TokenURL(raw, query, server.Client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.Authorize(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	want := []string{"channel=room+%26+board&peerId=recorder-1a2b3c4d", "s=s3cr3t&channel=room+%26+board&peerId=recorder-1a2b3c4d", "peerId=mine&s=%2B&channel=room+%26+board"}
+	if !slices.Equal(asked, want) || len(query) != 2 {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+}
+
 func TestTokenURLIsPostedToWhereGetIsNotAllowed(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
@@ -161,7 +186,7 @@ func TestTokenURLIsPostedToWhereGetIsNotAllowed(t *testing.T) {
 		fmt.Fprint(w, `{"token":"t"}`)
 	}))
 	defer server.Close()
-	c, _ := TokenURL(server.URL, server.Client())
+	c, _ := TokenURL(server.URL, nil, server.Client())
 	if _, value, err := c.Authorize(t.Context()); value != "t" || err != nil {
 		t.Errorf("%s, %v", value, err)
 	}
@@ -185,7 +210,7 @@ func TestTokenURLFailuresHoldNoSecret(t *testing.T) {
 	}
 	for name, answer := range answers {
 		server := httptest.NewServer(answer)
-		c, err := TokenURL(server.URL+"/s3cr3t?key=s3cr3t", server.Client())
+		c, err := TokenURL(server.URL+"/s3cr3t?key=s3cr3t", nil, server.Client())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +228,7 @@ func TestTokenURLFailuresHoldNoSecret(t *testing.T) {
 func TestTokenURLGivesUpWithItsContext(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer server.Close()
-	c, _ := TokenURL(server.URL, server.Client())
+	c, _ := TokenURL(server.URL, nil, server.Client())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, _, err := c.Authorize(ctx); !errors.Is(err, context.Canceled) {
@@ -216,7 +241,7 @@ func TestTokenURLIsSecure(t *testing.T) {
 		"https://example.com/t?x=1": true, "http://localhost:1/t": true, "http://[::1]/": true, "http://127.0.0.1/": true,
 		"http://example.com/s3cr3t": false, "ftp://example.com/s3cr3t": false, "https://": false, "/s3cr3t": false, "https://h/%zz?s3cr3t": false, "https://h:s3cr3t": false,
 	} {
-		if _, err := TokenURL(raw, nil); (err == nil) != ok || err != nil && strings.Contains(err.Error(), "s3cr3t") {
+		if _, err := TokenURL(raw, nil, nil); (err == nil) != ok || err != nil && strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: %v", raw, err)
 		}
 	}
@@ -225,7 +250,7 @@ func TestTokenURLIsSecure(t *testing.T) {
 func TestCredentialsPrintWithoutTheirSecret(t *testing.T) {
 	key, _ := PublishableKey("pk_live_s3cr3t")
 	minted, _ := NewSecretKey(secretOptions())
-	fetched, _ := TokenURL("https://u:s3cr3t@example.com/s3cr3t?s3cr3t", nil)
+	fetched, _ := TokenURL("https://u:s3cr3t@example.com/s3cr3t?s3cr3t", nil, nil)
 	var out bytes.Buffer
 	for _, c := range []Credential{key, StaticToken("s3cr3t"), minted, fetched} {
 		holder := struct {

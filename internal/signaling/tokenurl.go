@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 type tokenURL struct {
@@ -19,9 +21,10 @@ type tokenURL struct {
 
 // TokenURL returns a credential that asks rawURL for a token on every connect:
 // GET, or POST where GET is not allowed, answered with 200 and {"token":"…"}.
+// query is added to the address, but for names that are in it already.
 // The address is https, or http for this very machine. A redirect is an error,
 // because it would carry the address's own secrets elsewhere. client may be nil.
-func TokenURL(rawURL string, client *http.Client) (Credential, error) {
+func TokenURL(rawURL string, query url.Values, client *http.Client) (Credential, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, errors.New("token url: cannot be read; want something like https://example.com/token") // err quotes parts
@@ -32,8 +35,11 @@ func TokenURL(rawURL string, client *http.Client) (Credential, error) {
 	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
 		return nil, fmt.Errorf("token url: scheme %.16q to %s; want https", u.Scheme, u.Host)
 	}
+	added := maps.Clone(query)
+	maps.DeleteFunc(added, func(name string, _ []string) bool { return u.Query().Has(name) })
+	u.RawQuery = strings.Trim(u.RawQuery+"&"+added.Encode(), "&")
 	return &tokenURL{
-		raw:  conceal(rawURL),
+		raw:  conceal(u.String()),
 		name: "token url " + u.Scheme + "://" + u.Host,
 		http: withoutRedirects(client),
 	}, nil

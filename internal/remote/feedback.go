@@ -2,6 +2,7 @@ package remote
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -19,14 +20,19 @@ const (
 	congestionInterval = 100 * time.Millisecond
 	// reportEvery is after how many of these it gets a receiver report.
 	reportEvery = 10
+	// maxRequests may wait to be sent to the sender of a connection.
+	maxRequests = 64
 	// maxReports fit a receiver report (RFC 3550 §6.4.2).
 	maxReports = 31
 )
 
+var errTooManyRequests = errors.New("too many requests wait to be sent")
+
 // feedback tells the sender of a connection how its packets arrive, so that
-// it can adapt to the path.
+// it can adapt to the path, and what is asked of it.
 type feedback struct {
 	extension atomic.Uint32 // id of the transport-wide sequence number, 0: none
+	requests  chan rtcp.Packet
 	done      chan struct{}
 
 	mu         sync.Mutex
@@ -60,7 +66,19 @@ func (f *feedback) packet(p []byte, now time.Time) {
 	f.congestion.arrived(binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint16(number), now.Sub(f.start))
 }
 
-// run sends feedback until close. reports appends what is to be reported.
+// request has a packet sent. It does not wait: the path may be a stalled TCP
+// connection to a TURN server. A packet that is refused may be asked for again.
+func (f *feedback) request(p rtcp.Packet) error {
+	select {
+	case f.requests <- p:
+		return nil
+	default:
+		return errTooManyRequests
+	}
+}
+
+// run sends feedback and requests until close. reports appends what is to be
+// reported.
 func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.Time) []rtcp.ReceptionReport,
 	send func([]rtcp.Packet) error,
 ) {
@@ -73,13 +91,15 @@ func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.
 		var raw rtcp.RawPacket
 		var report rtcp.ReceiverReport
 		var due []rtcp.ReceptionReport
-		rawPackets, reportPackets := []rtcp.Packet{&raw}, []rtcp.Packet{&report}
+		rawPackets, reportPackets, request := []rtcp.Packet{&raw}, []rtcp.Packet{&report}, make([]rtcp.Packet, 1)
 		tick := time.NewTimer(untilBeat(congestionInterval))
 		defer tick.Stop()
-		for n := 1; ; n++ {
+		for n := 1; ; {
 			select {
 			case <-done:
 				return
+			case request[0] = <-f.requests:
+				_ = send(request)
 			case now := <-tick.C:
 				tick.Reset(untilBeat(congestionInterval))
 				// What cannot be sent is not sent again: the next one says how things are then.
@@ -99,6 +119,7 @@ func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.
 					}
 					_ = send(rawPackets)
 				}
+				n++
 			}
 		}
 	}()

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/transport/v5/packetio"
 	"github.com/pion/webrtc/v4"
 )
@@ -55,7 +56,9 @@ type route struct {
 	track  *Track
 }
 
-func newInlet() *inlet { return &inlet{sources: map[uint32]*source{}} }
+func newInlet() *inlet {
+	return &inlet{sources: map[uint32]*source{}, feedback: feedback{requests: make(chan rtcp.Packet, maxRequests)}}
+}
 
 // newBuffer is the BufferFactory of a webrtc.SettingEngine.
 func (in *inlet) newBuffer(kind packetio.BufferPacketType, ssrc uint32) io.ReadWriteCloser {

@@ -41,7 +41,6 @@ type Track struct {
 	kind       webrtc.RTPCodecType
 	metadata   *metadataStore
 	inlet      *inlet
-	sendRTCP   func(...rtcp.Packet) error
 	delivered  func()                    // called at the first packet
 	stopped    func(*webrtc.TrackRemote) // called when pion has nothing more
 
@@ -135,7 +134,8 @@ func (t *Track) Forward(w RTPWriter) {
 }
 
 // RequestKeyFrame asks the sender for a key frame: with a PLI (RFC 4585
-// §6.3.1), or with a FIR (RFC 5104 §4.3.1), which is the stronger plea.
+// §6.3.1), or with a FIR (RFC 5104 §4.3.1), which is the stronger plea. It does
+// not wait, and what it asks may be lost.
 func (t *Track) RequestKeyFrame(fir bool) error {
 	ssrc := t.SSRC()
 	if ssrc == 0 {
@@ -143,21 +143,21 @@ func (t *Track) RequestKeyFrame(fir bool) error {
 	}
 	if !fir {
 		t.plis.Add(1)
-		return t.sendRTCP(&rtcp.PictureLossIndication{MediaSSRC: ssrc})
+		return t.inlet.feedback.request(&rtcp.PictureLossIndication{SenderSSRC: t.connection, MediaSSRC: ssrc})
 	}
 	seq := uint8(t.firSeq.Add(1))
-	return t.sendRTCP(&rtcp.FullIntraRequest{MediaSSRC: ssrc, FIR: []rtcp.FIREntry{{SSRC: ssrc, SequenceNumber: seq}}})
+	return t.inlet.feedback.request(&rtcp.FullIntraRequest{SenderSSRC: t.connection, MediaSSRC: ssrc, FIR: []rtcp.FIREntry{{SSRC: ssrc, SequenceNumber: seq}}})
 }
 
 // NACK asks the sender for packets again (RFC 4585 §6.2.1). seqs are in
-// rising order.
+// rising order. It does not wait, and what it asks may be lost.
 func (t *Track) NACK(seqs []uint16) error {
 	ssrc := t.SSRC()
 	if ssrc == 0 {
 		return errNotReceiving
 	}
 	t.nacks.Add(uint64(len(seqs)))
-	return t.sendRTCP(&rtcp.TransportLayerNack{MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(seqs)})
+	return t.inlet.feedback.request(&rtcp.TransportLayerNack{SenderSSRC: t.connection, MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(seqs)})
 }
 
 var errNotReceiving = errors.New("track does not receive yet")

@@ -1,10 +1,8 @@
 package remote
 
 import (
-	"fmt"
 	"slices"
 
-	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -113,22 +111,6 @@ func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) 
 				t.end()
 			}
 		})
-	}
-	t.sendRTCP = func(packets ...rtcp.Packet) error {
-		for _, p := range packets {
-			switch p := p.(type) {
-			case *rtcp.PictureLossIndication:
-				p.SenderSSRC = l.sender
-			case *rtcp.FullIntraRequest:
-				p.SenderSSRC = l.sender
-			case *rtcp.TransportLayerNack:
-				p.SenderSSRC = l.sender
-			}
-		}
-		if err := l.writeRTCP(packets); err != nil {
-			return fmt.Errorf("send feedback: %w", err)
-		}
-		return nil
 	}
 	return t
 }

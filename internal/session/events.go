@@ -58,9 +58,12 @@ const (
 // Events implements event.Source.
 func (s *Session) Events() *event.Hub { return s.hub }
 
-// Send sends application data to every member. It fails like
-// signaling.Client.Publish.
+// Send sends application data to every member. It fails with a [StateError]
+// unless the session is in the channel, and like signaling.Client.Publish.
 func (s *Session) Send(ctx context.Context, data any) error {
+	if state := s.Status().State; state != StateJoined && state != StateReconnecting {
+		return &StateError{"Send", state}
+	}
 	return s.client.Publish(ctx, s.cfg.Channel, data)
 }
 

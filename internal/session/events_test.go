@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -100,6 +101,33 @@ func TestASessionTellsOfItsLifeInOrder(t *testing.T) {
 		leave()
 		time.Sleep(settling)
 		wantLines(t, "leaving", w.since(), "joined → leaving", "leaving → closed", "left room-42: <nil>")
+	})
+}
+
+func TestOnlyASessionInTheChannelSends(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		s, err := New(Config{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow}, r.options(true))
+		r.must(err)
+		refused := func(want State) {
+			t.Helper()
+			var refusal *StateError
+			if err := s.Send(context.Background(), 1); !errors.As(err, &refusal) || *refusal != (StateError{"Send", want}) {
+				t.Errorf("%v while %v", err, want)
+			}
+		}
+		refused(StateIdle)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			s.Run(ctx)
+			close(done)
+		}()
+		r.defers(cancel)
+		time.Sleep(settling)
+		r.must(s.Send(context.Background(), 1))
+		cancel()
+		<-done
+		refused(StateClosed)
 	})
 }
 

@@ -35,3 +35,12 @@ func (s State) String() string {
 
 // MarshalText implements encoding.TextMarshaler.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// StateError is the error of a method that the session's state does not allow. Nothing was sent.
+type StateError struct {
+	Method string
+	State  State
+}
+
+// Error implements error.
+func (e *StateError) Error() string { return fmt.Sprintf("session: %s while %v", e.Method, e.State) }

@@ -88,7 +88,8 @@ func (in *inlet) forward(t *Track, remote *webrtc.TrackRemote, ended func()) {
 	s := in.sources[r.ssrc]
 	in.mu.Unlock()
 	if s != nil {
-		s.open(func(p []byte, at time.Time) { t.deliver(p, at, false) }, ended)
+		refused := s.open(func(p []byte, at time.Time) { t.deliver(p, at, false) }, ended)
+		t.reception.refused.Add(refused)
 	}
 }
 
@@ -139,7 +140,8 @@ type source struct {
 	arrived sync.Cond // something waits, or the source was closed
 	waiting []arrival
 	bytes   int
-	read    int // of waiting, by pion
+	read    int    // of waiting, by pion
+	refused uint64 // packets for which there was no room
 	take    func(packet []byte, at time.Time)
 	ended   func()
 	closed  bool
@@ -176,20 +178,24 @@ func (s *source) Write(p []byte) (int, error) {
 		s.waiting = append(s.waiting, arrival{append([]byte(nil), p...), now})
 		s.bytes += len(p)
 		s.arrived.Signal()
+	} else {
+		s.refused++
 	}
 	return len(p), nil
 }
 
-// open delivers what waits, and then everything as it comes.
-func (s *source) open(take func([]byte, time.Time), ended func()) {
+// open delivers what waits, and then everything as it comes. It returns how
+// many packets there was no room for.
+func (s *source) open(take func([]byte, time.Time), ended func()) (refused uint64) {
 	s.mu.Lock()
 	s.flow(take)
 	s.ended = ended
-	closed := s.closed
+	closed, refused := s.closed, s.refused
 	s.mu.Unlock()
 	if closed {
 		ended()
 	}
+	return refused
 }
 
 func (s *source) flow(take func([]byte, time.Time)) {

@@ -131,6 +131,14 @@ func TestWhatNobodyTakesWaitsNoLongerThanItMay(t *testing.T) {
 			}
 			must(t, s.Close())
 		}
+		full := newTestSource(in, 98)
+		for range 2000 {
+			_, _ = full.Write(packet)
+		}
+		waited := uint64(0)
+		if refused := full.open(func([]byte, time.Time) { waited++ }, func() {}); refused == 0 || refused+waited != 2000 {
+			t.Errorf("of 2000 packets %d waited and %d were refused", waited, refused)
+		}
 		late, n := newTestSource(in, 99), 0
 		_, _ = late.Write(packet)
 		time.Sleep(claimTime + time.Second)

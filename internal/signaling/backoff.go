@@ -91,20 +91,19 @@ func closeReason(code CloseCode) Reason {
 
 // backoff decides when, and whether, to connect again. It knows no clock.
 type backoff struct {
-	min, max  time.Duration
-	renewable bool           // the credential
-	rand      func() float64 // uniform in [0,1)
+	min, max time.Duration
+	rand     func() float64 // uniform in [0,1)
 
 	attempts int  // without a welcome since the last one
 	expired  bool // the last ending was a 4002 that was retried at once
 }
 
-func newBackoff(least, most time.Duration, renewable bool) backoff {
-	return backoff{min: least, max: most, renewable: renewable, rand: rand.Float64}
+func newBackoff(least, most time.Duration) backoff {
+	return backoff{min: least, max: most, rand: rand.Float64}
 }
 
 // next returns the delay before the next attempt, or terminal when there must
-// not be one on the same credential.
+// not be one on the same credential, which is renewable or not.
 //
 //	4001 4003 4012 4020   terminal
 //	4002                  at once with a fresh token; terminal if there is no fresh one.
@@ -113,14 +112,14 @@ func newBackoff(least, most time.Duration, renewable bool) backoff {
 //	4010                  at least 30 s
 //	going_away            at least what it advertised
 //	everything else       min·2^(n-1) up to max, ± 20 %
-func (b *backoff) next(end ending) (delay time.Duration, terminal bool) {
+func (b *backoff) next(end ending, renewable bool) (delay time.Duration, terminal bool) {
 	if end.welcomed {
 		b.attempts = 0
 	}
 	if end.lived >= goodTokenLife {
 		b.expired = false
 	}
-	if end.reason == ReasonRefused || end.reason == ReasonTokenExpired && !b.renewable {
+	if end.reason == ReasonRefused || end.reason == ReasonTokenExpired && !renewable {
 		return 0, true
 	}
 	if end.reason == ReasonTokenExpired && !b.expired {

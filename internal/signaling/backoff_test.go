@@ -29,10 +29,10 @@ func TestBackoffPerEnding(t *testing.T) {
 		"going away":                    {{away, 5*s + s/2}, {fail, s}},
 		"going away, less than backoff": {{fail, s / 2}, {fail, s}, {fail, 2 * s}, {fail, 4 * s}, {ending{reason: ReasonGoingAway, retryAfter: s}, 8 * s}},
 	} {
-		b := newBackoff(defaultMinBackoff, defaultMaxBackoff, true)
+		b := newBackoff(defaultMinBackoff, defaultMaxBackoff)
 		b.rand = func() float64 { return 0.5 }
 		for i, st := range steps {
-			if got, terminal := b.next(st.end); got != st.want || terminal {
+			if got, terminal := b.next(st.end, true); got != st.want || terminal {
 				t.Errorf("%s, step %d: %v, terminal %v; want %v", name, i, got, terminal, st.want)
 			}
 		}
@@ -41,21 +41,21 @@ func TestBackoffPerEnding(t *testing.T) {
 
 func TestBackoffJitterIsTwentyPercentAndNeverBelowAFloor(t *testing.T) {
 	for _, r := range []float64{0, 0.25, 0.75, 0.999999} {
-		b := newBackoff(defaultMinBackoff, defaultMaxBackoff, true)
+		b := newBackoff(defaultMinBackoff, defaultMaxBackoff)
 		b.rand = func() float64 { return r }
-		first, _ := b.next(ending{reason: ReasonDial})
+		first, _ := b.next(ending{reason: ReasonDial}, true)
 		between(t, "first", first, 400*time.Millisecond, 600*time.Millisecond)
-		limited, _ := b.next(ending{reason: ReasonOverLimit})
+		limited, _ := b.next(ending{reason: ReasonOverLimit}, true)
 		between(t, "over the limit", limited, 30*time.Second, 36*time.Second)
-		away, _ := b.next(ending{reason: ReasonGoingAway, retryAfter: 7 * time.Second})
+		away, _ := b.next(ending{reason: ReasonGoingAway, retryAfter: 7 * time.Second}, true)
 		between(t, "going away", away, 7*time.Second, 8400*time.Millisecond)
 	}
 }
 
 func TestBackoffNeverOverflows(t *testing.T) {
-	b := newBackoff(defaultMinBackoff, defaultMaxBackoff, true)
+	b := newBackoff(defaultMinBackoff, defaultMaxBackoff)
 	for i := range 10000 {
-		if d, _ := b.next(ending{reason: ReasonDial}); d <= 0 || d > 36*time.Second {
+		if d, _ := b.next(ending{reason: ReasonDial}, true); d <= 0 || d > 36*time.Second {
 			t.Fatalf("attempt %d: %v", i, d)
 		}
 	}
@@ -76,8 +76,8 @@ func TestEveryCloseCodeHasItsVerdict(t *testing.T) {
 			t.Errorf("%v: %v", code, got)
 		}
 		for renewable, terminal := range map[bool]bool{true: want.terminal, false: want.ifStatic} {
-			b := newBackoff(1, 1, renewable)
-			if _, got := b.next(ending{reason: closeReason(code)}); got != terminal {
+			b := newBackoff(1, 1)
+			if _, got := b.next(ending{reason: closeReason(code)}, renewable); got != terminal {
 				t.Errorf("%v, renewable %v: terminal %v", code, renewable, got)
 			}
 		}

@@ -146,7 +146,7 @@ func NewClient(o Options) (*Client, error) {
 		log:            o.Logger,
 		queue:          newEventQueue(),
 		events:         make(chan Event),
-		backoff:        newBackoff(o.MinBackoff, o.MaxBackoff, o.Credential.Renewable()),
+		backoff:        newBackoff(o.MinBackoff, o.MaxBackoff),
 		maxMessageSize: DefaultMaxMessageSize,
 		subscriptions:  make(map[string]struct{}),
 	}, nil
@@ -177,7 +177,7 @@ func (c *Client) stayConnected(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		delay, terminal := c.backoff.next(end)
+		delay, terminal := c.backoff.next(end, c.opts.Credential.Renewable())
 		c.tell(Disconnected{Err: end.err, Established: end.welcomed, Terminal: terminal, RetryIn: delay})
 		if terminal {
 			c.opts.Metrics.closedForGood(end.code())

@@ -79,6 +79,33 @@ func TestExpiredTokenIsRenewedAtOnce(t *testing.T) {
 	})
 }
 
+// A reload may put tokens in the place of a key that was there when the client was made.
+func TestExpiryIsJudgedByTheCredentialOfThatMoment(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		key, err := PublishableKey(testKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &changing{key}
+		r := start(t, s, func(o *Options) { o.Credential = c })
+		p := connected(r, s)
+		c.Credential = &provider{}
+		p.close(CloseTokenExpired)
+		if d := next[Disconnected](r); d.Terminal {
+			t.Fatal("a credential that can be renewed was given up")
+		}
+		p = connected(r, s)
+		c.Credential = key
+		p.close(CloseTokenExpired)
+		if d := next[Disconnected](r); !d.Terminal {
+			t.Error("a key was tried again")
+		}
+	})
+}
+
+// changing is a credential that a reload replaces.
+type changing struct{ Credential }
+
 func TestTokenThatNeverWorksIsNotHammered(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		r := start(t, s, func(o *Options) { o.Credential = &provider{} })

@@ -25,8 +25,8 @@ type Credential interface {
 	// Authorize returns the query parameter and its value: ("key", "pk_live_…")
 	// or ("token", a JWT). It gives up when ctx ends. Its errors hold no secret.
 	Authorize(ctx context.Context) (param, value string, err error)
-	// Renewable reports whether asking again can give another value. If not, a
-	// close 4002 (token expired) is final.
+	// Renewable reports whether asking again, now, can give another value. If
+	// not, a close 4002 (token expired) is final.
 	Renewable() bool
 	// String describes the credential without its secret.
 	String() string

@@ -12,8 +12,9 @@ import (
 // The events of a session. Receive them with event.Subscribe, event.Once or
 // event.All on a [*Session], before Run to miss none.
 type (
-	// Joined: the bot is in the channel and knows who is there. It comes once:
-	// a lost signalling connection shows as a StateChange.
+	// Joined: the bot is in the channel; who is there already follows as
+	// PeerJoined. It comes once: a lost signalling connection shows as a
+	// StateChange.
 	Joined struct{ PeerID, Channel string }
 
 	// Left: the bot is out of the channel for good and the files are final.

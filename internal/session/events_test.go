@@ -230,25 +230,32 @@ func TestASessionMayBeEndedFromInsideAHandler(t *testing.T) {
 
 func TestASnapshotThatNeverComesStartsTheConnectionOver(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
-		lost := 0
+		var w witness
+		r.attend(w.watch)
+		time.Sleep(settling)
+		r.join(r.token("alice"), "camera")
+		time.Sleep(settling)
+		w.since()
+		lost, welcomes := 0, 0
 		remove := r.server.Intercept(func(to string, frame any) devserver.Verdict {
-			if _, ok := frame.(*devserver.Presence); ok && to == "recorder" {
+			switch frame.(type) {
+			case *devserver.Welcome:
+				welcomes++
+			case *devserver.Presence:
 				lost++
 				return devserver.Lose
 			}
 			return devserver.Pass
 		})
-		var w witness
-		r.attend(w.watch)
+		r.server.Drop("recorder", devserver.Drop{Presence: devserver.Silent})
 		time.Sleep(35 * time.Second)
+		if lost < snapshotAttempts || welcomes != 2 {
+			t.Errorf("subscribed %d times over %d connections, want at least %d over 2", lost, welcomes, snapshotAttempts)
+		}
+		wantLines(t, "no snapshot", w.since(), "joined → reconnecting", "alice: connected → reconnecting")
 		remove()
 		time.Sleep(35 * time.Second)
-		if got := w.since(); !slices.Contains(got, "joined room-42 as recorder") {
-			t.Errorf("did not recover: %q", got)
-		}
-		if lost < snapshotAttempts {
-			t.Errorf("subscribed %d times, want at least %d", lost, snapshotAttempts)
-		}
+		wantLines(t, "recovered", w.since(), "reconnecting → joined", "alice: reconnecting → connected")
 	})
 }
 

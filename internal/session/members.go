@@ -143,7 +143,7 @@ func (s *Session) join(j signaling.Member) {
 		Logger:         s.log,
 	})
 	m := &participant{peer: peer}
-	if s.state != StateJoined && s.lostID == s.client.PeerID() {
+	if s.lostID == s.client.PeerID() {
 		m.unmet = time.Now() // its offer may have gone to the socket that we lost
 	}
 	s.members[j.PeerID] = m

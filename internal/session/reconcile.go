@@ -24,10 +24,13 @@ var ErrReconcileTimeout = errors.New("no presence snapshot came")
 type reconcile struct {
 	deadline time.Time // zero when nothing is awaited
 	attempt  int
+	granted  bool // the subscription was, so that only an empty snapshot can be missing for good
 }
 
-func (r *reconcile) await(now time.Time) { r.deadline, r.attempt = now.Add(snapshotTimeout), 1 }
-func (r *reconcile) stop()               { *r = reconcile{} }
+func (r *reconcile) await(now time.Time) {
+	*r = reconcile{deadline: now.Add(snapshotTimeout), attempt: 1}
+}
+func (r *reconcile) stop() { *r = reconcile{} }
 
 // due reports whether the deadline has passed, and moves it on.
 func (r *reconcile) due(now time.Time) bool {
@@ -40,24 +43,54 @@ func (r *reconcile) due(now time.Time) bool {
 }
 
 // checkReconcile subscribes again when no snapshot came, and starts the
-// connection over when that does not help either.
+// connection over when that does not help either. A service may leave out an
+// empty snapshot: it is not missed where nobody is, or seems to be.
 func (s *Session) checkReconcile(now time.Time) {
 	if !s.reconcile.due(now) {
 		return
 	}
-	if s.reconcile.attempt <= snapshotAttempts {
+	last := s.reconcile.attempt > snapshotAttempts
+	switch {
+	case s.reconcile.granted && (len(s.members) == 0 || last && s.deserted(now)):
+		s.presence(signaling.Presence{Channel: s.cfg.Channel, Snapshot: true})
+	case !last:
 		s.log.Warn("no presence snapshot came, subscribing again", "attempt", s.reconcile.attempt)
 		s.subscribe()
-		return
+	default:
+		s.reconcile.stop()
+		s.log.Error("reconcile failed, starting the connection over", "err", ErrReconcileTimeout)
+		s.client.Reset(ErrReconcileTimeout)
 	}
-	s.reconcile.stop()
-	s.log.Error("reconcile failed, starting the connection over", "err", ErrReconcileTimeout)
-	s.client.Reset(ErrReconcileTimeout)
+}
+
+// deserted reports whether no member can be reached.
+func (s *Session) deserted(now time.Time) bool {
+	for _, m := range s.members {
+		if s.reachable(m, now) {
+			return false
+		}
+	}
+	return true
+}
+
+// subscribed is called when the service has taken the subscription. With nobody
+// to be missed that is all there is to wait for.
+func (s *Session) subscribed() {
+	s.reconcile.granted = true
+	if len(s.members) == 0 {
+		s.enter()
+	}
 }
 
 // snapshotArrived ends a reconcile: everyone is known.
 func (s *Session) snapshotArrived() {
 	s.reconcile.stop()
+	s.lostID = ""
+	s.enter()
+}
+
+// enter is called when the bot is in the channel, and knows of whoever it knew before.
+func (s *Session) enter() {
 	s.bindings.join(time.Now())
 	first := s.state == StateJoining
 	s.setState(StateJoined)
@@ -66,11 +99,11 @@ func (s *Session) snapshotArrived() {
 	}
 }
 
-// settleEarly looks after signals from peers that presence has not named. While
-// a snapshot is awaited it may still name them.
+// settleEarly looks after signals from peers that presence has not named. Before
+// the bot is in the channel a snapshot that is awaited may still name them.
 func (s *Session) settleEarly(now time.Time) {
 	switch {
-	case !s.reconcile.deadline.IsZero():
+	case s.state != StateJoined && !s.reconcile.deadline.IsZero():
 	case s.state == StateJoined && s.early.ask(now):
 		s.subscribe()
 	default:

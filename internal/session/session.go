@@ -100,7 +100,7 @@ type Session struct {
 	failure   error    // ends the session
 	over      error    // ends it too, as configured
 	offline   error    // why there is no connection to the service
-	lostID    string   // our peer id on the connection that was lost
+	lostID    string   // our peer id on the connection that was lost, until it is known who came meanwhile
 	former    []string // those that we had, which presence names for a while
 	trouble   error    // keeps media from coming
 	reconcile reconcile
@@ -225,6 +225,10 @@ func (s *Session) handle(e signaling.Event) {
 		s.connected(e)
 	case signaling.Disconnected:
 		s.disconnected(e.Err)
+	case signaling.Subscribed:
+		if e.Channel == s.cfg.Channel {
+			s.subscribed()
+		}
 	case signaling.Presence:
 		if e.Channel == s.cfg.Channel {
 			s.presence(e)

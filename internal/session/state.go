@@ -12,7 +12,7 @@ type State int
 // The states of a session. The zero value is StateIdle.
 const (
 	StateIdle         State = iota // not started, or waiting for its time
-	StateJoining                   // connecting, or waiting for the first presence snapshot
+	StateJoining                   // connecting, or waiting to be let into the channel
 	StateJoined                    // in the channel
 	StateReconnecting              // the signalling connection is down, or being reconciled; media goes on
 	StateLeaving                   // closing connections and files

@@ -189,6 +189,7 @@ func TestResetStartsTheConnectionOver(t *testing.T) {
 		}
 		p = connected(r, s)
 		p.ack(p.recv("subscribe"))
+		next[Subscribed](r)
 		silent(r)
 	})
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // An Event is what a [Client] tells its one reader: [Connected], [Disconnected],
-// [Presence], [Message], [Direct], [*ServerError], [GoingAway] or [ReplayFailed].
+// [Subscribed], [Presence], [Message], [Direct], [*ServerError], [GoingAway] or [ReplayFailed].
 type Event interface{ isEvent() }
 
 // Connected: the service welcomed us. Frames of earlier connections never follow it.
@@ -37,6 +37,10 @@ type Disconnected struct {
 	RetryIn     time.Duration // until the next attempt
 }
 
+// Subscribed: the service took a subscription, be it new, replayed or sent again. The snapshot follows, unless it is empty:
+// a service may leave that one out.
+type Subscribed struct{ Channel string }
+
 // ReplayFailed: after a reconnect the service did not take us back into a channel,
 // retries included. The channel stays tracked: the next reconnect tries again,
 // and so may the caller.
@@ -47,6 +51,7 @@ type ReplayFailed struct {
 
 func (Connected) isEvent()    {}
 func (Disconnected) isEvent() {}
+func (Subscribed) isEvent()   {}
 func (Presence) isEvent()     {}
 func (Message) isEvent()      {}
 func (Direct) isEvent()       {}

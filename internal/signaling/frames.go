@@ -135,13 +135,16 @@ const (
 
 // acked notes what the service has granted.
 func (l *link) acked(frame ClientFrame) {
-	switch {
-	case frame.Type == "unsubscribe":
+	switch frame.Type {
+	case "unsubscribe":
 		delete(l.presences, frame.Channel)
-	case frame.Type == "subscribe" && l.presences[frame.Channel] == early:
-		l.presences[frame.Channel] = deltas
-	case frame.Type == "subscribe":
-		l.presences[frame.Channel] = awaited
+	case "subscribe":
+		if l.presences[frame.Channel] == early {
+			l.presences[frame.Channel] = deltas
+		} else {
+			l.presences[frame.Channel] = awaited
+		}
+		l.client.tell(Subscribed{frame.Channel})
 	}
 }
 

@@ -307,6 +307,9 @@ func subscribed(r *running, s *service) *peer {
 	if err := <-done; err != nil {
 		r.t.Fatal(err)
 	}
+	if s := next[Subscribed](r); s.Channel != "lobby" {
+		r.t.Fatalf("subscribed to %q", s.Channel)
+	}
 	return p
 }
 

@@ -39,6 +39,7 @@ func TestSubscriptionsAreReplayedOnReconnect(t *testing.T) {
 				t.Errorf("replayed %s", f.raw)
 			}
 			p.ack(f)
+			next[Subscribed](r)
 		}
 		done := async(func() error { return r.Unsubscribe(t.Context(), "lobby") })
 		p.ack(p.recv("unsubscribe"))
@@ -189,6 +190,7 @@ func TestFirstPresenceAfterASubscribeIsTheSnapshot(t *testing.T) {
 			t.Error("a delta that was underway was taken for the snapshot")
 		}
 		p.ack(f)
+		next[Subscribed](r)
 		if !presence(p, "lobby", alice, "") {
 			t.Error("no snapshot after subscribing again")
 		}
@@ -198,6 +200,7 @@ func TestFirstPresenceAfterASubscribeIsTheSnapshot(t *testing.T) {
 		p = connectedAgain(r, s)
 		f = p.recv("subscribe")
 		p.ack(f)
+		next[Subscribed](r)
 		if !presence(p, "lobby", "", "") { // an empty channel has a snapshot too
 			t.Error("no snapshot after the reconnect")
 		}
@@ -212,6 +215,7 @@ func TestFirstPresenceAfterASubscribeIsTheSnapshot(t *testing.T) {
 			t.Error("no snapshot ahead of its ack")
 		}
 		p.ack(f)
+		next[Subscribed](r)
 		if presence(p, "lobby", bob, "") {
 			t.Error("a second snapshot behind the ack")
 		}

@@ -47,7 +47,7 @@ func (s *Session) connected(e signaling.Connected) {
 		m.peer.SetICEServers(s.ice)
 	}
 	s.reconcile.await(time.Now())
-	if !e.Resumed {
+	if !s.client.Tracked(s.cfg.Channel) { // the first time, and when the last connection ended in a re-entry
 		s.subscribe()
 	}
 	s.publish()

@@ -171,6 +171,28 @@ func TestReenteringWithoutAnAckStillReenters(t *testing.T) {
 	})
 }
 
+func TestADropWhileReenteringKeepsUsOutNoLonger(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		r.join(r.token("alice"), "camera")
+		time.Sleep(5 * time.Second)
+		ack := func(to string, frame any) bool {
+			_, ok := frame.(*devserver.Ack)
+			return ok && to == "recorder"
+		}
+		r.on(func(s *Session) {
+			r.server.Next(ack, devserver.Lose)
+			s.reenter(time.Now())
+		})
+		time.Sleep(time.Second)
+		r.server.Drop("recorder", devserver.Drop{})
+		time.Sleep(settling)
+		if members := r.server.Members(channel); len(members) != 2 {
+			t.Errorf("in the channel: %v", members)
+		}
+	})
+}
+
 func TestANewTrackIDAcrossASwapContinuesTheFile(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.startWith(30 * time.Second)

@@ -102,6 +102,9 @@ func (s *Session) reenter(now time.Time) {
 		err := s.client.Unsubscribe(context.Background(), s.cfg.Channel)
 		s.post(func() {
 			s.reentry.running = false
+			if s.offline != nil {
+				return // the next connection enters
+			}
 			if err != nil { // we may have left all the same
 				s.log.Warn("could not leave the channel to re-enter it", "err", err)
 			}

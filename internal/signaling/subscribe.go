@@ -144,7 +144,8 @@ func (c *Client) untrack(channel string) {
 	delete(c.subscriptions, channel)
 }
 
-func (c *Client) tracked(channel string) bool {
+// Tracked reports whether a channel is subscribed to again on every reconnect.
+func (c *Client) Tracked(channel string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, ok := c.subscriptions[channel]
@@ -153,7 +154,7 @@ func (c *Client) tracked(channel string) bool {
 
 // replay subscribes to a tracked channel again on a fresh connection.
 func (c *Client) replay(l *link, channel string) {
-	for attempt := 0; c.tracked(channel); attempt++ {
+	for attempt := 0; c.Tracked(channel); attempt++ {
 		r := newRequest(c.subscribeFrame(channel))
 		r.retries = 0 // the loop retries
 		_, err := l.do(l.ctx, r)

@@ -74,11 +74,13 @@ func (s *Session) disconnected(why error) {
 }
 
 // presence applies a frame: departures before arrivals, because a member in
-// both has restarted.
+// both has restarted. Only a snapshot that is awaited tells who is missing: one
+// after a subscription that was sent again may be a delta, should the service
+// have answered with an ack alone.
 func (s *Session) presence(p signaling.Presence) {
 	now := time.Now()
 	left := p.Left
-	if p.Snapshot {
+	if p.Snapshot && s.reconcile.awaits() {
 		left = append(left, s.missingFrom(p.Joined)...)
 	}
 	for _, id := range left {

@@ -30,7 +30,8 @@ type reconcile struct {
 func (r *reconcile) await(now time.Time) {
 	*r = reconcile{deadline: now.Add(snapshotTimeout), attempt: 1}
 }
-func (r *reconcile) stop() { *r = reconcile{} }
+func (r *reconcile) stop()        { *r = reconcile{} }
+func (r *reconcile) awaits() bool { return !r.deadline.IsZero() }
 
 // due reports whether the deadline has passed, and moves it on.
 func (r *reconcile) due(now time.Time) bool {
@@ -103,7 +104,7 @@ func (s *Session) enter() {
 // the bot is in the channel a snapshot that is awaited may still name them.
 func (s *Session) settleEarly(now time.Time) {
 	switch {
-	case s.state != StateJoined && !s.reconcile.deadline.IsZero():
+	case s.state != StateJoined && s.reconcile.awaits():
 	case s.state == StateJoined && s.early.ask(now):
 		s.subscribe()
 	default:
@@ -132,7 +133,7 @@ func (s *Session) subscribeFailed(err error) {
 		}
 	}
 	s.log.Warn("could not subscribe", "err", err)
-	if s.reconcile.deadline.IsZero() {
+	if !s.reconcile.awaits() {
 		s.reconcile.await(time.Now())
 	}
 }

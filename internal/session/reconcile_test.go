@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"recorder/internal/devserver"
+	"recorder/internal/sink"
 )
 
 // omitEmpty has the service leave out presence that names nobody, and counts the bot's connections.
@@ -83,6 +84,40 @@ func TestWhoComesAfterAnOmittedSnapshotWasNotMissed(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A service may answer with an ack alone whoever is subscribed already. What comes next is no snapshot then, and bob no reason to
+// take it that alice has left, be she silent for a while or out of reach.
+func TestWhoIsNotInTheAnswerToAnotherSubscriptionHasNotLeft(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		inRig(t, devserver.Options{}, func(r *rig) {
+			r.startWith(time.Minute)
+			time.Sleep(settling)
+			r.screen(aliceID, "screen-video")
+			time.Sleep(5 * time.Second)
+			r.server.Intercept(func(to string, frame any) devserver.Verdict {
+				p, ok := frame.(*devserver.Presence)
+				if ok && to == "recorder" && slices.ContainsFunc(p.Joined, func(m devserver.Member) bool { return m.PeerID == aliceID }) {
+					return devserver.Lose
+				}
+				return devserver.Pass
+			})
+			r.on(func(s *Session) { s.subscribe() })
+			r.cut.Store(cut)
+			time.Sleep(10 * time.Second)
+			r.speak("bob")
+			time.Sleep(10 * time.Second)
+			r.cut.Store(false)
+			time.Sleep(20 * time.Second)
+			if peers := r.set.Status()[0].Peers; len(peers) != 2 {
+				t.Errorf("cut %v: members %v", cut, peers)
+			}
+			resets, _ := r.referee.counts()
+			if m := r.finish(); len(m.Streams) != 1 || m.Streams[0].EndReason == sink.NotBack || resets > 0 {
+				t.Errorf("cut %v: %d streams, %d connections replaced", cut, len(m.Streams), resets)
+			}
+		})
+	}
 }
 
 func TestTheSnapshotOfAFirstJoinThatIsLostIsMadeUpFor(t *testing.T) {

@@ -140,7 +140,8 @@ func (p *Peer) answer(l *link, d *description) {
 
 // sendAnswer sends an answer, and again while the transport does not come up: a
 // member that lost it waits for ever and never offers again. One that has it
-// refuses the repeat without harm.
+// refuses the repeat without harm. The repeat brings the candidates along: a
+// browser forgets those that came before an answer.
 func (p *Peer) sendAnswer(l *link, sdp string, repeats int) {
 	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"answer", p.api.conceal(sdp)}}, "answer")
 	if repeats == 0 {
@@ -149,7 +150,7 @@ func (p *Peer) sendAnswer(l *link, sdp string, repeats int) {
 	answered := l.remote
 	p.after(answerRepeat, l, func(l *link) {
 		if l.remote == answered && l.condition() == negotiating {
-			p.sendAnswer(l, sdp, repeats-1)
+			p.sendAnswer(l, l.answering(l.pc.CurrentLocalDescription().SDP), repeats-1)
 		}
 	})
 }

@@ -214,6 +214,36 @@ func TestADescriptionTheServiceRefusesIsANegotiationError(t *testing.T) {
 	})
 }
 
+// A browser forgets candidates that come before the answer.
+func TestARepeatedAnswerBringsTheCandidatesAlong(t *testing.T) {
+	run(t, "bot", "alice", func(t *testing.T, w *world) {
+		w.losing(func(string) bool { return true })
+		m := w.join()
+		m.silent = true
+		m.camera()
+		time.Sleep(answerRepeat + time.Second)
+		answers, candidates := w.signals("answer"), w.signals("candidate")
+		if len(answers) != 2 || len(candidates) == 0 {
+			t.Fatalf("%d answers, %d candidates", len(answers), len(candidates))
+		}
+		again := sdpOf(t, answers[1].data)
+		for _, s := range candidates {
+			var c candidateSignal
+			must(t, json.Unmarshal(s.data, &c))
+			if !strings.Contains(again, "a="+c.Candidate.Candidate+"\r\n") {
+				t.Errorf("not in the second answer: %s", c.Candidate.Candidate)
+			}
+		}
+		if lines := strings.Split(sdpOf(t, answers[0].data), "\r\n"); !slices.Equal(lines, slices.DeleteFunc(strings.Split(again, "\r\n"), isCandidate)) {
+			t.Errorf("they differ in more than that:\n%s\n%s", lines, again)
+		}
+	})
+}
+
+func isCandidate(line string) bool {
+	return strings.HasPrefix(line, "a=candidate:") || line == "a=end-of-candidates"
+}
+
 func TestSignalsLeaveInOrder(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		w.mu.Lock()

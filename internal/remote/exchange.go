@@ -246,7 +246,9 @@ func (p *Peer) unanswered(l *link) {
 	}
 }
 
-// localCandidate tells the member of a candidate of ours; nil is the end.
+// localCandidate tells the member of a candidate of ours; nil is the end. It
+// waits until the service has taken the description before it, which may have to
+// be sent again: a browser forgets candidates that come first.
 func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 	if l != p.link {
 		return
@@ -259,7 +261,27 @@ func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 			UsernameFragment: &l.ufrag,
 		}
 	}
+	if p.offers.leaving > 0 {
+		p.candidates = append(p.candidates, func() {
+			if l == p.link {
+				p.signal(s, "candidate")
+			}
+		})
+		return
+	}
 	p.signal(s, "candidate")
+}
+
+// descriptionLeft is called when a description of ours left, or never will.
+func (p *Peer) descriptionLeft() {
+	if p.offers.leaving--; p.offers.leaving > 0 {
+		return
+	}
+	for _, send := range p.candidates {
+		send()
+	}
+	p.candidates = nil
+	p.takeOffer()
 }
 
 // remoteCandidate takes a candidate from the wire: at once if it belongs to
@@ -329,7 +351,7 @@ func candidateUfrag(c webrtc.ICECandidateInit) string {
 // description is one; of candidates it would only say so again.
 func (p *Peer) signal(payload any, what string) {
 	sent := p.opts.Signal(payload)
-	if what == "answer" {
+	if what != "candidate" {
 		p.offers.leaving++
 	}
 	go func() {
@@ -340,8 +362,8 @@ func (p *Peer) signal(payload any, what string) {
 			} else if err != nil {
 				p.complain(what+" was not sent", scrub(err))
 			}
-			if what == "answer" {
-				p.in.put(p.answerLeft)
+			if what != "candidate" {
+				p.in.put(p.descriptionLeft)
 			}
 		case <-p.ended.Done():
 		}

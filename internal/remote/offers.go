@@ -22,7 +22,7 @@ type offerPace struct {
 	newest *sdpEnvelope // waits
 	timed  bool         // the next turn is being waited for
 
-	// leaving are our answers that the service has not taken yet. An offer
+	// leaving are our descriptions that the service has not taken yet. An offer
 	// that had to wait goes on doing so meanwhile, lest answers pile up that
 	// were overtaken long ago.
 	leaving int
@@ -49,12 +49,6 @@ func (p *Peer) offered(offer sdpEnvelope) {
 
 func (p *Peer) offerDue() {
 	p.offers.timed = false
-	p.takeOffer()
-}
-
-// answerLeft is called when an answer of ours left, or never will.
-func (p *Peer) answerLeft() {
-	p.offers.leaving--
 	p.takeOffer()
 }
 

@@ -82,6 +82,7 @@ type Peer struct {
 	moved      bool // our id changed and the member has not offered since
 	ladder     ladder
 	held       []webrtc.ICECandidateInit // candidates of a description to come
+	candidates []func()                  // send candidates of ours that wait for their description to leave
 	complaints repetitions
 	swaps      *rate.Limiter
 	offers     offerPace

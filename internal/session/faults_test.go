@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,6 +154,46 @@ func strikeEach(t *testing.T, faults []fault) {
 			})
 		})
 	}
+}
+
+// The service takes the answer at the second attempt only. A browser forgets candidates that come before it.
+func TestCandidatesDoNotOvertakeAnAnswerThatIsSentAgain(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(true)
+		time.Sleep(settling)
+		var heard []string
+		offered, refused, lost := false, false, false
+		r.server.Intercept(func(to string, frame any) devserver.Verdict {
+			switch f := frame.(type) {
+			case *devserver.Direct:
+				offered = offered || bytes.Contains(f.Data, []byte(`"offer"`))
+				if to != aliceID {
+					break
+				}
+				kind := "candidate"
+				if bytes.Contains(f.Data, []byte(`"answer"`)) {
+					kind = "answer"
+				}
+				if kind == "answer" && !lost {
+					lost = true
+					return devserver.Lose
+				}
+				heard = append(heard, kind)
+			case *devserver.Ack: // the first is that of the answer
+				if to == "recorder" && offered && !refused {
+					refused = true
+					go r.server.Inject("recorder", &devserver.Error{Code: "backend_error", RequestID: f.RequestID})
+					return devserver.Lose
+				}
+			}
+			return devserver.Pass
+		})
+		r.join(r.token(aliceID), "camera")
+		time.Sleep(settling)
+		if len(heard) < 3 || heard[0] != "answer" || slices.Contains(heard[1:], "answer") {
+			t.Errorf("alice heard: %q", heard)
+		}
+	})
 }
 
 func (r *rig) presenceToBot(to string, frame any) bool {

@@ -274,6 +274,19 @@ func TestMessagesOfMembersBecomeData(t *testing.T) {
 	})
 }
 
+func TestWhatTheBotPublishesIsNoDataOfAMember(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		var w witness
+		s, _ := r.attend(w.watch)
+		time.Sleep(settling)
+		w.since()
+		r.must(s.Send(context.Background(), "hello"))
+		r.server.Inject("recorder", &devserver.Message{Channel: channel, From: "recorder", Data: json.RawMessage(`"hello"`)})
+		time.Sleep(time.Second)
+		wantLines(t, "data", w.since())
+	})
+}
+
 func TestADropWhileReconcilingReconcilesOnceMore(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		var w witness

@@ -80,13 +80,21 @@ func (s *Session) disconnected(why error) {
 func (s *Session) presence(p signaling.Presence) {
 	now := time.Now()
 	left := p.Left
-	if p.Snapshot && s.reconcile.awaits() {
-		left = append(left, s.missingFrom(p.Joined)...)
+	if p.Snapshot {
+		missing := s.missingFrom(p.Joined)
+		for _, id := range missing {
+			if m := s.members[id]; m != nil {
+				m.confirmed = m.confirmed || !m.asked.IsZero()
+			}
+		}
+		if s.reconcile.awaits() {
+			left = append(left, missing...)
+		}
 	}
 	for _, id := range left {
 		s.crowd.leave(id)
-		if m := s.members[id]; m != nil {
-			m.leave(now, p.Snapshot)
+		if m := s.members[id]; m != nil && m.departed.IsZero() {
+			m.departed = now
 		}
 	}
 	for _, j := range p.Joined {
@@ -157,14 +165,6 @@ func (s *Session) join(j signaling.Member) {
 	for _, d := range append(s.crowd.leave(j.PeerID), s.early.take(j.PeerID)...) {
 		s.direct(d)
 	}
-}
-
-// leave notes that presence says that the member has left.
-func (m *participant) leave(now time.Time, snapshot bool) {
-	if m.departed.IsZero() {
-		m.departed = now
-	}
-	m.confirmed = m.confirmed || snapshot && !m.asked.IsZero()
 }
 
 // stay takes back that the member has left.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/pion/webrtc/v4"
 
@@ -14,15 +15,29 @@ import (
 func (p *Peer) handle(s signal) {
 	switch {
 	case s.trackMeta != nil:
-		for range p.meta.set(*s.trackMeta) {
-			p.exceeded(limitMetadata)
-		}
+		p.labelled(*s.trackMeta)
 	case s.candidate != nil:
 		p.remoteCandidate(*s.candidate)
 	case s.description.Type == "offer":
 		p.offered(*s.description)
 	default:
 		p.answered(*s.description)
+	}
+}
+
+// labelled takes what the member says of a track.
+func (p *Peer) labelled(m trackMeta) {
+	evicted, replaces := p.meta.set(m)
+	for range evicted {
+		p.exceeded(limitMetadata)
+	}
+	for _, l := range []*link{p.draining, p.link} {
+		if l != nil {
+			p.meta.describe(l.names(), nil)
+		}
+	}
+	if replaces {
+		time.AfterFunc(offerDelay, func() { p.in.put(func() { p.meta.replaced(m.trackID) }) })
 	}
 }
 

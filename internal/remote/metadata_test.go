@@ -39,16 +39,14 @@ func TestMetadataIsMatchedByIDThenStreamThenOrder(t *testing.T) {
 			for _, p := range c.put {
 				s.put(p[0], p[1])
 			}
+			var names []trackName
 			for _, tr := range c.tracks {
-				s.claim(tr.id, []string{tr.stream}, tr.audio)
+				names = append(names, trackName{tr.id, tr.stream, tr.audio})
 			}
+			s.describe(names, names)
 			for range 2 { // what was found stays found
-				for _, tr := range c.tracks {
-					var streams []string
-					if tr.stream != "" {
-						streams = []string{tr.stream}
-					}
-					if got := string(s.lookup(tr.id, streams, tr.audio)); got != tr.want {
+				for i, tr := range c.tracks {
+					if got := string(s.lookup(names[i])); got != tr.want {
 						t.Errorf("%s: %q, want %q", tr.id, got, tr.want)
 					}
 				}

@@ -88,10 +88,17 @@ func (t *Track) StreamIDs() []string {
 // Metadata is the label the member gave the track, such as {"role":"screen"},
 // nil if there is none. It is read fresh on every call.
 func (t *Track) Metadata() json.RawMessage {
+	return t.metadata.lookup(t.name())
+}
+
+func (t *Track) name() trackName {
 	t.mu.Lock()
-	label, streams := t.label, t.streams
-	t.mu.Unlock()
-	return t.metadata.lookup(label, streams, t.kind == webrtc.RTPCodecTypeAudio)
+	defer t.mu.Unlock()
+	n := trackName{id: t.label, audio: t.kind == webrtc.RTPCodecTypeAudio}
+	if len(t.streams) > 0 {
+		n.stream = t.streams[0]
+	}
+	return n
 }
 
 // SSRC is the current synchronisation source, 0 before the transport is up.

@@ -11,12 +11,8 @@ import (
 // come are in place before the first event of the description.
 func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (events []Event) {
 	l.inlet.feedback.negotiated(l.pc)
-	for _, s := range l.remote.sections {
-		if s.sending {
-			l.meta.claim(s.trackID(), s.streams, s.kind == webrtc.RTPCodecTypeAudio)
-		}
-	}
 	var gone, came []*Track
+	var added []trackName
 	var left []*Stream // streams that lost a track
 	for _, s := range l.remote.sections {
 		if s.data {
@@ -49,6 +45,7 @@ func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (e
 			t := l.newTrack(s, formats[s.mid])
 			l.tracks = append(l.tracks, t)
 			came = append(came, t)
+			added = append(added, t.name())
 		}
 	}
 	for _, t := range slices.Clone(l.tracks) {
@@ -57,6 +54,7 @@ func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (e
 			l.tracks = slices.DeleteFunc(l.tracks, func(other *Track) bool { return other == t })
 		}
 	}
+	l.meta.describe(l.names(), added)
 
 	fresh := map[*Stream]bool{}
 	for _, t := range came {
@@ -113,6 +111,13 @@ func (l *link) newTrack(s section, formats map[uint8]webrtc.RTPCodecParameters) 
 		})
 	}
 	return t
+}
+
+func (l *link) names() (names []trackName) {
+	for _, t := range l.tracks {
+		names = append(names, t.name())
+	}
+	return names
 }
 
 func (l *link) track(mid string) *Track {

@@ -150,7 +150,9 @@ func (p *Peer) answer(l *link, d *description) {
 	p.sendAnswer(l, sdp, answerRepeats)
 	p.refresh()
 	p.emit(events...)
-	p.newGeneration(candidates)
+	if restarted := p.newGeneration(candidates); !restarted {
+		p.climbIfFailed(l)
+	}
 }
 
 // sendAnswer sends an answer, and again while the transport does not come up: a
@@ -206,6 +208,14 @@ func (p *Peer) applyAnswer(l *link, d *description) {
 	p.refresh()
 	p.emit(events...)
 	p.newGeneration(candidates)
+	p.climbIfFailed(l)
+}
+
+// climbIfFailed goes on with the ladder if ICE failed while an answer was waited for.
+func (p *Peer) climbIfFailed(l *link) {
+	if l.pc.ICEConnectionState() == webrtc.ICEConnectionStateFailed {
+		p.climb(l)
+	}
 }
 
 // climb makes the next attempt of the ladder, or gives up.
@@ -323,9 +333,10 @@ func (p *Peer) remoteCandidate(c webrtc.ICECandidateInit) {
 
 // newGeneration adds the candidates that waited for the description that was
 // applied. Only one with other ICE credentials makes pion forget those it has,
-// and so starts counting anew.
-func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) {
+// and so starts counting anew; it reports whether that was so.
+func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) (renewed bool) {
 	if g := attribute(p.link.applied.SDP, "ice-ufrag"); g != p.link.generation {
+		renewed = true
 		p.link.generation, p.link.candidates = g, 0
 	}
 	held := p.held
@@ -337,6 +348,7 @@ func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) {
 		}
 		p.remoteCandidate(c)
 	}
+	return renewed
 }
 
 func (p *Peer) addCandidate(l *link, c webrtc.ICECandidateInit) {

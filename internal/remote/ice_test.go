@@ -107,6 +107,53 @@ func TestLadderBringsTheConnectionBackAndGetsANewBudget(t *testing.T) {
 	})
 }
 
+// pion gives up on a restart sooner than we give up on its answer.
+func TestALateAnswerIsFollowedByAnotherRestart(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		out := m.out
+		late := false
+		m.out = func(p any) {
+			if s, ok := p.(descriptionSignal); ok && s.Description.Type == "answer" && !late {
+				late = true
+				time.AfterFunc(12*time.Second, func() { out(p) })
+				return
+			}
+			out(p)
+		}
+		w.setCut(true)
+		wait(t, 20*time.Second, "offer", func() bool { return len(w.signals("offer")) == 1 })
+		time.Sleep(8 * time.Second)
+		w.setCut(false)
+		wait(t, 20*time.Second, "connected again", func() bool { return w.peer.State() == StateConnected })
+		settle()
+		if n := len(w.signals("offer")); n != 2 || !flows(sinks("video-1")[0]) {
+			t.Errorf("%d offers", n)
+		}
+		w.statesAre(t, first, reconnect)
+	})
+}
+
+// An offer that does not restart ICE takes ours back and mends nothing.
+func TestARestartThatGaveWayToAnOfferIsMadeAgain(t *testing.T) {
+	run(t, "alice", "bot", func(t *testing.T, w *world) {
+		m := w.join()
+		m.camera()
+		settle()
+		w.losing(func(kind string) bool { return kind == "offer" })
+		w.setCut(true)
+		wait(t, 20*time.Second, "offer", func() bool { return len(w.signals("offer")) == 1 })
+		time.Sleep(12 * time.Second)
+		m.add("stream-2", "video-2", webrtc.MimeTypeVP8)
+		m.offer(false)
+		w.losing(nil)
+		w.setCut(false)
+		wait(t, 20*time.Second, "connected again", func() bool { return w.peer.State() == StateConnected })
+		if n := len(w.signals("offer")); n != 2 {
+			t.Errorf("%d offers", n)
+		}
+	})
+}
+
 func TestAShortCutNeedsNoRestart(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		w.setCut(true)

@@ -5,6 +5,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -175,10 +176,13 @@ func (p *Peer) Done() <-chan struct{} { return p.done }
 // closed, for good: the id may belong to another session by then; an
 // [*signaling.OversizedError] if data is too large; else what signalling returns.
 func (p *Peer) Send(ctx context.Context, data any) error {
-	payload, err := json.Marshal(data)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // as signalling does, which the limit is for
+	if err := enc.Encode(data); err != nil {
 		return fmt.Errorf("send to %q: %w", p.id, err)
 	}
+	payload := json.RawMessage(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 	if p.opts.MaxMessageSize != nil {
 		if limit := p.opts.MaxMessageSize(); limit > 0 && len(payload) > limit {
 			return fmt.Errorf("send to %q: %w", p.id, &signaling.OversizedError{Size: len(payload), Cap: limit})
@@ -191,7 +195,7 @@ func (p *Peer) Send(ctx context.Context, data any) error {
 		return fmt.Errorf("send to %q: %w", p.id, ErrClosed)
 	}
 	select {
-	case err := <-p.opts.Signal(json.RawMessage(payload)):
+	case err := <-p.opts.Signal(payload):
 		if err != nil {
 			return fmt.Errorf("send to %q: %w", p.id, err)
 		}

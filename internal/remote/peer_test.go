@@ -92,6 +92,17 @@ func TestSendGoesThroughTheService(t *testing.T) {
 	})
 }
 
+func TestSendMeasuresWhatGoesOverTheWire(t *testing.T) {
+	run(t, "bot", "alice", func(t *testing.T, w *world) {
+		w.join()
+		must(t, w.peer.Send(t.Context(), strings.Repeat("<", 65534))) // and its quotes
+		var big *signaling.OversizedError
+		if err := w.peer.Send(t.Context(), strings.Repeat("<", 65535)); !errors.As(err, &big) || big.Size != 65537 {
+			t.Errorf("error: %v", err)
+		}
+	})
+}
+
 func TestApplicationDataIsNotHandled(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		if w.peer.HandleDirect(json.RawMessage(`{"text":"hi"}`)) || !w.peer.HandleDirect(json.RawMessage(`{"type":"rtc-ice","candidate":null}`)) {

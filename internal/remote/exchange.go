@@ -146,7 +146,7 @@ func (p *Peer) answer(l *link, d *description) {
 		p.negotiationFailed(err)
 		return
 	}
-	p.moved = false
+	p.moved, p.heard = false, true
 	p.sendAnswer(l, sdp, answerRepeats)
 	p.refresh()
 	p.emit(events...)

@@ -249,6 +249,34 @@ func TestWithAnotherIDOfOursTheLadderLeavesItToTheMember(t *testing.T) {
 	})
 }
 
+// The member's offer to our new id may come before we know that it sees us.
+func TestAnOfferAheadOfTheSnapshotLeavesTheLadderInPlace(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		w.peer.SignalingLost()
+		w.join().camera()
+		settle()
+		w.peer.SignalingRestored("bot-2", nil)
+		settle()
+		w.statesAre(t, first, reconnect)
+		w.setCut(true)
+		time.Sleep(time.Minute)
+		w.setCut(false)
+		wait(t, 40*time.Second, "connected again", func() bool { return w.peer.State() == StateConnected })
+		if len(w.signals("offer")) == 0 {
+			t.Error("no offer")
+		}
+
+		w.peer.SignalingLost()
+		w.peer.SignalingRestored("bot-3", nil) // now it has not offered
+		before := len(w.signals("offer"))
+		w.setCut(true)
+		time.Sleep(time.Minute)
+		if n := len(w.signals("offer")); n != before {
+			t.Errorf("%d offers before the member has made one", n-before)
+		}
+	})
+}
+
 func TestAnAnswerOfAnotherConnectionIsNotApplied(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		out := m.out

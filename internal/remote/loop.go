@@ -265,7 +265,7 @@ func (p *Peer) abandon(l *link, why error) {
 }
 
 func (p *Peer) signalingLost() {
-	p.signalling = false
+	p.signalling, p.heard = false, false
 	p.ladder.stop()
 }
 
@@ -273,8 +273,9 @@ func (p *Peer) signalingRestored(moved bool) {
 	if p.signalling && !moved {
 		return
 	}
+	// An offer that came already was made to our new id.
+	p.moved = p.moved || moved && (p.signalling || !p.heard)
 	p.signalling = true
-	p.moved = p.moved || moved
 	l := p.link
 	if l == nil {
 		return

@@ -80,6 +80,7 @@ type Peer struct {
 	draining   *link // replaced, still delivering
 	servers    []webrtc.ICEServer
 	signalling bool // our socket is up
+	heard      bool // the member has offered since it was lost
 	moved      bool // our id changed and the member has not offered since
 	ladder     ladder
 	held       []webrtc.ICECandidateInit // candidates of a description to come

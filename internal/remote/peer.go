@@ -154,7 +154,9 @@ func (p *Peer) PeerConnection() *webrtc.PeerConnection {
 	return p.pc
 }
 
-// Streams are the live streams of the member, in the order they were added.
+// Streams are the streams of the member, in the order they were added. While
+// the peer is reconnecting they are those from before, even if all their
+// tracks have ended: a reconnect removes none.
 func (p *Peer) Streams() []*Stream {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -142,6 +142,25 @@ func TestTheMemberClosesBeforeItsFreshOffer(t *testing.T) {
 	})
 }
 
+// That it may yet come back is why its streams are not removed before it leaves.
+func TestStreamsOfAMemberThatClosedItsConnectionAreRemovedWhenItLeaves(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		m.close()
+		time.Sleep(time.Hour)
+		w.seen.expect(t)
+		for _, track := range w.peer.Streams()[0].Tracks() {
+			if !track.Ended() {
+				t.Errorf("%s goes on", track.ID())
+			}
+		}
+		w.peer.Close(CauseLeft)
+		<-w.peer.Done()
+		settle()
+		w.seen.expect(t, "stream- stream-1")
+		w.statesAre(t, first, []State{StateReconnecting, StateClosed})
+	})
+}
+
 func TestAHealthyConnectionIsKeptWhenOurSignallingDrops(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		p, pc := w.peer, w.peer.PeerConnection()

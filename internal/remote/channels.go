@@ -13,6 +13,9 @@ func (p *Peer) openChannel(d *DataChannel) {
 		return
 	}
 	p.attachChannel(l, d)
+	if p.ladder.exhausted && l.wantsOffer() {
+		p.retry()
+	}
 	p.offerIfWanted()
 }
 

@@ -249,7 +249,10 @@ func (p *Peer) climb(l *link) {
 // retry is Retry.
 func (p *Peer) retry() {
 	l := p.link
-	if l == nil || l.remote == nil || l.closed() || l.condition() == up || l.neg.pending || p.ladder.busy() || !p.signalling || p.moved {
+	if l == nil || l.closed() || l.neg.pending || p.ladder.busy() || !p.signalling || p.moved {
+		return
+	}
+	if down := l.remote != nil && l.condition() != up; !down && !l.wantsOffer() {
 		return
 	}
 	p.ladder.renew()

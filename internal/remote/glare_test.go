@@ -170,6 +170,39 @@ func TestAnUnansweredFirstOfferIsMadeAgain(t *testing.T) {
 	})
 }
 
+func TestAfterFirstOffersThatNobodyAnsweredThereMayBeMore(t *testing.T) {
+	for name, again := range map[string]func(*testing.T, *world){
+		"by another channel": func(t *testing.T, w *world) {
+			_, err := w.peer.CreateDataChannel("another", nil)
+			must(t, err)
+		},
+		"by Retry": func(_ *testing.T, w *world) { w.peer.Retry() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, "bot", "alice", func(t *testing.T, w *world) {
+				got := w.join().accept()
+				w.losing(func(string) bool { return true })
+				d, err := w.peer.CreateDataChannel("x", nil)
+				must(t, err)
+				time.Sleep(10 * time.Minute)
+				if exhausted(w) != 1 {
+					t.Fatalf("gave up %d times", exhausted(w))
+				}
+				w.losing(nil)
+				again(t, w)
+				ctx, cancel := context.WithTimeout(t.Context(), answerTimeout)
+				defer cancel()
+				must(t, d.SendText(ctx, "finally"))
+				settle()
+				if !slices.Equal(got.all(), []string{"x:finally"}) {
+					t.Errorf("the member got %v", got.all())
+				}
+				w.statesAre(t, first)
+			})
+		})
+	}
+}
+
 // crossing lets our offers take a while, so that they cross with the member's.
 func (w *world) crossing() {
 	w.losing(func(kind string) bool {

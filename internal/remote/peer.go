@@ -273,8 +273,9 @@ func (p *Peer) SetICEServers(servers []webrtc.ICEServer) {
 	p.in.put(func() { p.setICEServers(servers) })
 }
 
-// Retry has a connection that is down be tried again with a new budget of ICE
-// restarts, see [ErrICERestartExhausted], unless something is tried already.
+// Retry has a connection that is down, or never came about, be tried again with
+// a new budget of ICE restarts, see [ErrICERestartExhausted], unless something
+// is tried already.
 func (p *Peer) Retry() { p.in.put(p.retry) }
 
 // Close ends the peer for good and returns at once; see [Peer.Done].

@@ -62,6 +62,7 @@ type DataChannel struct {
 	mu      sync.Mutex
 	channel *webrtc.DataChannel // nil until the connection exists
 	open    bool
+	full    bool // since more than bufferedHigh was buffered
 	closed  bool
 	queue   []*queuedSend // FIFO
 }
@@ -151,7 +152,7 @@ func (d *DataChannel) enqueue(s *queuedSend) error {
 // flush hands queued sends to the transport while it has room. The caller
 // holds d.mu.
 func (d *DataChannel) flush() {
-	for d.open && len(d.queue) > 0 && d.channel.BufferedAmount() <= bufferedHigh {
+	for d.open && len(d.queue) > 0 && d.hasRoom() {
 		s := d.queue[0]
 		d.queue = d.queue[1:]
 		var err error
@@ -165,6 +166,15 @@ func (d *DataChannel) flush() {
 		}
 		s.done <- err
 	}
+}
+
+func (d *DataChannel) hasRoom() bool {
+	mark := uint64(bufferedHigh)
+	if d.full {
+		mark = bufferedLow
+	}
+	d.full = d.channel.BufferedAmount() > mark
+	return !d.full
 }
 
 // Close closes the channel. Sends that wait return [ErrClosed]. It may be

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pion/transport/v5/vnet"
 	"github.com/pion/webrtc/v4"
 
 	"recorder/internal/event"
@@ -206,6 +208,42 @@ func TestSendSuspendsAboveTheHighMarkAndResumesAtHalf(t *testing.T) {
 				t.Errorf("message %d is %d of %d bytes", i, s[len("bulk:")], len(s))
 			}
 		}
+	})
+}
+
+func TestAnotherSendDoesNotResumeWhatIsSuspended(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
+		got := m.accept()
+		d, err := w.peer.CreateDataChannel("bulk", nil)
+		must(t, err)
+		must(t, d.SendText(t.Context(), "start"))
+		settle()
+		var returned atomic.Int32
+		var sends sync.WaitGroup
+		send := func() {
+			sends.Go(func() {
+				must(t, d.Send(t.Context(), make([]byte, 64<<10)))
+				returned.Add(1)
+			})
+			synctest.Wait()
+		}
+		w.setCut(true)
+		sent := int32(0)
+		for ; returned.Load() == sent; sent++ {
+			send()
+		}
+		const between = bufferedHigh * 3 / 4
+		var drain atomic.Bool
+		w.router.AddChunkFilter(func(vnet.Chunk) bool { return drain.Load() || d.BufferedAmount() > between })
+		w.setCut(false)
+		wait(t, 5*time.Second, "less than the high mark", func() bool { return d.BufferedAmount() <= between })
+		send()
+		if b := d.BufferedAmount(); b <= bufferedLow || returned.Load() != sent-1 {
+			t.Errorf("%d of %d sends returned with %d bytes buffered", returned.Load(), sent+1, b)
+		}
+		drain.Store(true)
+		sends.Wait()
+		wait(t, 20*time.Second, "all messages", func() bool { return len(got.all()) == int(sent)+2 })
 	})
 }
 

@@ -42,6 +42,7 @@ func TestTheRecordersClientSurvivesASilentReset(t *testing.T) {
 		}
 		wantSnapshot := func() {
 			t.Helper()
+			next[signaling.Subscribed](t, client)
 			if e := next[signaling.Presence](t, client); !e.Snapshot || len(e.Joined) != 1 || e.Joined[0].PeerID != "alice" {
 				t.Errorf("presence: %+v", e)
 			}

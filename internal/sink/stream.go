@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -39,7 +40,7 @@ type Stream struct {
 
 // Stream returns the open stream of that id, or begins one. The peer may have changed since: a
 // member that reconnects often has another id. While the first peer's stream is fed, another
-// peer's of the same id is another stream. A caller that knows better keeps the Stream it has and
+// peer's of the same id is another stream; each peer is given its own first. A caller that knows better keeps the Stream it has and
 // calls Resume. The error is ErrFull for one more stream of a recording that is Full, and
 // ErrRecovering until the files are read of one that goes on after a restart.
 func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
@@ -48,19 +49,25 @@ func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 	if rec.closing {
 		return nil, ErrClosed
 	}
-	if rec.wake(info) {
+	var own, lost *Stream
+	claimed := false
+	for _, s := range rec.streams {
+		switch {
+		case s.info.StreamID != info.StreamID:
+		case s.info.PeerID == info.PeerID:
+			own = s
+		case s.live():
+			claimed = true
+		case lost == nil:
+			lost = s
+		}
+	}
+	if own == nil && rec.wake(info) {
 		return nil, fmt.Errorf("stream of peer %q: %w", info.PeerID, ErrRecovering)
 	}
 	rec.peer(info.PeerID, info.PeerMetadata)
-	var claimed bool
-	for _, s := range rec.streams {
-		if s.info.StreamID != info.StreamID {
-			continue
-		}
-		if s.info.PeerID == info.PeerID || !s.live() {
-			return s, nil
-		}
-		claimed = true
+	if s := cmp.Or(own, lost); s != nil {
+		return s, nil
 	}
 	if len(rec.streams) >= maxStreams {
 		return nil, fmt.Errorf("stream of peer %q: more than %d streams at once", info.PeerID, maxStreams)
@@ -166,18 +173,24 @@ func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
 
 // left is when the member that sent the stream last left the channel, nil if it did not since.
 func (m *Manifest) left(s *ManifestStream) *Instant {
-	sender, since := s.PeerID, s.Started
-	for _, r := range s.Reconnects {
-		if r.Resumed != nil {
-			sender, since = r.PeerID, *r.Resumed
-		}
-	}
+	sender, since := s.sender()
 	for _, p := range m.Peers {
 		if p.ID == sender && p.Left != nil && m.position(*p.Left) >= m.position(since) {
 			return p.Left
 		}
 	}
 	return nil
+}
+
+// sender is the peer that sent the stream last, and since when.
+func (s *ManifestStream) sender() (peerID string, since Instant) {
+	peerID, since = s.PeerID, s.Started
+	for _, r := range s.Reconnects {
+		if r.Resumed != nil {
+			peerID, since = r.PeerID, *r.Resumed
+		}
+	}
+	return peerID, since
 }
 
 // tick does all there is to do for the stream at now.

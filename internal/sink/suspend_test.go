@@ -119,6 +119,99 @@ func TestAStreamThatStaysAwayIsAsTheStopLeftIt(t *testing.T) {
 	}
 }
 
+// Streams of two members that claim one id go on in their own files, in whichever order the members are
+// back. Who is neither of the two takes the place of none.
+func TestStreamsThatShareAnIDFindTheirOwnFilesAfterAStop(t *testing.T) {
+	for name, order := range map[string][]string{
+		"in order":            {"alice", "mallory"},
+		"in the other":        {"mallory", "alice"},
+		"another comes first": {"bob", "mallory", "alice"},
+		"one asks again":      {"alice", "alice", "mallory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				c := begin(t, dir)
+				alice := c.audio()
+				c.open("mallory")
+				alice.put(tone(1))
+				c.audio().speak(50)
+				c.suspend()
+				root, rec := restart(t, dir, slog.DiscardHandler)
+				c = &call{T: t, root: root, rec: rec, pumped: true}
+				for _, peer := range order {
+					c.open(peer)
+					if m := c.stream.manifest; m.PeerID != peer || (len(m.Reconnects) == 1) == (peer == "bob") {
+						t.Errorf("%s goes on in %s, reconnects %+v", peer, m.Dir, m.Reconnects)
+					}
+					c.audio()
+				}
+				c.end()
+			})
+			find(t, dir, 1)
+		})
+	}
+}
+
+// Two that ask at once, and are not yet heard when the first stream is ready, are not swapped.
+func TestStreamsThatShareAnIDAreWokenOneByOne(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		alice := c.audio()
+		c.open("mallory")
+		alice.put(tone(1))
+		c.audio().speak(50)
+		c.suspend()
+		_, rec := restart(t, dir, slog.DiscardHandler)
+		ask := func(peer string) *Stream {
+			s, err := rec.Stream(StreamInfo{PeerID: peer, StreamID: "camera"})
+			if err != nil && !errors.Is(err, ErrRecovering) {
+				t.Fatal(err)
+			}
+			return s
+		}
+		ask("mallory")
+		ask("alice")
+		if n := len(rec.asleep); n != 1 {
+			t.Errorf("%d streams sleep while one is woken, want 1", n)
+		}
+		for range 2 {
+			synctest.Wait()
+			ask("alice")
+		}
+		for _, peer := range []string{"alice", "mallory"} {
+			if s := ask(peer); s == nil || s.manifest.PeerID != peer {
+				t.Errorf("%s got %+v", peer, s)
+			}
+		}
+		(&call{T: t, root: rec.root, rec: rec}).end()
+	})
+}
+
+// A member that has another peer id after the restart, as a publishable key gives it one, goes on in its
+// files, and after the next restart as well.
+func TestAMemberWithANewPeerIDFindsItsFilesAfterAStop(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		for i, peer := range []string{"alice 2", "alice 3", "alice 3"} {
+			c.audio().speak(50)
+			c.suspend()
+			root, rec := restart(t, dir, slog.DiscardHandler)
+			c = &call{T: t, root: root, rec: rec, pumped: true}
+			c.open(peer)
+			if n := len(c.stream.manifest.Reconnects); n != i+1 {
+				t.Errorf("%s: %d reconnects, want %d", peer, n, i+1)
+			}
+		}
+		c.end()
+	})
+	if n := len(readRecording(t, find(t, dir, 1)[0]).manifest.Streams); n != 1 {
+		t.Errorf("%d streams, want 1", n)
+	}
+}
+
 // restart begins a recording as a new process does, with no stream so far.
 func restart(t *testing.T, dir string, log slog.Handler) (*Root, *Recording) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"recorder/internal/container"
@@ -16,14 +17,14 @@ type sleeper struct {
 	until  time.Duration // when it is too late
 }
 
-// wake reports whether the stream of that id sleeps, and has it go on: with its files, its clock and
-// its ledger, and a gap from where the files ended. These may be long, so they are read in the
-// background; the stream is open when that is done. mu is held.
+// wake reports whether the stream sleeps, and has it go on: with its files, its clock and its ledger,
+// and a gap from where the files ended. These may be long, so they are read in the background; the
+// stream is open when that is done. mu is held.
 func (rec *Recording) wake(info StreamInfo) bool {
 	if rec.waking[info.StreamID] {
 		return true
 	}
-	m := rec.takeSleeper(info.StreamID)
+	m := rec.takeSleeper(info)
 	if m == nil {
 		return false
 	}
@@ -75,20 +76,28 @@ func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
 	}
 }
 
-// takeSleeper takes the stream of that id off the list, and those it is too late for. mu is held.
-func (rec *Recording) takeSleeper(id string) (found *ManifestStream) {
-	kept, now := rec.asleep[:0], rec.now()
-	for _, s := range rec.asleep {
-		switch {
-		case now > s.until:
-		case found == nil && s.stream.ID == id:
-			found = s.stream
-		default:
-			kept = append(kept, s)
+// takeSleeper takes off the list the stream of that id which that peer sent, or, as a peer that is back
+// may have another id, the only one there is. mu is held.
+func (rec *Recording) takeSleeper(info StreamInfo) *ManifestStream {
+	now := rec.now()
+	rec.asleep = slices.DeleteFunc(rec.asleep, func(s sleeper) bool { return now > s.until })
+	found, only := -1, true
+	for i, s := range slices.Backward(rec.asleep) {
+		if s.stream.ID != info.StreamID {
+			continue
+		}
+		found, only = i, found < 0
+		if peer, _ := s.stream.sender(); peer == info.PeerID {
+			only = true
+			break
 		}
 	}
-	rec.asleep = kept
-	return found
+	if found < 0 || !only {
+		return nil
+	}
+	m := rec.asleep[found].stream
+	rec.asleep = slices.Delete(rec.asleep, found, found+1)
+	return m
 }
 
 // last is the file that more media of the track could go to, nil if there is none.

@@ -24,6 +24,13 @@ func (rec *Recording) hashSoon(p *ManifestPart) {
 	}
 }
 
+// hashAll has those files of a stream hashed that lack it. mu is held.
+func (rec *Recording) hashAll(s *ManifestStream) {
+	for _, p := range s.unhashed() {
+		rec.hashSoon(p)
+	}
+}
+
 // hash enters the hashes of the files that wait for one, until there are none left or the root is
 // closed. Of all recordings one file is read at a time: those who record come first.
 func (rec *Recording) hash() {

@@ -172,6 +172,53 @@ func TestARecordingThatGoesOnGetsTheHashesItLacks(t *testing.T) {
 	})
 }
 
+// A stream that does not come back while its recording goes on has its files hashed once its time is over.
+func TestAStreamThatStaysAwayGetsTheHashesItLacks(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		left := suspendUnhashed(t, dir, false)
+		root, rec := restart(t, dir, slog.DiscardHandler)
+		hashed := func() bool {
+			synctest.Wait()
+			return len(readRecording(t, left).manifest.Streams[0].unhashed()) == 0
+		}
+		time.Sleep(window - suspendHashing - time.Second)
+		if hashed() {
+			t.Error("hashed although it may come back")
+		}
+		time.Sleep(time.Second + 2*saveInterval)
+		if !hashed() {
+			t.Error("not hashed although its time is over")
+		}
+		(&call{T: t, root: root, rec: rec}).end()
+	})
+}
+
+// Of a stream that is back the files that do not go on are hashed while others do.
+func TestTheEarlierFilesOfAStreamThatIsBackGetTheHashesTheyLack(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		release := make(chan struct{})
+		c.rec.open = slowly(c.rec.open, release)
+		v := c.video()
+		v.film(25, true)
+		v.pt = ptVP9
+		v.put(append([]byte{0x08 | 0x04}, vp9Key16...))
+		v.wait(3 * time.Second)
+		c.suspend()
+		close(release)
+		synctest.Wait()
+		again := begin(t, dir)
+		time.Sleep(2 * saveInterval)
+		parts := again.stream.manifest.Tracks[0].Parts
+		if len(parts) != 2 || parts[0].SHA256 == "" || parts[1].Final {
+			t.Errorf("parts %+v and %+v", parts[0], parts[1])
+		}
+		again.end()
+	})
+}
+
 // A hash is that of a file which is as its manifest says, and of no other.
 func TestAFileThatChangedGetsNoHash(t *testing.T) {
 	dir := t.TempDir()

@@ -43,6 +43,7 @@ func (rec *Recording) tick(now time.Duration) {
 	for _, s := range rec.streams {
 		s.tick(now)
 	}
+	rec.dismiss(now)
 	orders := rec.orders
 	rec.mu.Unlock()
 	for _, o := range orders {

@@ -198,7 +198,7 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 	}
 	now := max(info.Start.Sub(m.Started.UTC), m.position(*m.Ended)) // the clock may have been set back
 	rec := r.recording(st, m, info.Start.Add(-now))
-	var over []*ManifestPart
+	var over []*ManifestStream
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {
 			rec.size += t.Ledger.BytesWritten
@@ -207,7 +207,7 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 		if mayReturn && now-m.position(*s.Ended) <= info.ReconnectWindow {
 			rec.asleep = append(rec.asleep, sleeper{s, m.position(*s.Ended) + info.ReconnectWindow})
 		} else {
-			over = append(over, s.unhashed()...)
+			over = append(over, s)
 		}
 	}
 	m.State, m.Ended, m.ContinuableUntil, m.ReconnectWindow = StateRecording, nil, nil, Seconds(info.ReconnectWindow)
@@ -216,8 +216,8 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 		return nil, errors.Join(err, st.Close())
 	}
 	rec.mu.Lock()
-	for _, p := range over {
-		rec.hashSoon(p)
+	for _, s := range over {
+		rec.hashAll(s)
 	}
 	rec.mu.Unlock()
 	rec.log.Info("recording continued after a restart", "dir", c.dir, "streams", len(rec.asleep))

@@ -69,6 +69,7 @@ func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
 		s.files[t.Kind] += len(t.Parts)
 		s.restore(t, files)
 	}
+	rec.hashAll(m) // of its files those that do not go on
 	if rec.closing {
 		s.end(rec.now(), rec.endReason())
 	} else {
@@ -79,8 +80,7 @@ func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
 // takeSleeper takes off the list the stream of that id which that peer sent, or, as a peer that is back
 // may have another id, the only one there is. mu is held.
 func (rec *Recording) takeSleeper(info StreamInfo) *ManifestStream {
-	now := rec.now()
-	rec.asleep = slices.DeleteFunc(rec.asleep, func(s sleeper) bool { return now > s.until })
+	rec.dismiss(rec.now())
 	found, only := -1, true
 	for i, s := range slices.Backward(rec.asleep) {
 		if s.stream.ID != info.StreamID {
@@ -98,6 +98,17 @@ func (rec *Recording) takeSleeper(info StreamInfo) *ManifestStream {
 	m := rec.asleep[found].stream
 	rec.asleep = slices.Delete(rec.asleep, found, found+1)
 	return m
+}
+
+// dismiss takes off the list the streams it is too late for. Their files are final for good. mu is held.
+func (rec *Recording) dismiss(now time.Duration) {
+	rec.asleep = slices.DeleteFunc(rec.asleep, func(s sleeper) bool {
+		late := now > s.until
+		if late {
+			rec.hashAll(s.stream)
+		}
+		return late
+	})
 }
 
 // last is the file that more media of the track could go to, nil if there is none.

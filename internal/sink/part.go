@@ -24,13 +24,16 @@ type part struct {
 	// Owned by the pump.
 	audio  *container.Ogg
 	video  container.Video
-	sealed time.Duration // when bytes were last handed over for a sync
+	sealed time.Duration // when bytes were last handed over
+	fresh  bool          // something came since
+	synced time.Duration // when they were for a sync
 	dirty  bool          // something came since
 	header time.Duration // when the header is to be brought up to date
 	held   int64         // bytes that a resumed file had; 0 for a new one
 
 	mu      sync.Mutex
 	buf     []byte           // laid out, not taken by the flusher
+	tail    int              // bytes at the end of buf that what comes next takes the place of
 	flying  int              // bytes the flusher is writing
 	patch   *container.Patch // of the header, behind what is in buf; nil if it stays
 	sync    bool             // the flusher is to sync
@@ -60,8 +63,10 @@ type partResult struct {
 }
 
 const (
-	// partWrite is how much is written at once when a sync interval brings more: a second of 2 Mbit/s.
+	// partWrite is how much is written at once when writeInterval brings more: a second of 2 Mbit/s.
 	partWrite = 256 << 10
+	// writeInterval is how much the death of the process may cost. What the system has outlives it.
+	writeInterval = time.Second
 	// headerInterval is how far the header of a video file may be behind its frames. How many they
 	// are, or how long they last, is not needed to read them, while each update is a write of its
 	// own and another block for the disk to sync.
@@ -81,7 +86,7 @@ func startPart(c container.Codec, audio *container.Ogg, video container.Video, o
 	} else {
 		p.buf = video.AppendHeader(p.buf)
 	}
-	p.dirty = true
+	p.fresh, p.dirty = true, true
 	go p.flush()
 	return p
 }
@@ -113,6 +118,7 @@ func (p *part) writeAudio(packet []byte, samples int, filling bool) bool {
 	if p.err != nil || !filling && p.full(len(packet)) {
 		return false
 	}
+	p.cutTail()
 	p.buf = p.audio.AppendPacket(p.buf, packet, samples)
 	p.wrote()
 	return true
@@ -131,7 +137,7 @@ func (p *part) writeVideo(pts int64, key bool, frame []byte) bool {
 }
 
 func (p *part) wrote() {
-	p.dirty, p.idle = true, false
+	p.fresh, p.dirty, p.idle = true, true, false
 	if len(p.buf) >= partWrite && p.flying == 0 {
 		p.poke()
 	}
@@ -144,21 +150,30 @@ func (p *part) poke() {
 	}
 }
 
-// seal hands everything so far to the flusher, to be on the disk soon.
-func (p *part) seal(now time.Duration) {
-	if !p.dirty {
+// cutTail makes room for what the tail stands in for.
+func (p *part) cutTail() { p.buf, p.tail = p.buf[:len(p.buf)-p.tail], 0 }
+
+// seal hands everything so far to the flusher, to be written soon, and synced if so asked.
+func (p *part) seal(now time.Duration, sync bool) {
+	if !p.fresh && !(sync && p.dirty) {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.audio != nil && p.err == nil {
+	if p.audio != nil && p.fresh && p.err == nil {
 		p.buf = p.audio.AppendPage(p.buf)
+		pages := len(p.buf)
+		p.buf = p.audio.AppendTail(p.buf)
+		p.tail = len(p.buf) - pages
 	}
-	if p.video != nil && now >= p.header {
-		p.patchHeader()
-		p.header = now + headerInterval
+	p.fresh, p.sealed = false, now
+	if sync {
+		if p.video != nil && now >= p.header {
+			p.patchHeader()
+			p.header = now + headerInterval
+		}
+		p.sync, p.dirty, p.synced = true, false, now
 	}
-	p.sync, p.dirty, p.sealed = true, false, now
 	p.poke()
 }
 
@@ -176,6 +191,7 @@ func (p *part) close() {
 	switch {
 	case p.idle || p.err != nil:
 	case p.audio != nil:
+		p.cutTail()
 		p.buf = p.audio.AppendEOS(p.buf)
 	default:
 		p.patchHeader()
@@ -219,12 +235,12 @@ func (w *partFile) step() (closed bool) {
 	p := w.part
 	next := spares.get(p.codec)
 	p.mu.Lock()
-	buf, patch, sync, closing := p.buf, p.patch, p.sync, p.closing
-	p.buf, p.flying, p.patch, p.sync = next, len(buf), nil, false
+	buf, tail, patch, sync, closing := p.buf, p.tail, p.patch, p.sync, p.closing
+	p.buf, p.tail, p.flying, p.patch, p.sync = next, 0, len(buf), nil, false
 	p.mu.Unlock()
 
 	if w.err == nil {
-		w.err = w.write(buf)
+		w.err = w.write(buf, tail)
 	}
 	spares.put(p.codec, buf[:0]) // before the sync, which takes longer
 	if w.err == nil && (sync || closing) {
@@ -241,8 +257,8 @@ func (w *partFile) step() (closed bool) {
 	return closing
 }
 
-// write appends buf to the file.
-func (w *partFile) write(buf []byte) error {
+// write appends buf to the file. The next write takes the place of its tail.
+func (w *partFile) write(buf []byte, tail int) error {
 	if w.file == nil {
 		f, err := w.part.open()
 		if err != nil {
@@ -256,6 +272,7 @@ func (w *partFile) write(buf []byte) error {
 	if _, err := w.file.WriteAt(buf, w.size); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
+	buf = buf[:len(buf)-tail]
 	if w.hashing {
 		w.hash.Write(buf)
 	}

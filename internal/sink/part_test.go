@@ -114,7 +114,7 @@ func TestBufferIsSpareWhileTheDiskSyncs(t *testing.T) {
 	if !p.writeVideo(0, true, make([]byte, 10_000)) {
 		t.Fatal("a frame was refused")
 	}
-	p.seal(0)
+	p.seal(0, true)
 	<-f.begun
 	if b := spares.get(container.AV1); cap(b) < 10_000 {
 		t.Errorf("while the disk syncs there is a buffer of %d bytes, want the one that was written", cap(b))

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"recorder/internal/container"
 )
 
 // window is the reconnect window of these tests.
@@ -114,6 +116,44 @@ func TestACrashCostsAtMostASyncInterval(t *testing.T) {
 		if !reflect.DeepEqual(before, tree(t, dir)) {
 			t.Error("a second repair changed something")
 		}
+	}
+}
+
+// What came more than a second ago is in the files, however seldom they are synced: to the last packet and
+// picture before nothing comes any more.
+func TestAKillCostsAtMostASecondWhateverTheSyncInterval(t *testing.T) {
+	spacing := map[string]time.Duration{audio: 20 * ms, video: 40 * ms}
+	for _, every := range []time.Duration{time.Second, 1500 * ms, time.Minute} {
+		inCall(t, Options{SyncInterval: every}, func(c *call) {
+			d := new(disk)
+			c.rec.create = d.wrap(c.rec.create)
+			a, v := c.audio(), c.video()
+			check := func(most time.Duration) {
+				synctest.Wait()
+				for _, track := range c.stream.tracks {
+					f, err := os.Open(filepath.Join(c.root.options.Dir, c.rec.Dir(), track.manifest.Parts[0].File))
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer f.Close()
+					info, err := container.Scan(container.Codec(track.manifest.Parts[0].Codec), f)
+					if lost := track.manifest.Parts[0].Frames - info.Frames; err != nil || info.TornBytes > 0 || lost > int64(most/spacing[track.kind]) {
+						t.Errorf("sync interval %v: of %s %d of %d are missing after %v, %v", every, track.kind, lost, track.manifest.Parts[0].Frames, c.rec.now(), err)
+					}
+				}
+			}
+			c.talk(a, v, 2*time.Second)
+			for range 15 {
+				c.talk(a, v, 200*ms)
+				check(time.Second)
+			}
+			c.wait(time.Second)
+			check(0)
+			if most := 2 * (int(c.rec.now()/every) + 1); d.syncs > most {
+				t.Errorf("sync interval %v: %d syncs in %v, want at most %d", every, d.syncs, c.rec.now(), most)
+			}
+			c.talk(a, v, time.Second)
+		})
 	}
 }
 

@@ -33,8 +33,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer takes the recorder_sink_… metrics. Default: none.
 	Registerer prometheus.Registerer
-	// SyncInterval is how much a crash may cost: files are written and synced this often.
-	// Default 1 s.
+	// SyncInterval is how much a power cut may cost: files are synced this often, and written at least
+	// every second. Default 1 s.
 	SyncInterval time.Duration
 	// ReorderWindow is how long a missing packet holds back those behind it, and so how long its
 	// retransmission is of use. Default 2 s.

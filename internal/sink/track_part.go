@@ -16,10 +16,14 @@ func (t *Track) tags() []container.Tag {
 	}
 }
 
-// seal hands what p holds to its flusher once a sync interval has passed.
+// seal hands what p holds to its flusher when it is to be written, or synced.
 func (t *Track) seal(p *part, now time.Duration) {
-	if p != nil && now-p.sealed >= t.stream.rec.root.options.SyncInterval {
-		p.seal(now)
+	switch {
+	case p == nil:
+	case now-p.synced >= t.stream.rec.root.options.SyncInterval:
+		p.seal(now, true)
+	case now-p.sealed >= writeInterval:
+		p.seal(now, false)
 	}
 }
 

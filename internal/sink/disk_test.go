@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"recorder/internal/container"
 )
 
@@ -217,6 +219,46 @@ func TestWriteErrorsAreCountedAndToldNowAndThen(t *testing.T) {
 		if n := track.Ledger.FramesDropped; n < uint64(length/(20*ms)) || n > uint64((length+2*time.Second)/(20*ms)) {
 			t.Errorf("of %s %d packets are dropped", s.PeerID, n)
 		}
+	}
+}
+
+// Whatever the disk fails to do for a file is counted, though the file is mended afterwards.
+func TestFailedOpensWritesAndSyncsAreCounted(t *testing.T) {
+	for _, what := range []string{"open", "write", "sync"} {
+		t.Run(what, func(t *testing.T) {
+			registry := prometheus.NewPedanticRegistry()
+			inCall(t, Options{Registerer: registry}, func(c *call) {
+				d, create := new(disk), c.rec.create
+				c.rec.create = d.wrap(create)
+				if what == "sync" {
+					c.rec.create = func(name string) (File, error) {
+						f, err := create(name)
+						return &forgetful{File: f, disk: d, dirty: make(map[int64][]byte)}, err
+					}
+				}
+				failed := func() float64 { return gathered(t, registry, "recorder_sink_write_errors_total")[""] }
+				a := c.audio()
+				if what != "open" {
+					a.speak(100)
+				}
+				if n := failed(); n != 0 {
+					t.Errorf("%v failures of a disk that is well", n)
+				}
+				d.set(nil, syscall.EIO)
+				for range 100 {
+					a.speak(1)
+					synctest.Wait()
+					if failed() > 0 {
+						break
+					}
+				}
+				d.set(nil, nil)
+				a.speak(500)
+				if n := failed(); n != 1 {
+					t.Errorf("%v failures are counted, want 1", n)
+				}
+			})
+		})
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 type metrics struct {
 	registerer prometheus.Registerer
 	writes     prometheus.Counter
+	errors     prometheus.Counter
 	syncs      prometheus.Histogram
 
 	mu         sync.Mutex
@@ -60,6 +61,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name: "recorder_sink_writes_total",
 		Help: "Writes to media files.",
 	})
+	m.errors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "recorder_sink_write_errors_total",
+		Help: "Media files that could not be opened, writes to them and syncs that failed.",
+	})
 	m.syncs = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "recorder_sink_sync_duration_seconds",
 		Help:    "How long the disk took to make media files durable.",
@@ -101,6 +106,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d
 	}
 	m.writes.Describe(ch)
+	m.errors.Describe(ch)
 	m.syncs.Describe(ch)
 }
 
@@ -137,6 +143,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		s.collect(ch, key)
 	}
 	m.writes.Collect(ch)
+	m.errors.Collect(ch)
 	m.syncs.Collect(ch)
 }
 

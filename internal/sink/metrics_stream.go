@@ -153,25 +153,34 @@ func (p *part) unwritten() int {
 	return p.flying + len(p.buf)
 }
 
-// timedFile counts writes, and measures how long the disk takes to take them.
+// timedFile counts writes and what fails, and measures how long the disk takes to take them.
 type timedFile struct {
 	File
-	writes prometheus.Counter
-	syncs  prometheus.Observer
+	metrics *metrics
 }
 
 // WriteAt implements File.
 func (f timedFile) WriteAt(b []byte, at int64) (int, error) {
-	f.writes.Inc()
-	return f.File.WriteAt(b, at)
+	f.metrics.writes.Inc()
+	n, err := f.File.WriteAt(b, at)
+	f.metrics.failed(err)
+	return n, err
 }
 
 // Sync implements File.
 func (f timedFile) Sync() error {
 	began := time.Now()
 	err := f.File.Sync()
-	f.syncs.Observe(time.Since(began).Seconds())
+	f.metrics.syncs.Observe(time.Since(began).Seconds())
+	f.metrics.failed(err)
 	return err
+}
+
+// failed counts what the disk refused, if it did.
+func (m *metrics) failed(err error) {
+	if err != nil {
+		m.errors.Inc()
+	}
 }
 
 // label makes a name from the wire fit to be the value of a label.

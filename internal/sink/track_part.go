@@ -53,14 +53,13 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 	name, version := m.File, rec.version
 	open := func() (File, error) {
 		// The manifest names a file before it exists, so that nothing is ever found unexplained.
-		if err := rec.writeManifest(version); err != nil {
-			return nil, err
+		err := rec.writeManifest(version)
+		var f File
+		if err == nil {
+			f, err = rec.create(name)
 		}
-		f, err := rec.create(name)
-		if err != nil {
-			return nil, err
-		}
-		return timedFile{f, rec.root.metrics.writes, rec.root.metrics.syncs}, nil
+		rec.root.metrics.failed(err)
+		return timedFile{f, rec.root.metrics}, err
 	}
 	return startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
 }
@@ -71,7 +70,7 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics.writes, rec.root.metrics.syncs}, rec.taken, t.partDone(m))
+	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
 }
 
 // partDone enters in the manifest what became of a file that begins now.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -213,9 +214,7 @@ func TestFilesOfATrackAreBounded(t *testing.T) {
 	inCall(t, Options{}, func(c *call) {
 		v := c.video()
 		track := c.stream.tracks[0].manifest
-		for i := range maxParts - 1 {
-			track.Parts = append(track.Parts, &ManifestPart{File: "before-" + strconv.Itoa(i), Codec: "vp8", ClockRate: 90000, Error: "lost"})
-		}
+		wearOut(track, 1)
 		flip(c, v, 100)
 		if n := len(track.Parts); n != maxParts {
 			t.Errorf("%d files of one track, want no more than %d", n, maxParts)
@@ -223,6 +222,46 @@ func TestFilesOfATrackAreBounded(t *testing.T) {
 		track.Parts = track.Parts[maxParts-1:]
 		v.Close()
 		c.wait(time.Second)
+	})
+}
+
+// wearOut has a track have had all its files but so many.
+func wearOut(track *ManifestTrack, left int) {
+	for i := range maxParts - left {
+		track.Parts = append(track.Parts, &ManifestPart{File: "before-" + strconv.Itoa(i), Codec: "vp8", ClockRate: 90000, Size: 1, Error: "lost"})
+	}
+}
+
+// A recording one of whose tracks has had all its files is full, so that another goes on. What the disk
+// never took anything of is no file.
+func TestARecordingIsFullWhenATrackIsOutOfFiles(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		d := new(disk)
+		c.rec.create = d.wrap(c.rec.create)
+		a := c.audio()
+		track := c.stream.tracks[0].manifest
+		wearOut(track, 2)
+		d.set(nil, syscall.EIO)
+		a.speak(50 * 60)
+		if n := len(track.Parts); n < maxParts+2 || c.rec.Full() {
+			t.Errorf("full %v although none of %d files more could be opened", c.rec.Full(), n-maxParts+2)
+		}
+		d.set(nil, nil)
+		a.speak(50 * 60)
+		if n := track.Ledger.FramesWritten; n == 0 || c.rec.Full() {
+			t.Errorf("with one file left: %d packets are written, full %v", n, c.rec.Full())
+		}
+		d.set(nil, syscall.EIO)
+		a.speak(50 * 3)
+		d.set(nil, nil)
+		a.speak(50 * 70) // it is tried again after a minute at most
+		if !c.rec.Full() {
+			t.Error("not full with the last file")
+		}
+		track.Parts = track.Parts[maxParts-2:]
+		if c.rec.Full() {
+			t.Error("full with files left")
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -172,8 +173,8 @@ func (rec *Recording) Size() int64 {
 // ErrFull is returned by Stream of a recording that is Full.
 var ErrFull = errors.New("recording is full")
 
-// Full reports whether the recording takes no more streams or members, or is about to outgrow what a
-// manifest may hold. A recording that Follows it can go on.
+// Full reports whether the recording takes no more streams or members, or one of its tracks no more
+// files, or is about to outgrow what a manifest may hold. A recording that Follows it can go on.
 func (rec *Recording) Full() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -182,7 +183,7 @@ func (rec *Recording) Full() bool {
 
 func (rec *Recording) full() bool {
 	m := rec.manifest
-	return len(m.Streams) >= maxEver || len(m.Peers) >= maxEver || rec.weight > maxManifest/2
+	return len(m.Streams) >= maxEver || len(m.Peers) >= maxEver || rec.weight > maxManifest/2 || slices.ContainsFunc(rec.streams, (*Stream).spent)
 }
 
 // now is the recording's clock: time since its start by a clock that no one sets.

@@ -114,6 +114,9 @@ func (s *Stream) live() bool {
 	return false
 }
 
+// spent reports whether one of the stream's tracks has had all its files.
+func (s *Stream) spent() bool { return slices.ContainsFunc(s.tracks, (*Track).spent) }
+
 // heard is when the last packet of any track arrived; 0 before the first.
 func (s *Stream) heard() (last time.Duration) {
 	for _, t := range s.tracks {

@@ -37,7 +37,23 @@ const (
 
 // mayBegin reports whether the track may have another file.
 func (t *Track) mayBegin(now time.Duration) bool {
-	return len(t.manifest.Parts) < maxParts && t.parted <= now+(partBurst-1)*partInterval
+	return t.parted <= now+(partBurst-1)*partInterval && !t.spent()
+}
+
+// spent reports whether the track has had all its files. Those that the disk never took anything of
+// do not count: it may be ill for long.
+func (t *Track) spent() bool {
+	parts := t.manifest.Parts
+	if len(parts) < maxParts {
+		return false
+	}
+	files := 0
+	for _, p := range parts {
+		if p.Error == "" || p.Size > 0 {
+			files++
+		}
+	}
+	return files >= maxParts
 }
 
 // newPart enters a file in the manifest and starts it. What the flusher finds out at its end goes

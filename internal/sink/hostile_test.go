@@ -133,6 +133,22 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 }
 
+// A packet that is larger than any is counted with those that are none.
+func TestAPacketThatIsTooLargeIsCounted(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		a.speak(5)
+		a.put(make([]byte, maxPacket-12)) // no Opus, but a packet
+		a.put(make([]byte, maxPacket-11))
+		a.speak(5)
+		a.Close()
+		c.wait(3 * time.Second)
+	})
+	if l := r.track.Ledger; l.Received != 11 || l.Malformed != 2 {
+		t.Errorf("%d packets received and %d malformed, want 11 and 2", l.Received, l.Malformed)
+	}
+}
+
 // Metadata from the wire is kept if it is JSON of bounded size, and never breaks the manifest.
 func TestMetadataIsBounded(t *testing.T) {
 	r := inCall(t, Options{}, func(c *call) {

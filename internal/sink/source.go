@@ -45,7 +45,7 @@ type Source struct {
 	inbox    []*packet
 	reports  []senderReport
 	overflow uint64 // packets refused
-	broken   uint64 // not RTP
+	broken   uint64 // not RTP, or larger than any packet
 	closed   bool
 
 	// Owned by the pump.
@@ -165,13 +165,12 @@ func newCodecFormat(f Format) codecFormat {
 
 // WriteRTP takes one RTP packet, which it copies. Arrival carries Go's monotonic reading.
 func (src *Source) WriteRTP(b []byte, arrival time.Time) {
-	if len(b) > maxPacket {
-		return
+	p, bad := newPacket(), len(b) > maxPacket
+	if !bad {
+		p.buf = append(p.buf[:0], b...)
+		p.arrival = arrival.Sub(src.track.stream.rec.start)
+		bad = p.parse() != nil
 	}
-	p := newPacket()
-	p.buf = append(p.buf[:0], b...)
-	p.arrival = arrival.Sub(src.track.stream.rec.start)
-	bad := p.parse() != nil
 	src.mu.Lock()
 	defer src.mu.Unlock()
 	switch {

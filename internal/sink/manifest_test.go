@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -339,5 +340,26 @@ func FuzzDecodeManifest(f *testing.F) {
 		if _, err := DecodeManifest(bytes.NewReader(b)); err != nil {
 			t.Fatalf("does not read what it wrote: %v\n%s", err, b)
 		}
+	})
+}
+
+// A member that is back stands in the manifest as there, though nothing else happens.
+func TestAMemberThatIsBackIsSoInTheManifest(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := startCall(t, Options{Dir: dir})
+		for _, there := range []bool{false, true} {
+			if there {
+				c.rec.PeerJoined("alice", nil)
+			} else {
+				c.rec.PeerLeft("alice")
+			}
+			time.Sleep(2 * saveInterval)
+			synctest.Wait()
+			if left := readRoom(t, dir).manifest.Peers[0].Left; (left == nil) != there {
+				t.Errorf("there %v, left %v", there, left)
+			}
+		}
+		c.end()
 	})
 }

@@ -197,6 +197,7 @@ func (rec *Recording) PeerJoined(peerID string, metadata json.RawMessage) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.peer(peerID, metadata).Left = nil
+	rec.changed()
 }
 
 // PeerLeft notes that a member has gone.

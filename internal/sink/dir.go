@@ -66,18 +66,23 @@ type store struct {
 	taken map[string]bool // by StreamDir
 }
 
-// newStore makes the directory of a new recording. It is on disk when newStore returns.
-func newStore(root *os.Root, m *Manifest) (*store, error) {
+// newStore makes the directory of a new recording. It is on disk when newStore returns, and after an
+// error it is gone, as far as the disk allows.
+func newStore(root *os.Root, m *Manifest) (s *store, err error) {
 	channel := escapeName(m.Channel)
 	if err := makeDir(root, channel); err != nil {
 		return nil, fmt.Errorf("make channel directory: %w", err)
 	}
 	name := path.Join(channel, m.Started.UTC.UTC().Format(startLayout)+"-"+m.ID)
-	err := root.Mkdir(name, dirPerm) // must be new
-	if err == nil {
-		err = syncDir(root, channel)
+	if err := root.Mkdir(name, dirPerm); err != nil { // must be new
+		return nil, fmt.Errorf("make recording directory: %w", err)
 	}
-	if err != nil {
+	defer func() {
+		if err != nil && !errors.Is(err, ErrLocked) { // by a repair that is about to take it for a leftover
+			_ = root.Remove(name)
+		}
+	}()
+	if err := syncDir(root, channel); err != nil {
 		return nil, fmt.Errorf("make recording directory: %w", err)
 	}
 	dir, err := root.OpenRoot(name)
@@ -85,7 +90,7 @@ func newStore(root *os.Root, m *Manifest) (*store, error) {
 		return nil, fmt.Errorf("open recording directory: %w", err)
 	}
 	held, err := lock(dir)
-	if errors.Is(err, ErrLocked) { // by a repair that is about to take it for a leftover
+	if errors.Is(err, ErrLocked) {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}, nil

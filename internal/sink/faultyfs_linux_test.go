@@ -150,6 +150,25 @@ func TestARealDiskThatFails(t *testing.T) {
 	}
 }
 
+// An attempt to begin a recording that fails leaves nothing behind, however often it is made.
+func TestAnAttemptToBeginThatFailsLeavesNothing(t *testing.T) {
+	dir, faulty := mountFaulty(t)
+	root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, fault := range []struct{ write, sync syscall.Errno }{{write: syscall.EIO}, {sync: syscall.EIO}} {
+		faulty.set(fault.write, fault.sync, nil)
+		for range 3 {
+			if _, err := root.NewRecording(RecordingInfo{Channel: "room"}); !errors.Is(err, syscall.EIO) {
+				t.Errorf("a recording began: %v", err)
+			}
+		}
+		find(t, dir, 0)
+	}
+}
+
 // While the disk hangs, manifest and all, the call goes on, and in the end the disk has all of it.
 func TestARealDiskThatHangs(t *testing.T) {
 	const length = 10 * time.Second

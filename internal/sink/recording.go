@@ -125,6 +125,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	rec := r.recording(st, m, info.Start)
 	if err := rec.writeManifest(0); err != nil {
 		r.metrics.remove(rec)
+		_ = r.dir.RemoveAll(rec.Dir()) // or else the next start does
 		st.Close()
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}

@@ -620,3 +620,59 @@ func TestASyncErrorEndsItsFile(t *testing.T) {
 		})
 	}
 }
+
+// A disk that takes nothing has no sender asked for a key frame all the time, though each comes at once
+// and is needed again: that is what it could take least.
+func TestKeyFramesStayRareWhileTheDiskRefuses(t *testing.T) {
+	const length = 30 * time.Second
+	big := slices.Concat(testPicture(true), make([]byte, 60_000)) // a decoder ignores what follows the partitions
+	for name, refuse := range map[string]struct {
+		key   []byte
+		begin func(d *disk) (end func())
+		most  int // requests meanwhile
+	}{
+		"with an error": {testPicture(true), func(d *disk) func() {
+			d.set(nil, syscall.EIO)
+			return func() { d.set(nil, nil) }
+		}, 2 * int(length/retryFirst)},
+		"as it stalls": {big, func(d *disk) func() {
+			stall := make(chan struct{})
+			d.set(stall, nil)
+			return func() { d.set(nil, nil); close(stall) }
+		}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := inCall(t, Options{}, func(c *call) {
+				d := new(disk)
+				c.rec.create = d.wrap(c.rec.create)
+				v, answered := c.video(), 0
+				film := func(length time.Duration, always bool) {
+					for range length / (40 * ms) {
+						frame := testPicture(false)
+						if asked := v.plis + v.firs; asked > answered || always {
+							answered, frame = asked, refuse.key
+						}
+						v.put(vp8Payload([]byte{0x10}, frame...))
+						v.rtp += 3600
+						v.wait(40 * ms)
+					}
+				}
+				film(5*time.Second, false)
+				end := refuse.begin(d)
+				film(6*time.Second, true)
+				before := answered
+				film(length, false)
+				if n := answered - before; n > refuse.most {
+					t.Errorf("%d key frames asked for in %v, want no more than %d", n, length, refuse.most)
+				}
+				end()
+				film(retryLast-15*time.Second, false)
+				v.Close()
+				c.wait(time.Second)
+			})
+			if last := r.track.Gaps[len(r.track.Gaps)-1]; last.Reason != ReasonDisk || r.track.End-last.Start-last.Duration < Seconds(4*time.Second) {
+				t.Errorf("it does not go on: gaps %s, end %v", r.gaps(), r.track.End.Duration())
+			}
+		})
+	}
+}

@@ -3,12 +3,14 @@ package sink
 import "time"
 
 // keyFrames decides when to ask for a key frame: at once when one is needed, every 500 ms until it
-// comes. First by PLI (RFC 4585 §6.3.1), then by FIR (RFC 5104 §4.3.1), which an encoder must obey.
-// One that has answered nothing for long is a camera that is off, and is asked more rarely.
+// comes, and no sooner for another need. First by PLI (RFC 4585 §6.3.1), then by FIR (RFC 5104
+// §4.3.1), which an encoder must obey. One that has answered nothing for long is a camera that is off,
+// and is asked more rarely.
 type keyFrames struct {
 	needed bool
-	asked  time.Duration
-	tries  int
+	any    bool          // one was asked for, whatever for
+	asked  time.Duration // when it last was
+	tries  int           // for the need at hand
 }
 
 type keyFrameRequest int
@@ -45,10 +47,10 @@ func (k *keyFrames) due(now time.Duration) keyFrameRequest {
 	if k.tries >= keyFrameFast {
 		interval = keyFrameSlow
 	}
-	if k.tries > 0 && now-k.asked < interval {
+	if k.any && now-k.asked < interval {
 		return noRequest
 	}
-	k.asked, k.tries = now, k.tries+1
+	k.any, k.asked, k.tries = true, now, k.tries+1
 	if k.tries > keyFramePLIs {
 		return fir
 	}

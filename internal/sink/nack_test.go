@@ -147,4 +147,9 @@ func TestKeyFramesAreAskedForUntilOneComes(t *testing.T) {
 	if k.due(31*time.Second) != pli {
 		t.Error("a new need does not begin with a PLI at once")
 	}
+	k.came()
+	k.need()
+	if k.due(31*time.Second+480*ms) != noRequest || k.due(31*time.Second+500*ms) != pli {
+		t.Error("the next need does not wait for 500 ms")
+	}
 }

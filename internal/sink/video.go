@@ -118,11 +118,8 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 		src.keys.came()
 	}
 	if w.track.pressed() >= pressureHigh {
-		w.refuse(src, pos)
+		w.refuse(pos)
 		return
-	}
-	if w.gated && !pic.key {
-		src.keys.need()
 	}
 	if !pic.key && (pic.broken || w.gated || !w.track.owns(src)) {
 		w.track.drop(dropUndecodable)
@@ -139,7 +136,7 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 	}
 	w.explain(src, pic, pos)
 	if !w.ready(src, pic) || !w.put(pic, pos) {
-		w.refuse(src, pos)
+		w.refuse(pos)
 		return
 	}
 	w.close(pos)
@@ -179,12 +176,9 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 }
 
 // refuse notes a picture that the disk did not take.
-func (w *videoWriter) refuse(src *Source, pos int64) {
+func (w *videoWriter) refuse(pos int64) {
 	w.miss(ReasonDisk, pos)
 	w.gated = true
-	if w.track.pressed() < pressureHigh {
-		src.keys.need()
-	}
 	w.track.drop(dropDisk)
 }
 
@@ -301,6 +295,25 @@ func (w *videoWriter) seal(now time.Duration) {
 		w.finish()
 	}
 	w.track.seal(w.part, now)
+	if !w.gated {
+		return
+	}
+	for _, src := range w.track.sources {
+		if w.takes(src, now) {
+			src.keys.need()
+		}
+	}
+}
+
+// takes reports whether it looks as if a key picture of src would be written.
+func (w *videoWriter) takes(src *Source, now time.Duration) bool {
+	switch {
+	case w.track.pressed() >= pressureHigh:
+		return false
+	case w.part != nil && w.part.failed() == nil && w.manifest.Codec == string(src.codec):
+		return w.part.hasRoom(partQueue / 2)
+	}
+	return w.retry.due(now) && w.track.mayBegin(now)
 }
 
 func (w *videoWriter) end(now time.Duration, alive bool) {

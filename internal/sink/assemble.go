@@ -48,14 +48,20 @@ const (
 	surely
 )
 
-// follows reports whether picture IDs prove that no picture lies between two.
-func (f fragment) follows(last fragment) bool {
+// next reports whether f has the picture ID behind last's. It may have come round to it.
+func (f fragment) next(last fragment) bool {
 	return f.idBits != 0 && f.idBits == last.idBits && f.id == (last.id+1)&(1<<f.idBits-1)
+}
+
+// follows reports whether picture IDs prove that no picture lies between two, though packets were lost:
+// too few for a picture of each ID.
+func (f fragment) follows(last fragment, lost int) bool {
+	return f.next(last) && lost < 1<<f.idBits
 }
 
 // skips reports whether they prove that one does.
 func (f fragment) skips(last fragment) bool {
-	return f.idBits != 0 && f.idBits == last.idBits && f.id != last.id && !f.follows(last)
+	return f.idBits != 0 && f.idBits == last.idBits && f.id != last.id && !f.next(last)
 }
 
 // assembler makes pictures of packets in sequence. Only proof counts: a picture is given out when
@@ -75,7 +81,7 @@ type assembler struct {
 	last    fragment      // the first fragment of the picture given out last
 	ended   bool          // the packet before was not lost and ended a picture
 	broken  bool          // pictures were lost, so what comes may not be decodable
-	doubt   bool          // packets were lost, perhaps only padding
+	lost    int           // packets since the last picture began, perhaps only padding
 	passed  bool          // the packets of time rtp are being passed over
 }
 
@@ -93,7 +99,8 @@ func newAssembler(f payloadFormat, emit func(picture), drop func(pos int64)) *as
 func (a *assembler) push(p *packet, lost int) {
 	if lost > 0 {
 		a.abandon()
-		a.ended, a.doubt = false, true
+		a.ended = false
+		a.lost += lost
 	}
 	if len(p.payload) == 0 {
 		return
@@ -140,11 +147,11 @@ func (a *assembler) begin(p *packet, f fragment) bool {
 	if f.begins == never || f.begins == perhaps && !a.ended {
 		return false
 	}
-	if a.doubt && !f.follows(a.last) || f.skips(a.last) {
+	if a.lost > 0 && !f.follows(a.last, a.lost) || f.skips(a.last) {
 		a.broken = true
 	}
 	a.open, a.rtp, a.pos, a.arrival, a.first = true, p.rtp, p.pos, p.arrival, f
-	a.passed, a.doubt, a.ended = false, false, false
+	a.passed, a.lost, a.ended = false, 0, false
 	return true
 }
 

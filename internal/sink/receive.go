@@ -34,8 +34,13 @@ func (src *Source) stray(p *packet, now time.Duration) {
 		return
 	}
 	src.candidate = nil
+	lost := 0
+	if c.ssrc == src.ssrc && src.clock.runsOn(c.rtp, c.arrival) { // it did not begin anew
+		lost = src.window.ahead(c.seq16)
+	}
 	src.release(now, true)
 	src.window.clear()
+	src.window.lost = lost
 	src.clock = newClock(src.clock.rate, src.clock.slew)
 	src.ssrc, src.asm, src.codec = p.ssrc, nil, ""
 	for _, p := range []*packet{c, p} {

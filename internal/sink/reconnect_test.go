@@ -269,3 +269,33 @@ func TestAnEndedConnectionIsLetGo(t *testing.T) {
 		}
 	})
 }
+
+// More packets may be lost in a row than a sequence number may jump. When the sender's clock tells that
+// it has not begun anew they are counted.
+func TestThousandsOfPacketsLostStayLost(t *testing.T) {
+	const lost = maxDropout + 500
+	for name, test := range map[string]struct {
+		anew func(v *leg)
+		want uint64
+	}{
+		"the sender goes on":           {func(v *leg) { v.rtp += 10 * 90_000 }, lost},
+		"it has a clock that is fresh": {func(v *leg) { v.rtp = 0x12345678 }, 0},
+		"it has another SSRC":          {func(v *leg) { v.rtp, v.ssrc = v.rtp+10*90_000, 99 }, 0},
+		"it counts from anywhere":      {func(v *leg) { v.rtp, v.seq = v.rtp+10*90_000, v.seq+40_000 }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := inCall(t, Options{}, func(c *call) {
+				v := c.video()
+				v.film(50, true)
+				v.seq += lost
+				test.anew(v)
+				c.wait(10 * time.Second)
+				v.film(50, true)
+				v.Close()
+			})
+			if n := r.track.Ledger.Lost; n != test.want {
+				t.Errorf("%d packets lost, want %d", n, test.want)
+			}
+		})
+	}
+}

@@ -153,6 +153,9 @@ func (r *reorder) clear() {
 // wants is the hole a packet of this sequence number would fill, if it would.
 func (r *reorder) wants(seq uint16) bool { return r.started && r.find(r.unwrap(seq)) >= 0 }
 
+// ahead is how many packets would be missing before one of this sequence number.
+func (r *reorder) ahead(seq uint16) int { return int(max(r.unwrap(seq)-r.end, 0)) }
+
 // held is the packet with the given unwrapped number, nil when it is not here.
 func (r *reorder) held(seq int64) *packet {
 	if seq < r.next || seq >= r.end {

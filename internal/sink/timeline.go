@@ -140,6 +140,12 @@ func (c *clock) start() (int64, bool) {
 	return 0, false
 }
 
+// runsOn reports whether a packet's RTP time goes on from that of those before, by when it arrived.
+func (c *clock) runsOn(rtp uint32, arrival time.Duration) bool {
+	e := toTicks(arrival, c.rate) - c.unwrap(rtp) - c.offset
+	return c.state == clockRunning && max(e, -e) <= c.ticks(clockClamp)
+}
+
 func (c *clock) anchor(offset int64, arrival time.Duration) {
 	c.offset, c.debt = offset, 0
 	c.low.reset(arrival, offset)

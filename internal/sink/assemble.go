@@ -14,6 +14,7 @@ type picture struct {
 	arrival       time.Duration // of its first packet, on the recording's clock
 	key           bool          // decodable without any before it
 	broken        bool          // something before it is missing, so only a key picture may be written
+	lost          int           // packets that may have been pictures, since the picture before
 	width, height int           // of a key picture, and of others where they may be of another size
 	sets          container.AVC // of a key picture in H.264; valid as long as data
 }
@@ -70,7 +71,7 @@ func (f fragment) skips(last fragment) bool {
 type assembler struct {
 	format payloadFormat
 	emit   func(picture)
-	drop   func(pos int64) // a picture that will not be given out, once for each
+	drop   func(picture) // one that will not be given out, once for each
 
 	buf     []byte
 	open    bool          // a picture is being gathered in buf,
@@ -78,10 +79,11 @@ type assembler struct {
 	pos     int64         // and position,
 	arrival time.Duration // and since then,
 	first   fragment      // which began so
+	before  int           // packets lost since the one before
 	last    fragment      // the first fragment of the picture given out last
 	ended   bool          // the packet before was not lost and ended a picture
 	broken  bool          // pictures were lost, so what comes may not be decodable
-	lost    int           // packets since the last picture began, perhaps only padding
+	lost    int           // packets since the last picture, perhaps only padding
 	passed  bool          // the packets of time rtp are being passed over
 }
 
@@ -91,7 +93,7 @@ const maxPicture = 8 << 20
 // maxSide bounds its width and height: IVF takes no more.
 const maxSide = 1<<16 - 1
 
-func newAssembler(f payloadFormat, emit func(picture), drop func(pos int64)) *assembler {
+func newAssembler(f payloadFormat, emit, drop func(picture)) *assembler {
 	return &assembler{format: f, emit: emit, drop: drop, broken: true}
 }
 
@@ -147,11 +149,15 @@ func (a *assembler) begin(p *packet, f fragment) bool {
 	if f.begins == never || f.begins == perhaps && !a.ended {
 		return false
 	}
-	if a.lost > 0 && !f.follows(a.last, a.lost) || f.skips(a.last) {
+	if f.follows(a.last, a.lost) {
+		a.lost = 0
+	}
+	if a.lost > 0 || f.skips(a.last) {
 		a.broken = true
 	}
 	a.open, a.rtp, a.pos, a.arrival, a.first = true, p.rtp, p.pos, p.arrival, f
-	a.passed, a.lost, a.ended = false, 0, false
+	a.before, a.lost = a.lost, 0
+	a.passed, a.ended = false, false
 	return true
 }
 
@@ -160,7 +166,8 @@ func (a *assembler) pass(p *packet) {
 	a.abandon()
 	if !a.passed || a.rtp != p.rtp {
 		a.passed, a.rtp = true, p.rtp
-		a.drop(p.pos)
+		a.drop(picture{pos: p.pos, arrival: p.arrival, broken: true, lost: a.lost})
+		a.lost = 0
 	}
 	a.broken = true
 	a.ended = p.marker
@@ -172,8 +179,8 @@ func (a *assembler) pass(p *packet) {
 // abandon drops the picture at hand: it will never be whole.
 func (a *assembler) abandon() {
 	if a.open {
-		a.broken, a.open, a.passed = true, false, true
-		a.drop(a.pos)
+		a.open, a.passed = false, true
+		a.gone()
 	}
 	a.buf = a.buf[:0]
 	a.format.reset()
@@ -188,15 +195,20 @@ func (a *assembler) close() {
 	a.open = false
 	p, ok := a.format.finish(a.buf)
 	if ok && max(p.width, p.height) <= maxSide {
-		p.pos, p.arrival, p.broken = a.pos, a.arrival, a.broken
+		p.pos, p.arrival, p.broken, p.lost = a.pos, a.arrival, a.broken, a.before
 		a.broken, a.last = a.broken && !p.key, a.first
 		a.emit(p)
 	} else {
-		a.broken = true
-		a.drop(a.pos)
+		a.gone()
 	}
 	a.buf = a.buf[:0]
 	a.format.reset()
+}
+
+// gone says that the picture at hand will not be given out.
+func (a *assembler) gone() {
+	a.broken = true
+	a.drop(picture{pos: a.pos, arrival: a.arrival, broken: true, lost: a.before})
 }
 
 // newPayloadFormat returns the reader for a video codec, nil for one that cannot be recorded.

@@ -24,7 +24,7 @@ func FuzzPayloads(f *testing.F) {
 			if p.key && (p.width <= 0 || p.height <= 0) {
 				t.Fatalf("key picture of %d×%d", p.width, p.height)
 			}
-		}, func(int64) {})
+		}, func(picture) {})
 		rtp := uint32(0)
 		for i, c := range cuts {
 			n := min(int(c&0x3f), len(b))

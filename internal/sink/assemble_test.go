@@ -25,7 +25,7 @@ func assemble(f payloadFormat, packets []*packet, lost map[int]int) (g got) {
 			text = "!" + text
 		}
 		g.pictures = append(g.pictures, text)
-	}, func(int64) { g.drops++ })
+	}, func(picture) { g.drops++ })
 	for i, p := range packets {
 		a.push(p, lost[i])
 	}
@@ -129,7 +129,7 @@ func TestVP9LayersMakeOneSuperframe(t *testing.T) {
 	top1 := append([]byte{0x80 | 0x20 | 0x08, 0x81, 0x02, 0x03, 0x00}, frames[1][:300]...)
 	top2 := append([]byte{0x80 | 0x20 | 0x04, 0x81, 0x02, 0x03, 0x00}, frames[1][300:]...)
 	var pictures []picture
-	a := newAssembler(new(vp9), func(p picture) { p.data = bytes.Clone(p.data); pictures = append(pictures, p) }, func(int64) {})
+	a := newAssembler(new(vp9), func(p picture) { p.data = bytes.Clone(p.data); pictures = append(pictures, p) }, func(picture) {})
 	a.push(wire(0, false, base...), 0)
 	a.push(wire(0, false, top1...), 0)
 	a.push(wire(0, true, top2...), 0)

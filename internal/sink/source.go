@@ -58,7 +58,7 @@ type Source struct {
 	clock      clock
 	keys       keyFrames
 	urged      time.Duration // when a key frame was last asked for as a precaution
-	delivered  bool          // something of it was written
+	delivered  bool          // something of it is accounted for
 	superseded bool          // a newer source has taken over
 	over       bool          // closed, and all of it is in the window
 	asm        *assembler
@@ -237,7 +237,9 @@ func (src *Source) receive(now time.Duration) {
 		}
 		src.sort(p, now)
 		if !s.out && arrival-before > pathSilence && len(src.window.missing) > holes {
-			s.noteOutage(outage{ReasonReconnect, before, arrival})
+			// So few packets may be missing that for most of the time none was sent.
+			most := time.Duration(len(src.window.missing)-holes) * pathSilence
+			s.noteOutage(outage{ReasonReconnect, before, min(arrival, before+most)})
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (s *Stream) newTrack(m *ManifestTrack) *Track {
 	if t.kind == audio {
 		t.writer = &audioWriter{track: t}
 	} else {
-		t.writer = &videoWriter{track: t}
+		t.writer = &videoWriter{track: t, pace: maxInterval}
 	}
 	s.tracks = append(s.tracks, t)
 	s.rec.tracks = append(s.rec.tracks, t)
@@ -144,7 +144,7 @@ func (t *Track) out(r Reason) { t.outage, t.outSince = r, t.heard }
 // ends reports whether media that arrived then ends the outage at hand.
 func (t *Track) ends(arrival time.Duration) bool { return t.outage != "" && arrival > t.outSince }
 
-// delivered notes media of src that is written, and when it arrived.
+// delivered notes media of src that is accounted for, and when it arrived.
 func (t *Track) delivered(src *Source, arrival time.Duration) {
 	src.delivered, t.connection = true, src.connection
 	if t.ends(arrival) {

@@ -16,19 +16,18 @@ type videoWriter struct {
 	width    int
 	height   int
 	sets     container.AVC // in the header of an H.264 file
-	last     int64         // PTS of the last picture written, on the stream's clock
-	interval int64         // between the last two
-	any      bool          // one was written
+	any      bool          // a picture came, written or not,
+	due      int64         // and the next is due there on the stream's clock; what is before is accounted for, or in the gap at hand
+	interval int64         // between the last two written, at most maxInterval
+	pace     int64         // the longest of late between two with none missing
 	gated    bool          // the disk refused one since
 	retry    retry
 	now      time.Duration
 
 	missing bool // pictures are, since from
 	reason  Reason
-	rest    Reason // for what of it lies outside of outages
 	from    int64
-	lost    int   // packets, since then
-	seen    int64 // the last position anything was due
+	lost    int // packets, since then
 }
 
 const (
@@ -41,12 +40,11 @@ func (w *videoWriter) reach(*Source, *packet, time.Duration) bool { return true 
 
 func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration) {
 	w.now = now
-	w.lost += lost
 	if c := src.formats[p.pt].codec; len(p.payload) > 0 && (src.asm == nil || c != src.codec) {
 		src.codec = c
 		src.asm = newAssembler(newPayloadFormat(c, src.formats[p.pt].fmtp),
 			func(pic picture) { w.picture(src, pic) },
-			func(pos int64) { w.dropped(src, pos) })
+			func(pic picture) { w.dropped(src, pic) })
 	}
 	if len(p.payload) > 0 {
 		w.track.began(src, w.time(w.position(p.pos)))
@@ -61,7 +59,7 @@ func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration)
 
 // position is a position of the recording's clock on the stream's.
 func (w *videoWriter) position(pos int64) int64 {
-	return pos - toTicks(w.track.stream.origin, container.VideoClockRate)
+	return max(pos-toTicks(w.track.stream.origin, container.VideoClockRate), 0)
 }
 
 func (w *videoWriter) time(pos int64) time.Duration { return toDuration(pos, container.VideoClockRate) }
@@ -72,39 +70,46 @@ func (w *videoWriter) current(src *Source) bool {
 }
 
 // dropped notes a picture that is not whole.
-func (w *videoWriter) dropped(src *Source, pos int64) {
+func (w *videoWriter) dropped(src *Source, pic picture) {
 	w.track.drop(dropIncomplete)
-	if w.current(src) {
-		w.miss(ReasonLoss, w.position(pos))
-	}
-}
-
-// miss begins a gap, or goes on with one for another reason. One of the disk's is accounted for as it
-// grows: it may last, and its track with it.
-func (w *videoWriter) miss(r Reason, pos int64) {
-	w.seen = max(w.seen, pos)
-	if !w.missing {
-		w.missing, w.reason, w.from = true, r, pos
-		if w.any {
-			w.from = min(pos, w.last+w.interval)
-		}
+	if !w.current(src) {
 		return
 	}
-	if w.reason == ReasonDisk {
+	reason, pos := ReasonLoss, w.position(pic.pos)
+	if !w.track.owns(src) || w.track.ends(pic.arrival) {
+		reason = ReasonKeyFrameWait // it began before anything could come, and could not be decoded if it were whole
+	}
+	w.explain(src, pic, pos)
+	w.miss(reason, pos)
+}
+
+// miss says that the picture at pos is missing. A gap of the disk's is accounted for as it grows: it
+// may last, and its track with it.
+func (w *videoWriter) miss(r Reason, pos int64) {
+	if w.gated {
 		r = ReasonDisk
 	}
-	if (r == ReasonDisk || w.reason == ReasonLoss && r == ReasonKeyFrameWait) && pos > w.from {
+	switch {
+	case !w.missing && w.any:
+		w.begin(r, min(pos, w.due))
+	case !w.missing:
+		w.begin(r, pos)
+	case (r == ReasonDisk || w.reason == ReasonLoss && r == ReasonKeyFrameWait) && pos > w.from:
 		w.close(pos)
-		w.missing, w.reason, w.from = true, r, pos
+		w.begin(r, pos)
 	}
+	w.any, w.due = true, max(w.due, pos+w.interval)
 }
+
+// begin begins a gap.
+func (w *videoWriter) begin(r Reason, pos int64) { w.missing, w.reason, w.from = true, r, pos }
 
 // close ends the gap at hand, if there is one.
 func (w *videoWriter) close(pos int64) {
 	switch {
 	case !w.missing || pos <= w.from:
 	case w.reason.outage():
-		w.track.missed(w.reason, w.rest, w.time(w.from), w.time(pos), w.lost, "")
+		w.track.missed(w.reason, ReasonMute, w.time(w.from), w.time(pos), w.lost, "")
 	default:
 		w.track.gap(w.reason, w.time(w.from), w.time(pos), w.lost, "")
 	}
@@ -113,20 +118,19 @@ func (w *videoWriter) close(pos int64) {
 
 // picture takes a whole picture.
 func (w *videoWriter) picture(src *Source, pic picture) {
-	pos := max(w.position(pic.pos), 0)
+	pos := w.position(pic.pos)
 	if pic.key {
 		src.keys.came()
 	}
 	if w.track.pressed() >= pressureHigh {
+		w.explain(src, pic, pos)
 		w.refuse(pos)
 		return
 	}
 	if !pic.key && (pic.broken || w.gated || !w.track.owns(src)) {
 		w.track.drop(dropUndecodable)
 		if w.current(src) {
-			if w.any && !w.missing && pic.broken {
-				w.miss(ReasonLoss, min(pos, w.last+w.interval))
-			}
+			w.explain(src, pic, pos)
 			w.miss(ReasonKeyFrameWait, pos)
 		}
 		return
@@ -144,35 +148,41 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 		w.track.keyed = w.now
 	}
 	w.gated = false
-	w.track.delivered(src, pic.arrival)
 }
 
-// explain says why there is a gap before a picture that is written, if there is one.
+// explain accounts for the time from when a picture was due to pos, where pic is the next that came,
+// be it written or not.
 func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
-	if !w.any {
-		return
-	}
-	end := w.last + w.interval
-	switch {
-	case w.track.fresh(src) || w.track.ends(pic.arrival):
-		if pos-end > w.interval/2 {
-			w.rest = ReasonMute
-			if w.missing { // pictures came that could not be decoded
-				w.rest = ReasonKeyFrameWait
-			}
-			w.miss(ReasonLoss, end)
-			w.reason = w.track.gapReason(src, pic.arrival, 0)
+	late := pos - w.due
+	silent := late - int64(pic.lost)*w.pace // what is lost was sent in no more than the rest
+	switch t := w.track; {
+	case !w.any || late <= w.interval/2:
+		w.lost += pic.lost
+	case t.fresh(src) || t.ends(pic.arrival):
+		w.close(w.due)
+		w.begin(t.gapReason(src, pic.arrival, 0), w.due)
+		w.lost, w.due = pic.lost, pos
+		w.close(pos)
+	case silent > videoMute:
+		if !w.missing && pic.lost > 0 {
+			w.begin(ReasonLoss, w.due)
 		}
-	case w.missing:
-	case !src.delivered && src.number > 1: // it was taken away, and is sent anew
-		if pos-end > videoMute {
-			w.miss(ReasonMute, end)
+		w.lost += pic.lost
+		w.close(pos - silent)
+		if pic.broken { // it may be that something was sent, in an outage
+			t.missed(ReasonMute, ReasonMute, w.time(pos-silent), w.time(pos), 0, "")
+		} else {
+			t.gap(ReasonMute, w.time(pos-silent), w.time(pos), 0, "")
 		}
-	case pic.broken && pos-end > w.interval/2:
-		w.miss(ReasonLoss, end)
-	case pos-end > videoMute:
-		w.miss(ReasonMute, end)
+		w.due = pos
+	default:
+		anew := !src.delivered && src.number > 1 // it was taken away, and is sent again
+		if pic.broken && !w.missing && !anew {
+			w.begin(ReasonLoss, w.due)
+		}
+		w.lost += pic.lost
 	}
+	w.track.delivered(src, pic.arrival)
 }
 
 // refuse notes a picture that the disk did not take.
@@ -226,10 +236,11 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 	if m.Frames == 0 && pos < atOnce {
 		pos = 0
 	}
-	pts := pos
+	pts, step := pos, int64(0)
 	switch {
 	case m.Frames > 0:
 		pts = max(pts, m.LastPTS+1)
+		step = pts - m.LastPTS
 	case pos > 0:
 		// Players begin a file with its first picture. Held from 0 it keeps all others in their
 		// places.
@@ -242,10 +253,13 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 	if !w.part.writeVideo(pts, pic.key, pic.data) {
 		return false
 	}
-	if w.any && pts > w.last {
-		w.interval = min(pts-w.last, maxInterval)
+	if step > 0 {
+		w.interval = min(step, maxInterval)
 	}
-	w.any, w.last, w.seen = true, pts, max(w.seen, pts)
+	if step > 0 && step <= videoMute && !w.missing && pic.lost == 0 {
+		w.pace = max(step, w.pace*7/8)
+	}
+	w.any, w.due = true, pts+w.interval
 	m.Frames++
 	if pic.key {
 		m.KeyFrames++
@@ -255,7 +269,7 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 	}
 	m.LastPTS, m.Duration = pts, Seconds(w.time(pts))
 	w.track.frame(len(pic.data))
-	w.track.ledger.media(w.time(pts), w.time(pts+w.interval))
+	w.track.ledger.media(w.time(pts), w.time(w.due))
 	return true
 }
 
@@ -273,8 +287,7 @@ func (w *videoWriter) resized(pic picture, pts int64) {
 }
 
 func (w *videoWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {
-	w.any, w.last = true, toTicks(end, container.VideoClockRate)
-	w.seen = w.last
+	w.any, w.due = true, toTicks(end, container.VideoClockRate)
 	if f != nil {
 		w.part, w.manifest, w.sets = w.track.resumePart(m, f), m, f.sets
 		if all := w.track.manifest.Resolutions; len(all) > 0 {
@@ -284,10 +297,10 @@ func (w *videoWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile)
 }
 
 func (w *videoWriter) missed() time.Duration {
-	if !w.missing || w.reason == ReasonMute {
+	if !w.missing {
 		return 0
 	}
-	return w.time(max(w.seen-w.from, 0))
+	return w.time(max(w.due-w.from, 0))
 }
 
 func (w *videoWriter) seal(now time.Duration) {
@@ -317,17 +330,15 @@ func (w *videoWriter) takes(src *Source, now time.Duration) bool {
 }
 
 func (w *videoWriter) end(now time.Duration, alive bool) {
-	until := w.seen
-	if alive && now-w.track.stream.origin-w.time(until) > endSilence {
-		until = toTicks(now-w.track.stream.origin, container.VideoClockRate)
-		if w.any && !w.missing && w.track.outage.outage() {
-			w.miss(w.track.outage, w.last+w.interval)
-			w.rest = ReasonMute
-		} else if w.any {
-			w.miss(ReasonMute, w.last+w.interval)
+	w.close(w.due)
+	until := toTicks(now-w.track.stream.origin, container.VideoClockRate)
+	if w.any && alive && w.time(until-w.due) > endSilence {
+		w.begin(ReasonMute, w.due)
+		if r := w.track.outage; r.outage() {
+			w.reason = r
 		}
+		w.close(until)
 	}
-	w.close(until)
 	if w.part != nil {
 		w.finish()
 	}

@@ -17,7 +17,7 @@ type OggOptions struct {
 // Ogg writes one Opus stream in the layout of RFC 7845. Packets are gathered into pages of up to
 // PagePackets packets or one second, whichever is less; AppendPage sends a page early. The newest
 // packet always waits for the next, so that the page that ends the stream has something on it:
-// opusinfo takes an empty one for a fault. AppendTail has it in the file meanwhile.
+// opusinfo takes an empty one for a fault.
 //
 // pion's oggwriter pins the layout in our tests but does not write it: it has its pre-skip fixed
 // at 3840, writes one page per packet, and cannot go on in an existing file.
@@ -123,16 +123,6 @@ func (o *Ogg) AppendPage(dst []byte) []byte {
 	o.lacing, o.body = append(o.lacing, lacing...), append(o.body, body...)
 	o.packets, o.samples, o.newest = 1, n.samples, newestPacket{0, 0, n.samples}
 	return dst
-}
-
-// AppendTail appends the page that what is left would be. What is appended next takes its place in the
-// file, and is no shorter.
-func (o *Ogg) AppendTail(dst []byte) []byte {
-	if o.packets == 0 {
-		return dst
-	}
-	left := *o
-	return left.appendPage(dst, o.granule)
 }
 
 // AppendEOS appends what is left and marks the end of the stream. Nothing may follow it.

@@ -189,38 +189,6 @@ func TestAnEarlyPageLeavesTheNewestPacket(t *testing.T) {
 	}
 }
 
-// The packet that waits for the next is in the file all the same when its tail is: what follows takes the
-// place of that, and is what it would be without.
-func TestOggTailMakesWayForWhatFollows(t *testing.T) {
-	lay := func(tails bool) (file []byte) {
-		o, err := NewOgg(OggOptions{Serial: 1, Channels: 1, PagePackets: 3})
-		if err != nil {
-			t.Fatal(err)
-		}
-		file = o.AppendHeader(nil)
-		for i := range 20 {
-			file = o.AppendPacket(file, bytes.Repeat([]byte{0xf8}, 1+90*i), 960)
-			if i%2 == 0 {
-				file = o.AppendPage(file)
-			}
-			if !tails {
-				continue
-			}
-			info, err := Scan(Opus, bytes.NewReader(o.AppendTail(bytes.Clone(file))))
-			if err != nil || info.Frames != int64(i+1) || info.TornBytes > 0 {
-				t.Errorf("%d packets of %d, %v", info.Frames, i+1, err)
-			}
-		}
-		if n := len(o.AppendTail(nil)); len(o.AppendEOS(nil)) < n {
-			t.Error("the end is shorter than the tail")
-		}
-		return file
-	}
-	if !bytes.Equal(lay(true), lay(false)) {
-		t.Error("tails change what follows")
-	}
-}
-
 func TestTagsAreSanitisedAndBounded(t *testing.T) {
 	long := strings.Repeat("é", 2000)
 	tags := []Tag{{"chan=nel\x00", "a\nTITLE=b\x1b[31m\xff"}, {"", "dropped"}, {strings.Repeat("n", 500), long}}

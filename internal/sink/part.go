@@ -33,7 +33,6 @@ type part struct {
 
 	mu      sync.Mutex
 	buf     []byte           // laid out, not taken by the flusher
-	tail    int              // bytes at the end of buf that what comes next takes the place of
 	flying  int              // bytes the flusher is writing
 	patch   *container.Patch // of the header, behind what is in buf; nil if it stays
 	sync    bool             // the flusher is to sync
@@ -118,7 +117,6 @@ func (p *part) writeAudio(packet []byte, samples int, filling bool) bool {
 	if p.err != nil || !filling && p.full(len(packet)) {
 		return false
 	}
-	p.cutTail()
 	p.buf = p.audio.AppendPacket(p.buf, packet, samples)
 	p.wrote()
 	return true
@@ -150,9 +148,6 @@ func (p *part) poke() {
 	}
 }
 
-// cutTail makes room for what the tail stands in for.
-func (p *part) cutTail() { p.buf, p.tail = p.buf[:len(p.buf)-p.tail], 0 }
-
 // seal hands everything so far to the flusher, to be written soon, and synced if so asked.
 func (p *part) seal(now time.Duration, sync bool) {
 	if !p.fresh && !(sync && p.dirty) {
@@ -162,9 +157,6 @@ func (p *part) seal(now time.Duration, sync bool) {
 	defer p.mu.Unlock()
 	if p.audio != nil && p.fresh && p.err == nil {
 		p.buf = p.audio.AppendPage(p.buf)
-		pages := len(p.buf)
-		p.buf = p.audio.AppendTail(p.buf)
-		p.tail = len(p.buf) - pages
 	}
 	p.fresh, p.sealed = false, now
 	if sync {
@@ -191,7 +183,6 @@ func (p *part) close() {
 	switch {
 	case p.idle || p.err != nil:
 	case p.audio != nil:
-		p.cutTail()
 		p.buf = p.audio.AppendEOS(p.buf)
 	default:
 		p.patchHeader()
@@ -235,12 +226,12 @@ func (w *partFile) step() (closed bool) {
 	p := w.part
 	next := spares.get(p.codec)
 	p.mu.Lock()
-	buf, tail, patch, sync, closing := p.buf, p.tail, p.patch, p.sync, p.closing
-	p.buf, p.tail, p.flying, p.patch, p.sync = next, 0, len(buf), nil, false
+	buf, patch, sync, closing := p.buf, p.patch, p.sync, p.closing
+	p.buf, p.flying, p.patch, p.sync = next, len(buf), nil, false
 	p.mu.Unlock()
 
 	if w.err == nil {
-		w.err = w.write(buf, tail)
+		w.err = w.write(buf)
 	}
 	spares.put(p.codec, buf[:0]) // before the sync, which takes longer
 	if w.err == nil && (sync || closing) {
@@ -257,8 +248,8 @@ func (w *partFile) step() (closed bool) {
 	return closing
 }
 
-// write appends buf to the file. The next write takes the place of its tail.
-func (w *partFile) write(buf []byte, tail int) error {
+// write appends buf to the file.
+func (w *partFile) write(buf []byte) error {
 	if w.file == nil {
 		f, err := w.part.open()
 		if err != nil {
@@ -272,7 +263,6 @@ func (w *partFile) write(buf []byte, tail int) error {
 	if _, err := w.file.WriteAt(buf, w.size); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	buf = buf[:len(buf)-tail]
 	if w.hashing {
 		w.hash.Write(buf)
 	}

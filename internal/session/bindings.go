@@ -45,6 +45,7 @@ type bindings struct {
 	retry     time.Time                  // when to try again to begin the recording; zero if that has not failed
 	streams   []*binding
 	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
+	sifted    time.Time // when roles were last looked at
 	metrics   channelMetrics
 	rotation  rotation
 }
@@ -253,6 +254,9 @@ func (b *bindings) settle(now time.Time) {
 		b.begin(now, nil)
 	}
 	b.rotate(now)
+	if len(b.cfg.Roles) > 0 && now.Sub(b.sifted) >= roleReview {
+		b.sift(now, true)
+	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
 		return a.track.Ended() && !a.aside.woke || b.bind(a, now)
 	})

@@ -3,8 +3,10 @@ package session
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +188,33 @@ func TestOnlyStreamsOfAWantedRoleAreRecorded(t *testing.T) {
 					t.Errorf("%s: complete to %.3f, gaps %+v", track.ID, track.Completeness, *track.Gaps[0])
 				}
 			}
+		}
+	})
+}
+
+func TestAStreamThatGetsAnotherRoleIsRecordedByThat(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(false)
+		r.apply(Config{Channel: channel, Bot: "recorder", ReconnectWindow: aWindow, Roles: []string{"screen"}})
+		time.Sleep(settling)
+		alice := r.enter(channel, "alice", []member.Track{{StreamID: "shared", TrackID: "shared-audio", MimeType: webrtc.MimeTypeOpus,
+			Source: member.Sound(), Metadata: map[string]any{"role": "screen"}}})
+		label := func(metadata string) {
+			time.Sleep(10 * time.Second)
+			r.server.Inject(r.bot(), &devserver.Direct{From: "alice", Data: json.RawMessage(`{"__meteredTrackMeta":{"trackId":"shared-audio"` + metadata + `}}`)})
+		}
+		label(`,"metadata":{"role":"camera"}`)
+		label(`,"metadata":{"role":"screen"}`)
+		label("") // cleared: nothing says that it is another
+		time.Sleep(10 * time.Second)
+		alice.Leave()
+		time.Sleep(settling)
+		var got []string
+		for _, s := range r.finish().Streams {
+			got = append(got, fmt.Sprintf("%.0f s: %s", s.Tracks[0].Recorded.Duration().Seconds(), s.EndReason))
+		}
+		if want := []string{"11 s: not recorded any more", "20 s: the member left"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
 		}
 	})
 }

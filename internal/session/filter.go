@@ -14,6 +14,10 @@ import (
 // tracks a moment before or after it offers them.
 const roleWait = time.Second
 
+// roleReview is how often it is looked whether what is recorded has got another
+// role, as a member may correct itself.
+const roleReview = time.Second
+
 // wants reports whether a track is to be recorded, and whether that is certain:
 // a role that is not known yet may still come.
 func (c *Config) wants(a *arrival) (wanted, certain bool) {
@@ -78,18 +82,24 @@ func (*aside) WriteSenderReport(uint64, uint32, time.Time) {}
 // Close implements remote.RTPWriter.
 func (*aside) Close() {}
 
-// configure applies other rules to what is under way: tracks that are no longer
-// wanted are set aside, a stream left without any is finalised, and settle
-// takes in what is wanted now. Everything else is not touched.
+// configure applies other rules to what is under way. Everything that they do
+// not change is not touched, and settle takes in what is wanted now.
 func (b *bindings) configure(cfg Config, now time.Time) {
 	b.cfg = cfg
 	if b.recording != nil {
 		b.recording.SetReconnectWindow(cfg.ReconnectWindow)
 	}
+	b.sift(now, false)
+}
+
+// sift sets tracks aside that are not wanted, be it for certain or not, and
+// finalises streams that are left without any.
+func (b *bindings) sift(now time.Time, forCertain bool) {
+	b.sifted = now
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		kept := false
 		for _, slot := range s.slots {
-			if wanted, _ := cfg.wants(&slot.from); wanted {
+			if wanted, certain := b.cfg.wants(&slot.from); wanted || forCertain && !certain {
 				kept = true
 				continue
 			}

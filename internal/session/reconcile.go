@@ -45,18 +45,17 @@ func (r *reconcile) due(now time.Time) bool {
 
 // checkReconcile subscribes again when no snapshot came, and starts the
 // connection over when that does not help either. A service may leave out an
-// empty snapshot: it is not missed where nobody is, or seems to be.
+// empty snapshot: in the end it is not missed where nobody is, or seems to be.
 func (s *Session) checkReconcile(now time.Time) {
 	if !s.reconcile.due(now) {
 		return
 	}
-	last := s.reconcile.attempt > snapshotAttempts
 	switch {
-	case s.reconcile.granted && (len(s.members) == 0 || last && s.deserted(now)):
-		s.presence(signaling.Presence{Channel: s.cfg.Channel, Snapshot: true})
-	case !last:
-		s.log.Warn("no presence snapshot came, subscribing again", "attempt", s.reconcile.attempt)
+	case s.reconcile.attempt <= snapshotAttempts:
+		s.log.Debug("no presence snapshot came, subscribing again", "attempt", s.reconcile.attempt)
 		s.subscribe()
+	case s.reconcile.granted && s.deserted(now):
+		s.presence(signaling.Presence{Channel: s.cfg.Channel, Snapshot: true})
 	default:
 		s.reconcile.stop()
 		s.log.Error("reconcile failed, starting the connection over", "err", ErrReconcileTimeout)
@@ -100,13 +99,13 @@ func (s *Session) enter() {
 	}
 }
 
-// settleEarly looks after signals from peers that presence has not named. Before
-// the bot is in the channel a snapshot that is awaited may still name them.
+// settleEarly looks after signals from peers that presence has not named. While
+// a snapshot is awaited it may still name them.
 func (s *Session) settleEarly(now time.Time) {
 	switch {
-	case s.state != StateJoined && s.reconcile.awaits():
 	case s.state == StateJoined && s.early.ask(now):
 		s.subscribe()
+	case s.reconcile.awaits():
 	default:
 		s.early.expire(now)
 	}

@@ -75,7 +75,7 @@ func TestWhoComesAfterAnOmittedSnapshotWasNotMissed(t *testing.T) {
 		r.start(true)
 		time.Sleep(settling)
 		r.server.Drop("recorder", devserver.Drop{})
-		time.Sleep(2 * snapshotTimeout)
+		time.Sleep((1 + snapshotAttempts) * snapshotTimeout)
 		r.joinFrom(r.host(), r.token("viewer"))
 		time.Sleep(2 * newcomerPatience)
 		r.on(func(s *Session) {

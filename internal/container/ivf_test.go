@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,9 @@ func ivfSample(t *testing.T) sample {
 		v, info, err := ResumeIVF(f)
 		if err != nil || info.Width != 640 || info.Height != 360 {
 			t.Fatal(info, err)
+		}
+		if again, err := ContinueIVF(f, info); err != nil || !reflect.DeepEqual(again, v) {
+			t.Errorf("%+v goes on where %+v would, %v", again, v, err)
 		}
 		if f.b = write(v, info.Frames, f.b, func(int) {}); !bytes.Equal(f.b, s.bytes) {
 			t.Fatal("the resumed file is not the uninterrupted one")

@@ -106,10 +106,21 @@ func ResumeIVF(f File) (*IVF, Info, error) {
 	if err != nil {
 		return nil, Info{}, err
 	}
+	v, err := ContinueIVF(f, r.Info)
+	return v, r.Info, err
+}
+
+// ContinueIVF is ResumeIVF for a file of which it is known how many frames it has. No more than its
+// header is read.
+func ContinueIVF(f io.ReaderAt, known Info) (*IVF, error) {
+	info, err := ScanIVF(io.NewSectionReader(f, 0, ivfHeaderSize))
+	if err != nil {
+		return nil, err
+	}
 	v, err := NewIVF(info.Codec, info.Width, info.Height)
 	if err != nil {
-		return nil, Info{}, fmt.Errorf("%w: %w", ErrFormat, err)
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	v.frames = uint32(info.Frames)
-	return v, r.Info, nil
+	v.frames = uint32(known.Frames)
+	return v, nil
 }

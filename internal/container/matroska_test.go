@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -50,6 +51,9 @@ func matroskaSample(t *testing.T) sample {
 		m, a, info, err := ResumeMatroska(f)
 		if err != nil || !bytes.Equal(a.SPS, testAVC.SPS) || !bytes.Equal(a.PPS, testAVC.PPS) {
 			t.Fatal(info, err)
+		}
+		if again, b, err := ContinueMatroska(f, info); err != nil || !reflect.DeepEqual(again, m) || !reflect.DeepEqual(b, a) {
+			t.Errorf("%+v goes on where %+v would, %v", again, m, err)
 		}
 		f.b = write(m, info.Frames, f.b, func(int) {}) // in a new Cluster, so not the same bytes
 	}

@@ -3,6 +3,7 @@ package container
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 )
 
 // RepairMatroska cuts the tail behind the last whole block and sets the duration.
@@ -31,15 +32,34 @@ func ResumeMatroska(f File) (*Matroska, AVC, Info, error) {
 	if err != nil {
 		return nil, AVC{}, Info{}, err
 	}
-	a, ok := parseRecord(s.private)
-	if !ok || s.scale != timestampScale || s.durationAt == 0 {
-		return nil, AVC{}, Info{}, fmt.Errorf("%w: not a Matroska file of ours", ErrFormat)
-	}
 	r, err := cutTorn(f, &s.Info)
 	if err != nil {
 		return nil, AVC{}, Info{}, err
 	}
-	return &Matroska{durationAt: s.durationAt, last: s.last}, a, r.Info, nil
+	m, a, err := s.writer(s.last)
+	return m, a, r.Info, err
+}
+
+// ContinueMatroska is ResumeMatroska for a file of which it is known where it ends. No more than its
+// beginning is read.
+func ContinueMatroska(f io.ReaderAt, known Info) (*Matroska, AVC, error) {
+	s, err := scanMatroska(io.NewSectionReader(f, 0, matroskaHeaderMost))
+	if err != nil {
+		return nil, AVC{}, err
+	}
+	return s.writer(scaledTime(known.LastPTS))
+}
+
+// matroskaHeaderMost is more than a header of ours has.
+const matroskaHeaderMost = 1 << 20
+
+// writer goes on behind a block of that time.
+func (s *matroskaScan) writer(last int64) (*Matroska, AVC, error) {
+	a, ok := parseRecord(s.private)
+	if !ok || s.scale != timestampScale || s.durationAt == 0 {
+		return nil, AVC{}, fmt.Errorf("%w: not a Matroska file of ours", ErrFormat)
+	}
+	return &Matroska{durationAt: s.durationAt, last: last}, a, nil
 }
 
 // parseRecord reads the first parameter sets of an AVCDecoderConfigurationRecord.

@@ -34,6 +34,7 @@ type Recording struct {
 	root   *Root
 	log    *slog.Logger
 	start  time.Time
+	left   time.Time // when it was left, if it goes on after a restart
 	store  *store
 	create func(name string) (File, error) // makes a media file
 	stop   chan struct{}                   // closed by Close

@@ -25,6 +25,8 @@ const (
 	// maxReconnectWindow bounds for how long a recording may be continued. The manifests of those that
 	// were not written for longer than that are not looked into before recordings begin.
 	maxReconnectWindow = time.Hour
+	// mtimeStep is by how much the clock of a file system may differ from that of manifests.
+	mtimeStep = 2 * time.Second
 	// unsaved is how much later than its manifest says a recorder may have died.
 	unsaved = 3 * saveIdle
 )
@@ -198,6 +200,7 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 	}
 	now := max(info.Start.Sub(m.Started.UTC), m.position(*m.Ended)) // the clock may have been set back
 	rec := r.recording(st, m, info.Start.Add(-now))
+	rec.left = m.Updated.UTC.Add(mtimeStep)
 	var over []*ManifestStream
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {

@@ -35,6 +35,67 @@ func find(t *testing.T, dir string, want int) []string {
 	return found
 }
 
+// Files of pictures may be so long that reading them would take longer than what comes meanwhile can wait. One that
+// nobody wrote to since the stop goes on unread; one that somebody did is read, and goes on if it is as it was.
+func TestPicturesAreNotReadAgainAfterAStop(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		damaged, touched bool
+		parts            int
+	}{
+		{"left alone", false, false, 1},
+		{"left alone and unread", true, false, 1},
+		{"written to", false, true, 1},
+		{"written to and not as it was", true, true, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				for i := range 2 {
+					c := begin(t, dir)
+					a, v := c.audio(), c.video()
+					a.ssrc, a.rtp = uint32(i), uint32(i)*77777
+					c.talk(a, v, 4*time.Second)
+					if i == 1 {
+						c.end()
+						break
+					}
+					c.suspend()
+					file, _ := filepath.Glob(filepath.Join(dir, "*", "*", "*", "*", "video-1.ivf"))
+					f, err := os.OpenFile(file[0], os.O_RDWR, 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if tt.damaged {
+						_, err = f.WriteAt(make([]byte, 12), 32) // the first frame's header
+					}
+					written := time.Now()
+					if tt.touched {
+						written = written.Add(time.Minute)
+					}
+					if err := errors.Join(err, f.Close(), os.Chtimes(file[0], written, written)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			root, err := os.OpenRoot(find(t, dir, 1)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			m, err := readManifest(root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, track := range m.Streams[0].Tracks {
+				if want := map[string]int{audio: 1, video: tt.parts}[track.Kind]; len(track.Parts) != want {
+					t.Errorf("%d files of %s, want %d", len(track.Parts), track.Kind, want)
+				}
+			}
+		})
+	}
+}
+
 // What a stop finished is final and says until when it may go on. A restart within that time goes on
 // with it: the time between is a gap in the same files.
 func TestAStopIsAGapInTheSameFiles(t *testing.T) {

@@ -148,38 +148,40 @@ func (rec *Recording) openFiles(m *ManifestStream) map[*ManifestPart]*resumedFil
 		if p == nil || !p.Final {
 			continue
 		}
-		f, err := openUnchanged(rec.store.dir, p)
+		f, written, err := openUnchanged(rec.store.dir, p)
 		if err != nil {
 			rec.log.Warn("a file was changed since the recorder stopped, another one follows it", "file", p.File, "err", err)
 			continue
 		}
-		files[p] = &resumedFile{file: f}
+		files[p] = &resumedFile{file: f, untouched: !written.After(rec.left)}
 	}
 	return files
 }
 
-func openUnchanged(dir *os.Root, p *ManifestPart) (*os.File, error) {
-	f, err := openRegularAs(dir, p.File, os.O_RDWR)
+// openUnchanged opens the file of a part, and tells when it was last written to.
+func openUnchanged(dir *os.Root, p *ManifestPart) (f *os.File, written time.Time, err error) {
+	f, err = openRegularAs(dir, p.File, os.O_RDWR)
 	if err != nil {
-		return nil, err
+		return nil, written, err
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != p.Size {
 		err = fmt.Errorf("it has %d bytes, not %d", info.Size(), p.Size)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, written, errors.Join(err, f.Close())
 	}
-	return f, nil
+	return f, info.ModTime(), nil
 }
 
 // resumedFile is a file opened to go on behind its last whole frame.
 type resumedFile struct {
-	file  *os.File
-	info  container.Info
-	audio *container.Ogg
-	video container.Video
-	sets  container.AVC
+	file      *os.File
+	untouched bool // since the manifest was written
+	info      container.Info
+	audio     *container.Ogg
+	video     container.Video
+	sets      container.AVC
 
 	err  error        // it cannot go on,
 	kept ManifestPart // and is what it was
@@ -197,14 +199,23 @@ func (rec *Recording) resumeFile(r *resumedFile, p ManifestPart) {
 	r.kept = p
 }
 
+// resume does not read pictures again of a file that is as the manifest has it: they may take longer
+// than what comes of them meanwhile can wait. Sound is little, and is.
 func (r *resumedFile) resume(p ManifestPart) (err error) {
-	switch container.Codec(p.Codec) {
-	case container.Opus:
+	known := container.Info{Frames: p.Frames, LastPTS: p.LastPTS, End: p.Size}
+	switch codec := container.Codec(p.Codec); {
+	case codec == container.Opus:
 		r.audio, r.info, err = container.ResumeOgg(r.file, 0)
-	case container.H264:
+	case codec == container.H264 && r.untouched:
+		r.info = known
+		r.video, r.sets, err = container.ContinueMatroska(r.file, known)
+	case codec == container.H264:
 		var m *container.Matroska
 		m, r.sets, r.info, err = container.ResumeMatroska(r.file)
 		r.video = m
+	case r.untouched:
+		r.info = known
+		r.video, err = container.ContinueIVF(r.file, known)
 	default:
 		var v *container.IVF
 		v, r.info, err = container.ResumeIVF(r.file)

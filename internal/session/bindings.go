@@ -25,6 +25,10 @@ const (
 
 	recordingRetry = 10 * time.Second // after the recording could not be begun
 
+	// recoveryPatience is how long it is waited for another recording to be repaired that this one would continue. Pictures
+	// of 2 Mbit/s, which wait with their connection, are lost after that.
+	recoveryPatience = 4 * time.Second
+
 	// connecting is how long a connection may take to deliver its first packet
 	// before its streams count as away.
 	connecting = 15 * time.Second
@@ -43,6 +47,7 @@ type bindings struct {
 	recording *sink.Recording
 	present   map[string]json.RawMessage // members by peer id, with their metadata
 	retry     time.Time                  // when to try again to begin the recording; zero if that has not failed
+	awaiting  time.Time                  // since when it waits for another to be repaired; zero if it does not
 	streams   []*binding
 	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
 	sifted    time.Time // when roles were last looked at
@@ -74,12 +79,18 @@ func (b *bindings) begin(now time.Time, full *sink.Recording) {
 	if b.recording != nil || now.Before(b.retry) {
 		return
 	}
+	start, anew := now, false
+	if !b.awaiting.IsZero() {
+		start, anew = b.awaiting, now.Sub(b.awaiting) >= recoveryPatience
+	}
 	recording, err := b.root.NewRecording(sink.RecordingInfo{
-		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: now, ReconnectWindow: b.cfg.ReconnectWindow, Follows: full,
+		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: start, ReconnectWindow: b.cfg.ReconnectWindow, Follows: full, Anew: anew,
 	})
 	if errors.Is(err, sink.ErrRecovering) {
-		return // tracks wait for it, as for a recording that could not be begun
+		b.awaiting = start
+		return // tracks wait, too
 	}
+	b.awaiting = time.Time{}
 	if err != nil {
 		b.retry = now.Add(recordingRetry)
 		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -145,5 +147,40 @@ func TestAStreamThatIsBackForAMomentEnds(t *testing.T) {
 			t.Errorf("ended %v, %q", s.Ended, s.EndReason)
 		}
 		r.finish()
+	})
+}
+
+// stuck is a context that has whoever asks it wait.
+type stuck struct {
+	context.Context
+	release chan struct{}
+}
+
+func (c stuck) Err() error {
+	<-c.release
+	return nil
+}
+
+func TestARepairThatTakesLongCostsNoMedia(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.must(os.MkdirAll(filepath.Join(r.dir, "other", "recording"), 0o750))
+		r.must(os.WriteFile(filepath.Join(r.dir, "other", "recording", sink.ManifestName), nil, 0o640))
+		ctx := stuck{context.Background(), make(chan struct{})}
+		recovered := r.root.Recover(ctx)
+		r.start(true)
+		time.Sleep(settling)
+		alice := r.join(r.token(aliceID), "camera")
+		time.Sleep(30 * time.Second)
+		alice.Leave()
+		close(ctx.release)
+		<-recovered
+		r.must(os.RemoveAll(filepath.Join(r.dir, "other")))
+		m := r.finish()
+		r.checkOneStream(m, outcome{})
+		for _, s := range m.Streams {
+			if began := s.Started.UTC.Sub(m.Started.UTC); began < 0 || began > settling+time.Second {
+				t.Errorf("the stream began %v after the recording", began)
+			}
+		}
 	})
 }

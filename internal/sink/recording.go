@@ -24,6 +24,9 @@ type RecordingInfo struct {
 	// continued instead of beginning a new one. 0: never.
 	ReconnectWindow time.Duration
 
+	// Anew says to begin a new one all the same.
+	Anew bool
+
 	// Follows is a recording of the same channel, about to be closed, that this one is to take the
 	// place of, as it is Full. Both manifests say so.
 	Follows *Recording

@@ -159,7 +159,7 @@ func (r *Root) settle(dir string) {
 func (r *Root) takeInterrupted(info RecordingInfo) (c interrupted, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if info.Follows != nil {
+	if info.Follows != nil || info.Anew {
 		return c, false, nil
 	}
 	if r.looking {

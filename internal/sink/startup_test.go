@@ -132,6 +132,11 @@ func TestARecordingWaitsOnlyForTheRepairOfWhatItMayContinue(t *testing.T) {
 		done := root.Recover(ctx)
 		synctest.Wait()
 		begin("room", window, waits)
+		if rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", ReconnectWindow: window, Anew: true}); err != nil {
+			t.Errorf("a new one begins not: %v", err)
+		} else {
+			rec.Close(context.Background())
+		}
 		ctx.run(func() bool { return !looking() })
 		begin("room", window, waits)
 		begin("room", 0, begins)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,21 +237,21 @@ func TestASnapshotThatNeverComesStartsTheConnectionOver(t *testing.T) {
 		r.join(r.token("alice"), "camera")
 		time.Sleep(settling)
 		w.since()
-		lost, welcomes := 0, 0
+		var lost, welcomes atomic.Int64
 		remove := r.server.Intercept(func(to string, frame any) devserver.Verdict {
 			switch frame.(type) {
 			case *devserver.Welcome:
-				welcomes++
+				welcomes.Add(1)
 			case *devserver.Presence:
-				lost++
+				lost.Add(1)
 				return devserver.Lose
 			}
 			return devserver.Pass
 		})
 		r.server.Drop("recorder", devserver.Drop{Presence: devserver.Silent})
 		time.Sleep(35 * time.Second)
-		if lost < snapshotAttempts || welcomes != 2 {
-			t.Errorf("subscribed %d times over %d connections, want at least %d over 2", lost, welcomes, snapshotAttempts)
+		if lost.Load() < snapshotAttempts || welcomes.Load() != 2 {
+			t.Errorf("subscribed %d times over %d connections, want at least %d over 2", lost.Load(), welcomes.Load(), snapshotAttempts)
 		}
 		wantLines(t, "no snapshot", w.since(), "joined → reconnecting", "alice: connected → reconnecting")
 		remove()

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,6 +162,7 @@ func TestCandidatesDoNotOvertakeAnAnswerThatIsSentAgain(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.start(true)
 		time.Sleep(settling)
+		var mu sync.Mutex
 		var heard []string
 		offered, refused, lost := false, false, false
 		r.server.Intercept(func(to string, frame any) devserver.Verdict {
@@ -178,7 +180,9 @@ func TestCandidatesDoNotOvertakeAnAnswerThatIsSentAgain(t *testing.T) {
 					lost = true
 					return devserver.Lose
 				}
+				mu.Lock()
 				heard = append(heard, kind)
+				mu.Unlock()
 			case *devserver.Ack: // the first is that of the answer
 				if to == "recorder" && offered && !refused {
 					refused = true
@@ -190,6 +194,8 @@ func TestCandidatesDoNotOvertakeAnAnswerThatIsSentAgain(t *testing.T) {
 		})
 		r.join(r.token(aliceID), "camera")
 		time.Sleep(settling)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(heard) < 3 || heard[0] != "answer" || slices.Contains(heard[1:], "answer") {
 			t.Errorf("alice heard: %q", heard)
 		}

@@ -45,17 +45,19 @@ func (r *reconcile) due(now time.Time) bool {
 
 // checkReconcile subscribes again when no snapshot came, and starts the
 // connection over when that does not help either. A service may leave out an
-// empty snapshot: in the end it is not missed where nobody is, or seems to be.
+// empty snapshot: it is not missed where nobody is, or in the end seems to be.
 func (s *Session) checkReconcile(now time.Time) {
 	if !s.reconcile.due(now) {
 		return
 	}
+	nobody := len(s.members)+len(s.early.peers) == 0
+	last := s.reconcile.attempt > snapshotAttempts
 	switch {
-	case s.reconcile.attempt <= snapshotAttempts:
-		s.log.Debug("no presence snapshot came, subscribing again", "attempt", s.reconcile.attempt)
-		s.subscribe()
-	case s.reconcile.granted && s.deserted(now):
+	case s.reconcile.granted && (nobody || last && s.deserted(now)):
 		s.presence(signaling.Presence{Channel: s.cfg.Channel, Snapshot: true})
+	case !last:
+		s.log.Warn("no presence snapshot came, subscribing again", "attempt", s.reconcile.attempt)
+		s.subscribe()
 	default:
 		s.reconcile.stop()
 		s.log.Error("reconcile failed, starting the connection over", "err", ErrReconcileTimeout)

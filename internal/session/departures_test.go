@@ -1,6 +1,7 @@
 package session
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,17 +56,17 @@ func TestOneDepartureFrameAsksTheServiceOnce(t *testing.T) {
 			r.joinFrom(r.host(), r.token(id), camera(id)[:1]...)
 		}
 		time.Sleep(settling)
-		snapshots := 0
+		var snapshots atomic.Int64
 		r.server.Intercept(func(to string, frame any) devserver.Verdict {
 			if r.presenceToBot(to, frame) {
-				snapshots++
+				snapshots.Add(1)
 			}
 			return devserver.Pass
 		})
 		r.server.Inject(r.bot(), left(ids...))
 		time.Sleep(30 * time.Second)
-		if snapshots != 1 || len(r.set.Status()[0].Peers) != len(ids) {
-			t.Errorf("%d snapshots, %d members", snapshots, len(r.set.Status()[0].Peers))
+		if snapshots.Load() != 1 || len(r.set.Status()[0].Peers) != len(ids) {
+			t.Errorf("%d snapshots, %d members", snapshots.Load(), len(r.set.Status()[0].Peers))
 		}
 	})
 }

@@ -281,17 +281,18 @@ func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 	if l != p.link {
 		return
 	}
+	ufrag := l.ufrag
 	s := candidateSignal{Type: "rtc-ice"}
 	if c != nil {
 		init := c.ToJSON()
 		s.Candidate = &wireCandidate{
 			Candidate: p.api.conceal(init.Candidate), SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex,
-			UsernameFragment: &l.ufrag,
+			UsernameFragment: &ufrag,
 		}
 	}
 	if p.offers.leaving > 0 {
 		p.candidates = append(p.candidates, func() {
-			if l == p.link {
+			if l == p.link && l.ufrag == ufrag {
 				p.signal(s, "candidate")
 			}
 		})

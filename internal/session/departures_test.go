@@ -5,7 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/webrtc/v4"
+
 	"recorder/internal/devserver"
+	"recorder/internal/member"
 )
 
 // left is a frame by which the service says that members have left.
@@ -86,6 +89,50 @@ func TestTheBotDoesNotMeetItsFormerSelf(t *testing.T) {
 		}
 		if m := r.finish(); len(m.Peers) != 0 {
 			t.Errorf("the manifest has %+v", m.Peers)
+		}
+	})
+}
+
+func TestAMemberThatHasLeftHoldsNoPlaceThoughItSends(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		r.apply(Config{Channel: channel, Bot: "recorder", ReconnectWindow: time.Minute, MaxMembers: 1})
+		time.Sleep(settling)
+		r.join(r.token(aliceID), "camera")
+		time.Sleep(5 * time.Second)
+		r.server.Refuse(503)
+		r.server.Drop(aliceID, devserver.Drop{})
+		time.Sleep(time.Minute)
+		r.server.Refuse(0)
+		r.join(r.token("bob"), "bob-camera")
+		time.Sleep(settling)
+		if peers := r.set.Status()[0].Peers; len(peers) != 1 || peers[0].ID() != "bob" {
+			t.Errorf("members %v, want bob alone", peers)
+		}
+	})
+}
+
+// Its connection is up, and a service that leaves out empty snapshots says nothing more of it.
+func TestAMemberThatHasLeftAndSendsNothingIsLetGoOf(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.omitEmpty()
+		r.startWith(time.Minute)
+		time.Sleep(settling)
+		brief := func(yield func([]byte, time.Duration) bool) {
+			n := 0
+			for frame, d := range member.Sound() {
+				if n++; n > 100 || !yield(frame, d) {
+					return
+				}
+			}
+		}
+		r.joinFrom(r.host(), r.token(aliceID), member.Track{StreamID: "brief", TrackID: "brief-audio", MimeType: webrtc.MimeTypeOpus, Source: brief})
+		time.Sleep(5 * time.Second)
+		r.server.Refuse(503)
+		r.server.Drop(aliceID, devserver.Drop{})
+		time.Sleep(time.Minute)
+		if peers := r.set.Status()[0].Peers; len(peers) != 0 {
+			t.Errorf("members %v", peers)
 		}
 	})
 }

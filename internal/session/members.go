@@ -138,7 +138,7 @@ func (s *Session) join(j signaling.Member) {
 		s.bindings.peerJoined(j.PeerID, j.Metadata)
 		return
 	}
-	if len(s.members) >= s.limits.members() {
+	if len(s.members) >= s.limits.members() && !s.makeRoom() {
 		s.refuseMember(j.PeerID)
 		return
 	}
@@ -210,6 +210,8 @@ func (s *Session) settleDepartures(now time.Time) {
 				s.removeMember(id, remote.CauseLeft)
 			}
 		case s.state != StateJoined: // there is no one to ask
+		case !m.asked.IsZero() && now.Sub(m.asked) >= snapshotTimeout && !s.bindings.flowing(m.peer, now, departureGrace):
+			s.removeMember(id, remote.CauseLeft) // nobody contradicts it
 		case now.Sub(m.departed) >= departureGrace && now.Sub(m.asked) >= snapshotTimeout:
 			m.asked, ask = now, true
 		}
@@ -217,6 +219,21 @@ func (s *Session) settleDepartures(now time.Time) {
 	if ask {
 		s.subscribe()
 	}
+}
+
+// makeRoom lets go of the member that has left longest ago and goes on sending, if there is one.
+func (s *Session) makeRoom() bool {
+	var first *participant
+	for _, m := range s.members {
+		if m.confirmed && (first == nil || m.departed.Before(first.departed)) {
+			first = m
+		}
+	}
+	if first == nil {
+		return false
+	}
+	s.removeMember(first.peer.ID(), remote.CauseLeft)
+	return true
 }
 
 // reachable reports whether media of a member comes, or could.

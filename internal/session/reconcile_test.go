@@ -76,7 +76,7 @@ func TestWhoComesAfterAnOmittedSnapshotWasNotMissed(t *testing.T) {
 		r.start(true)
 		time.Sleep(settling)
 		r.server.Drop("recorder", devserver.Drop{})
-		time.Sleep(2 * snapshotTimeout)
+		time.Sleep((1 + snapshotAttempts) * snapshotTimeout)
 		r.joinFrom(r.host(), r.token("viewer"))
 		time.Sleep(2 * newcomerPatience)
 		r.on(func(s *Session) {
@@ -128,5 +128,18 @@ func TestTheSnapshotOfAFirstJoinThatIsLostIsMadeUpFor(t *testing.T) {
 		r.startWith(time.Minute)
 		time.Sleep(time.Minute)
 		r.wantRecorded(time.Minute, earlyPatience+3*time.Second)
+	})
+}
+
+// She offered to the connection that was lost, and does not again.
+func TestWhoCameWhileTheBotWasAwayIsAskedForUntilItIsKnown(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		time.Sleep(20 * time.Second)
+		r.server.Next(r.presenceToBot, devserver.Lose)
+		r.server.Drop("recorder", devserver.Drop{Presence: devserver.Silent})
+		r.join(r.token(aliceID), "camera")
+		time.Sleep(time.Minute)
+		r.wantRecorded(time.Minute, snapshotTimeout+newcomerPatience+5*time.Second)
 	})
 }

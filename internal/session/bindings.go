@@ -79,12 +79,12 @@ func (b *bindings) begin(now time.Time, full *sink.Recording) {
 	if b.recording != nil || now.Before(b.retry) {
 		return
 	}
-	start, anew := now, false
+	start, noWait := now, false
 	if !b.awaiting.IsZero() {
-		start, anew = b.awaiting, now.Sub(b.awaiting) >= recoveryPatience
+		start, noWait = b.awaiting, now.Sub(b.awaiting) >= recoveryPatience
 	}
 	recording, err := b.root.NewRecording(sink.RecordingInfo{
-		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: start, ReconnectWindow: b.cfg.ReconnectWindow, Follows: full, Anew: anew,
+		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: start, ReconnectWindow: b.cfg.ReconnectWindow, Follows: full, NoWait: noWait,
 	})
 	if errors.Is(err, sink.ErrRecovering) {
 		b.awaiting = start

@@ -2,13 +2,13 @@ package sink
 
 import "time"
 
-// keyFrames decides when to ask for a key frame: at once when one is needed, every 500 ms until it
-// comes, and no sooner for another need. First by PLI (RFC 4585 §6.3.1), then by FIR (RFC 5104
+// keyFrames decides when to ask for a key frame: at once when one is needed, and every 500 ms until it
+// comes. First by PLI (RFC 4585 §6.3.1), then by FIR (RFC 5104
 // §4.3.1), which an encoder must obey. One that has answered nothing for long is a camera that is off,
 // and is asked more rarely.
 type keyFrames struct {
 	needed bool
-	any    bool          // one was asked for, whatever for
+	any    bool          // one was asked for lately
 	asked  time.Duration // when it last was
 	tries  int           // for the need at hand
 }
@@ -30,6 +30,13 @@ const (
 
 // need says that nothing can be decoded before the next key frame.
 func (k *keyFrames) need() {
+	if !k.needed {
+		*k = keyFrames{needed: true}
+	}
+}
+
+// needAnother says that the last one was of no use to us: it is not asked for sooner than if it had not come.
+func (k *keyFrames) needAnother() {
 	if !k.needed {
 		k.needed, k.tries = true, 0
 	}

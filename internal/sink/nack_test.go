@@ -148,8 +148,13 @@ func TestKeyFramesAreAskedForUntilOneComes(t *testing.T) {
 		t.Error("a new need does not begin with a PLI at once")
 	}
 	k.came()
-	k.need()
+	k.needAnother()
 	if k.due(31*time.Second+480*ms) != noRequest || k.due(31*time.Second+500*ms) != pli {
-		t.Error("the next need does not wait for 500 ms")
+		t.Error("another does not wait for 500 ms")
+	}
+	k.came()
+	k.need()
+	if k.due(31*time.Second+520*ms) != pli {
+		t.Error("a new need waits, as another came a moment ago")
 	}
 }

@@ -296,7 +296,9 @@ func (w *partFile) result() partResult {
 		return r
 	}
 	if r.err == nil && w.part.idle {
-		_, r.err = container.Repair(w.part.codec, w.file) // the end of stream that resuming undid
+		if w.part.audio != nil {
+			_, r.err = container.Repair(w.part.codec, w.file) // the end of stream that resuming undid
+		}
 		r.err = errors.Join(r.err, w.file.Sync())
 	}
 	if r.err != nil {

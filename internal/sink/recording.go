@@ -24,8 +24,8 @@ type RecordingInfo struct {
 	// continued instead of beginning a new one. 0: never.
 	ReconnectWindow time.Duration
 
-	// Anew says to begin a new one all the same.
-	Anew bool
+	// NoWait says to wait for no repair: a recording that is not ready to go on does not.
+	NoWait bool
 
 	// Follows is a recording of the same channel, about to be closed, that this one is to take the
 	// place of, as it is Full. Both manifests say so.

@@ -159,10 +159,10 @@ func (r *Root) settle(dir string) {
 func (r *Root) takeInterrupted(info RecordingInfo) (c interrupted, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if info.Follows != nil || info.Anew {
+	if info.Follows != nil {
 		return c, false, nil
 	}
-	if r.looking {
+	if r.looking && !info.NoWait {
 		return c, false, ErrRecovering
 	}
 	best := -1
@@ -170,6 +170,7 @@ func (r *Root) takeInterrupted(info RecordingInfo) (c interrupted, ok bool, err 
 		late := info.Start.Sub(c.ended) > info.ReconnectWindow || info.Start.After(c.until)
 		switch {
 		case c.channel != info.Channel || c.bot != info.Bot || late || info.ReconnectWindow <= 0:
+		case c.unfinished && info.NoWait:
 		case c.unfinished:
 			return c, false, ErrRecovering
 		case best < 0 || c.ended.After(r.interrupted[best].ended):

@@ -132,7 +132,7 @@ func TestARecordingWaitsOnlyForTheRepairOfWhatItMayContinue(t *testing.T) {
 		done := root.Recover(ctx)
 		synctest.Wait()
 		begin("room", window, waits)
-		if rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", ReconnectWindow: window, Anew: true}); err != nil {
+		if rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", ReconnectWindow: window, NoWait: true}); err != nil {
 			t.Errorf("a new one begins not: %v", err)
 		} else {
 			rec.Close(context.Background())

@@ -540,3 +540,66 @@ func TestFilesOfEveryCodecGoOnAfterAStop(t *testing.T) {
 		})
 	}
 }
+
+// slowReads is a file that takes long to read.
+type slowReads struct{ File }
+
+func (f slowReads) ReadAt(b []byte, at int64) (int, error) {
+	time.Sleep(5 * time.Second)
+	return f.File.ReadAt(b, at)
+}
+
+func TestAStopReadsNoPicturesThatNoneFollowed(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		c.talk(c.audio(), c.video(), 20*time.Second)
+		c.suspend()
+		c = begin(t, dir)
+		sound := c.audio()
+		c.rec.mu.Lock()
+		for _, track := range c.stream.tracks {
+			if w, ok := track.writer.(*videoWriter); ok {
+				open := w.part.open
+				w.part.open = func() (File, error) { f, err := open(); return slowReads{f}, err }
+			}
+		}
+		c.rec.mu.Unlock()
+		sound.speak(50)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := c.rec.Suspend(ctx); err != nil {
+			t.Error(err)
+		}
+		if m := readRecording(t, find(t, dir, 1)[0]).manifest; m.State != StateComplete {
+			t.Errorf("the recording is %s", m.State)
+		}
+		time.Sleep(time.Minute)
+		c.root.Close()
+	})
+}
+
+func TestWhatIsReadyGoesOnWhetherOrNotSomebodyWouldWait(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := begin(t, dir)
+		c.talk(c.audio(), c.video(), 2*time.Second)
+		id := c.rec.ID()
+		c.suspend()
+		root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-root.Recover(context.Background())
+		rec, err := root.NewRecording(RecordingInfo{Channel: "room", Bot: "bot", Start: time.Now(), ReconnectWindow: window, NoWait: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.ID() != id {
+			t.Error("another recording began")
+		}
+		if err := errors.Join(rec.Close(context.Background()), root.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -313,7 +313,7 @@ func (w *videoWriter) seal(now time.Duration) {
 	}
 	for _, src := range w.track.sources {
 		if w.takes(src, now) {
-			src.keys.need()
+			src.keys.needAnother()
 		}
 	}
 }

@@ -27,7 +27,9 @@ func newFeed(track *remote.Track, to *sink.Track) *feed {
 			MimeType: codec.MimeType, ClockRate: codec.ClockRate, Channels: codec.Channels, Fmtp: codec.SDPFmtpLine,
 		}
 	}
-	f.source = to.NewSource(sink.SourceInfo{Connection: track.Connection(), Formats: formats, Feedback: f})
+	f.source = to.NewSource(sink.SourceInfo{
+		Connection: track.Connection(), Formats: formats, Feedback: f, Begins: track.SSRC() == 0,
+	})
 	return f
 }
 

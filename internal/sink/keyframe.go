@@ -42,6 +42,9 @@ func (k *keyFrames) needAnother() {
 	}
 }
 
+// expect says that one is on its way, as if it had been asked for.
+func (k *keyFrames) expect(now time.Duration) { k.any, k.asked = true, now }
+
 // came says that a key frame arrived whole.
 func (k *keyFrames) came() { k.needed = false }
 

@@ -148,6 +148,13 @@ func TestKeyFramesAreAskedForUntilOneComes(t *testing.T) {
 		t.Error("a new need does not begin with a PLI at once")
 	}
 	k.came()
+	k.need()
+	k.expect(31 * time.Second)
+	if k.due(31*time.Second+480*ms) != noRequest || k.due(31*time.Second+500*ms) != pli {
+		t.Error("one that is on its way is not waited for")
+	}
+	k.came()
+	k.asked = 31 * time.Second
 	k.needAnother()
 	if k.due(31*time.Second+480*ms) != noRequest || k.due(31*time.Second+500*ms) != pli {
 		t.Error("another does not wait for 500 ms")

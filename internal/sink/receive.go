@@ -170,7 +170,14 @@ func (src *Source) ask(now time.Duration) {
 	if src.feedback == nil || src.over || src.superseded {
 		return
 	}
-	o := order{to: src.feedback, request: src.keys.due(now)}
+	if src.begins && src.known {
+		src.begins = false
+		src.keys.expect(now)
+	}
+	o := order{to: src.feedback}
+	if !src.begins {
+		o.request = src.keys.due(now)
+	}
 	if o.request == noRequest && src.track.kind == video && src.urgent(now) {
 		o.request, src.urged = pli, now
 	}

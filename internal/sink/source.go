@@ -30,6 +30,10 @@ type SourceInfo struct {
 	Connection uint32           // which one it is, 0 if that is not known; a track may be sent anew over the same
 	Formats    map[uint8]Format // by payload type; RTX and FEC are not listed
 	Feedback   Feedback         // may be nil
+
+	// Begins says that nothing was sent over the connection before. A sender begins with a key frame.
+	// Asked for another while the first is on its way, Chromium throws away what it has not sent yet.
+	Begins bool
 }
 
 // Source is one track as it comes over one connection. Its three methods implement the writer a
@@ -57,6 +61,7 @@ type Source struct {
 	nacker     nacker
 	clock      clock
 	keys       keyFrames
+	begins     bool          // nothing has come, and a key frame will come first
 	urged      time.Duration // when a key frame was last asked for as a precaution
 	delivered  bool          // something of it is accounted for
 	superseded bool          // a newer source has taken over
@@ -109,6 +114,7 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	if t.kind == video {
 		rate, slew, held = container.VideoClockRate, videoSlew, videoHeld
 		src.keys.need()
+		src.begins = info.Begins
 	}
 	src.clock = newClock(rate, slew)
 	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}

@@ -30,26 +30,30 @@ func (l Labels) With(name, value string) Labels {
 
 // Gauge returns a sample of a gauge. The labels are those that desc names.
 func Gauge(desc *prometheus.Desc, value float64, labels Labels) prometheus.Metric {
-	s := &gauge{desc: desc, labels: labels, value: value}
+	s := &gauge{sample: sample{desc, labels, value}}
 	s.dto.Value = &s.value
 	return s
 }
 
 // Counter returns a sample of a counter. The labels are those that desc names.
 func Counter(desc *prometheus.Desc, value float64, labels Labels) prometheus.Metric {
-	s := &counter{desc: desc, labels: labels, value: value}
+	s := &counter{sample: sample{desc, labels, value}}
 	s.dto.Value = &s.value
 	return s
 }
 
-type gauge struct {
+type sample struct {
 	desc   *prometheus.Desc
 	labels Labels
 	value  float64
-	dto    dto.Gauge
 }
 
-func (s *gauge) Desc() *prometheus.Desc { return s.desc }
+func (s *sample) Desc() *prometheus.Desc { return s.desc }
+
+type gauge struct {
+	sample
+	dto dto.Gauge
+}
 
 func (s *gauge) Write(out *dto.Metric) error {
 	out.Label, out.Gauge = s.labels, &s.dto
@@ -57,13 +61,9 @@ func (s *gauge) Write(out *dto.Metric) error {
 }
 
 type counter struct {
-	desc   *prometheus.Desc
-	labels Labels
-	value  float64
-	dto    dto.Counter
+	sample
+	dto dto.Counter
 }
-
-func (s *counter) Desc() *prometheus.Desc { return s.desc }
 
 func (s *counter) Write(out *dto.Metric) error {
 	out.Label, out.Counter = s.labels, &s.dto

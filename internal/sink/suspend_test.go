@@ -192,14 +192,9 @@ func TestStreamsThatShareAnIDFindTheirOwnFilesAfterAStop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				c := begin(t, dir)
-				alice := c.audio()
-				c.open("mallory")
-				alice.put(tone(1))
-				c.audio().speak(50)
-				c.suspend()
+				suspendTwoOfOneID(t, dir)
 				root, rec := restart(t, dir, slog.DiscardHandler)
-				c = &call{T: t, root: root, rec: rec, pumped: true}
+				c := &call{T: t, root: root, rec: rec, pumped: true}
 				for _, peer := range order {
 					c.open(peer)
 					if m := c.stream.manifest; m.PeerID != peer || (len(m.Reconnects) == 1) == (peer == "bob") {
@@ -214,16 +209,22 @@ func TestStreamsThatShareAnIDFindTheirOwnFilesAfterAStop(t *testing.T) {
 	}
 }
 
+// suspendTwoOfOneID leaves a recording in which alice and mallory each sent a stream of one id.
+func suspendTwoOfOneID(t *testing.T, dir string) {
+	t.Helper()
+	c := begin(t, dir)
+	alice := c.audio()
+	c.open("mallory")
+	alice.put(tone(1))
+	c.audio().speak(50)
+	c.suspend()
+}
+
 // Two that ask at once, and are not yet heard when the first stream is ready, are not swapped.
 func TestStreamsThatShareAnIDAreWokenOneByOne(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := begin(t, dir)
-		alice := c.audio()
-		c.open("mallory")
-		alice.put(tone(1))
-		c.audio().speak(50)
-		c.suspend()
+		suspendTwoOfOneID(t, dir)
 		_, rec := restart(t, dir, slog.DiscardHandler)
 		ask := func(peer string) *Stream {
 			s, err := rec.Stream(StreamInfo{PeerID: peer, StreamID: "camera"})

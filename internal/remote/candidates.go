@@ -1,0 +1,111 @@
+package remote
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pion/webrtc/v4"
+)
+
+// localCandidate tells the member of a candidate of ours; nil is the end. It
+// waits until the service has taken the description before it, which may have to
+// be sent again: a browser forgets candidates that come first.
+func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
+	if l != p.link {
+		return
+	}
+	ufrag := l.ufrag
+	s := candidateSignal{Type: "rtc-ice"}
+	if c != nil {
+		init := c.ToJSON()
+		s.Candidate = &wireCandidate{
+			Candidate: p.api.conceal(init.Candidate), SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex,
+			UsernameFragment: &ufrag,
+		}
+	}
+	if p.offers.leaving > 0 {
+		p.candidates = append(p.candidates, func() {
+			if l == p.link && l.ufrag == ufrag {
+				p.signal(s, "candidate")
+			}
+		})
+		return
+	}
+	p.signal(s, "candidate")
+}
+
+// descriptionLeft is called when a description of ours left, or never will.
+func (p *Peer) descriptionLeft() {
+	if p.offers.leaving--; p.offers.leaving > 0 {
+		return
+	}
+	for _, send := range p.candidates {
+		send()
+	}
+	p.candidates = nil
+	p.takeOffer()
+}
+
+// remoteCandidate takes a candidate from the wire: at once if it belongs to
+// the description we have, later if it may belong to one to come.
+func (p *Peer) remoteCandidate(c webrtc.ICECandidateInit) {
+	l := p.link
+	ufrag := candidateUfrag(c)
+	switch {
+	case l != nil && l.remote != nil && (ufrag == "" && !l.neg.ignoring || l.remote.ufrags[ufrag]):
+		if l.candidates >= maxCandidates {
+			p.dropCandidate("limit")
+			return
+		}
+		l.candidates++
+		p.addCandidate(l, c)
+	case l != nil && l.neg.ignoring:
+		p.dropCandidate("ignored_offer")
+	case len(p.held) >= maxCandidates:
+		p.dropCandidate("limit")
+	default:
+		p.held = append(p.held, c)
+	}
+}
+
+// newGeneration adds the candidates that waited for the description that was
+// applied. Only one with other ICE credentials makes pion forget those it has,
+// and so starts counting anew; it reports whether that was so.
+func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) (renewed bool) {
+	if g := attribute(p.link.applied.SDP, "ice-ufrag"); g != p.link.generation {
+		renewed = true
+		p.link.generation, p.link.candidates = g, 0
+	}
+	held := p.held
+	p.held = nil
+	for _, c := range append(candidates, held...) {
+		if ufrag := candidateUfrag(c); ufrag != "" && !p.link.remote.ufrags[ufrag] {
+			p.dropCandidate("ufrag")
+			continue
+		}
+		p.remoteCandidate(c)
+	}
+	return renewed
+}
+
+func (p *Peer) addCandidate(l *link, c webrtc.ICECandidateInit) {
+	if err := l.pc.AddICECandidate(c); err != nil {
+		p.dropCandidate("rejected")
+		p.emit(ICECandidateError{scrub(fmt.Errorf("add candidate: %w", err))})
+	}
+}
+
+func (p *Peer) dropCandidate(reason string) {
+	p.api.metrics.candidatesDropped.WithLabelValues(reason).Inc()
+}
+
+// candidateUfrag returns the user name fragment a candidate is for, from its
+// field or from its text, "" if it names none.
+func candidateUfrag(c webrtc.ICECandidateInit) string {
+	if c.UsernameFragment != nil && *c.UsernameFragment != "" {
+		return *c.UsernameFragment
+	}
+	_, rest, _ := strings.Cut(c.Candidate, " ufrag ")
+	ufrag, _, _ := strings.Cut(rest, " ")
+	return ufrag
+}

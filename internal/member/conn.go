@@ -85,60 +85,58 @@ func (c *conn) describe(d webrtc.SessionDescription) {
 	c.trickle.start(d.SDP)
 }
 
-// trickle sends the candidates of one connection. pion calls it from within
-// SetLocalDescription, before the description is sent and while the member's
-// mutex is held. It takes the user name fragment from the description, because
-// asking the connection from within pion's callback can block a close.
+// trickle sends the candidates of one connection, each after the description
+// whose user name fragment it has: pion finds some before it is sent, or even
+// made. It calls while the member's mutex is held.
 type trickle struct {
 	send func(message)
 
 	mu    sync.Mutex
-	ufrag *string // of the description sent last; nil while one is about to be
-	held  []*webrtc.ICECandidate
+	ufrag string // of the description sent last
+	held  []found
 }
 
-// hold keeps candidates back until start: they may be of another generation.
-func (t *trickle) hold() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.ufrag = nil
+// found is a candidate as it is sent, and whose it is; the end of them is
+// nobody's.
+type found struct {
+	candidate json.RawMessage
+	ufrag     string
 }
 
 // start sends what was held back for the description.
 func (t *trickle) start(sdp string) {
 	_, rest, _ := strings.Cut(sdp, "a=ice-ufrag:")
-	ufrag, _, _ := strings.Cut(rest, "\r\n")
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ufrag = &ufrag
-	for _, candidate := range t.held {
-		t.tell(candidate)
+	t.ufrag, _, _ = strings.Cut(rest, "\r\n")
+	for _, f := range t.held {
+		if f.ufrag == t.ufrag || f.ufrag == "" {
+			t.tell(f)
+		}
 	}
 	t.held = nil
 }
 
 // candidate tells the peer of a candidate; nil is the end.
-func (t *trickle) candidate(candidate *webrtc.ICECandidate) {
+func (t *trickle) candidate(c *webrtc.ICECandidate) {
+	f := found{candidate: json.RawMessage("null")}
+	if c != nil {
+		init := c.ToJSON()
+		_, rest, _ := strings.Cut(init.Candidate, " ufrag ")
+		f.ufrag, _, _ = strings.Cut(rest, " ")
+		init.UsernameFragment = &f.ufrag
+		f.candidate, _ = json.Marshal(init)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ufrag == nil {
-		t.held = append(t.held, candidate)
+	if early := f.ufrag != "" && f.ufrag != t.ufrag; early || len(t.held) > 0 {
+		t.held = append(t.held, f)
 		return
 	}
-	t.tell(candidate)
+	t.tell(f)
 }
 
-func (t *trickle) tell(candidate *webrtc.ICECandidate) {
-	s := message{Type: "rtc-ice", Candidate: json.RawMessage("null")}
-	if candidate != nil {
-		init := candidate.ToJSON()
-		init.UsernameFragment = t.ufrag
-		if b, err := json.Marshal(init); err == nil {
-			s.Candidate = b
-		}
-	}
-	t.send(s)
-}
+func (t *trickle) tell(f found) { t.send(message{Type: "rtc-ice", Candidate: f.candidate}) }
 
 // publish adds a track and its metadata; negotiate has to follow.
 func (c *conn) publish(t Track) {
@@ -180,7 +178,6 @@ func (c *conn) negotiate() {
 	offer, err := c.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: c.restart})
 	if err == nil {
 		c.restart = false
-		c.trickle.hold()
 		err = c.pc.SetLocalDescription(offer)
 	}
 	if err != nil {
@@ -232,7 +229,6 @@ func (c *conn) offered(offer webrtc.SessionDescription) error {
 	if err != nil {
 		return fmt.Errorf("create answer: %w", err)
 	}
-	c.trickle.hold()
 	if err := c.pc.SetLocalDescription(answer); err != nil {
 		return fmt.Errorf("apply answer: %w", err)
 	}

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"net/http/httptest"
 	"strings"
@@ -146,5 +147,82 @@ func TestJoinFailsWithAReason(t *testing.T) {
 	_, err := Join(ctx, Options{URL: "ws://127.0.0.1:1", Credential: key, Channel: "lobby"})
 	if err == nil || !strings.Contains(err.Error(), `join channel "lobby"`) {
 		t.Errorf("error: %v", err)
+	}
+}
+
+// pion looks for candidates as soon as an offer restarts ICE, before there is an
+// answer that names their user name fragment.
+func TestCandidatesFollowTheDescriptionTheyBelongTo(t *testing.T) {
+	var s webrtc.SettingEngine
+	loopback(&s)
+	api := webrtc.NewAPI(webrtc.WithSettingEngine(s))
+	pcs := make([]*webrtc.PeerConnection, 2)
+	for i := range pcs {
+		pc, err := api.NewPeerConnection(webrtc.Configuration{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pc.GracefulClose()
+		pcs[i] = pc
+	}
+	offerer, answerer := pcs[0], pcs[1]
+	if _, err := offerer.CreateDataChannel("x", nil); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan message, 100)
+	tr := &trickle{send: func(m message) { sent <- m }}
+	answerer.OnICECandidate(tr.candidate)
+
+	for _, restart := range []bool{false, true} {
+		offer, err := offerer.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := offerer.SetLocalDescription(offer); err != nil {
+			t.Fatal(err)
+		}
+		if err := answerer.SetRemoteDescription(offer); err != nil {
+			t.Fatal(err)
+		}
+		if restart {
+			for end := time.Now().Add(8 * time.Second); answerer.ICEGatheringState() != webrtc.ICEGatheringStateComplete; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("no candidates were gathered")
+				}
+			}
+			if len(sent) != 0 {
+				t.Errorf("%s was sent before the answer", (<-sent).Candidate)
+			}
+		}
+		gathered := webrtc.GatheringCompletePromise(answerer)
+		answer, err := answerer.CreateAnswer(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answerer.SetLocalDescription(answer); err != nil {
+			t.Fatal(err)
+		}
+		<-gathered
+		tr.start(answer.SDP)
+		candidates := 0
+		for m := range sent {
+			if string(m.Candidate) == "null" {
+				break
+			}
+			candidates++
+			var c webrtc.ICECandidateInit
+			if err := json.Unmarshal(m.Candidate, &c); err != nil {
+				t.Fatal(err)
+			}
+			if want := "a=ice-ufrag:" + *c.UsernameFragment + "\r\n"; !strings.Contains(answer.SDP, want) || !strings.Contains(c.Candidate, " ufrag "+*c.UsernameFragment) {
+				t.Errorf("restart %v: %s is not of the answer", restart, m.Candidate)
+			}
+		}
+		if candidates == 0 {
+			t.Error("no candidate")
+		}
+		if err := offerer.SetRemoteDescription(answer); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

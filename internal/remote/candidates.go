@@ -99,13 +99,16 @@ func (p *Peer) dropCandidate(reason string) {
 	p.api.metrics.candidatesDropped.WithLabelValues(reason).Inc()
 }
 
-// candidateUfrag returns the user name fragment a candidate is for, from its
-// field or from its text, "" if it names none.
+// candidateUfrag returns the user name fragment a candidate is for, "" if it
+// names none. What its text says goes before its field: pion and libwebrtc use
+// a candidate by its text.
 func candidateUfrag(c webrtc.ICECandidateInit) string {
-	if c.UsernameFragment != nil && *c.UsernameFragment != "" {
+	_, rest, _ := strings.Cut(c.Candidate, " ufrag ")
+	if ufrag, _, _ := strings.Cut(rest, " "); ufrag != "" {
+		return ufrag
+	}
+	if c.UsernameFragment != nil {
 		return *c.UsernameFragment
 	}
-	_, rest, _ := strings.Cut(c.Candidate, " ufrag ")
-	ufrag, _, _ := strings.Cut(rest, " ")
-	return ufrag
+	return ""
 }

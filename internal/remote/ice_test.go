@@ -339,6 +339,32 @@ func TestCandidatesMayComeBeforeTheDescription(t *testing.T) {
 	})
 }
 
+// pion looks for candidates as soon as an offer restarts ICE. A member that sends
+// them at once names the fragment of the description it still has beside them.
+func TestACandidateIsOfTheDescriptionThatItsTextNames(t *testing.T) {
+	withCamera(t, func(t *testing.T, w *world, m *publisher, _ func(string) []*sinkhole) {
+		old := attribute(m.pc.LocalDescription().SDP, "ice-ufrag")
+		release := reordered(m)
+		out := m.out
+		m.out = func(p any) {
+			if s, ok := p.(candidateSignal); ok && s.Candidate != nil {
+				s.Candidate.UsernameFragment = &old
+			}
+			out(p)
+		}
+		w.losing(func(kind string) bool { return kind == "candidate" }) // so that theirs are all there is
+		w.setCut(true)
+		wait(t, 20*time.Second, "a restart", func() bool { return len(w.signals("offer")) > 0 })
+		w.setCut(false)
+		time.Sleep(500 * time.Millisecond)
+		release()
+		wait(t, 10*time.Second, "connected again", func() bool { return w.peer.State() == StateConnected })
+		if n := len(w.signals("offer")); n != 1 {
+			t.Errorf("%d offers", n)
+		}
+	})
+}
+
 func candidate(text, ufrag string) json.RawMessage {
 	b, err := json.Marshal(map[string]any{"type": "rtc-ice", "candidate": map[string]any{
 		"candidate": text, "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": ufrag,

@@ -21,11 +21,11 @@ import (
 	"recorder/internal/series"
 )
 
-//go:generate go test -run TestREADMEListsEveryMetric . -update
+//go:generate go test -run TestTheOperatingGuideListsEveryMetric . -update
 
-// The table of metrics in the README stands between these.
+// The table of metrics in the operating guide stands between these.
 const (
-	readme       = "../../README.md"
+	guide        = "../../docs/operating.md"
 	metricsBegin = "<!-- metrics: made by go generate ./cmd/recorder -->\n"
 	metricsEnd   = "<!-- end of metrics -->\n"
 )
@@ -81,8 +81,8 @@ func metricsTable(t *testing.T, reg *prometheus.Registry) string {
 	return b.String()
 }
 
-// TestREADMEListsEveryMetric compares the README's table with what a recorder shows during a call.
-func TestREADMEListsEveryMetric(t *testing.T) {
+// TestTheOperatingGuideListsEveryMetric compares the guide's table with what a recorder shows during a call.
+func TestTheOperatingGuideListsEveryMetric(t *testing.T) {
 	url := startDevserver(t)
 	cfg := testConfig(t, url, testSecret, "a")
 	app := startApp(t, cfg)
@@ -91,12 +91,12 @@ func TestREADMEListsEveryMetric(t *testing.T) {
 	defer watch.notify.Close()
 	visit(t, url, "a", "visitor", time.Hour)
 
-	text, err := os.ReadFile(readme)
+	text, err := os.ReadFile(guide)
 	must(t, err)
 	before, rest, ok := strings.Cut(string(text), metricsBegin)
 	want, after, ok2 := strings.Cut(rest, metricsEnd)
 	if !ok || !ok2 {
-		t.Fatal("no place for the table in the README")
+		t.Fatal("no place for the table in the operating guide")
 	}
 	got := ""
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && (*update || got != want); time.Sleep(200 * time.Millisecond) {
@@ -106,11 +106,11 @@ func TestREADMEListsEveryMetric(t *testing.T) {
 		t.Errorf("%v %v", problems, err)
 	}
 	if *update {
-		must(t, os.WriteFile(readme, []byte(before+metricsBegin+got+metricsEnd+after), 0o644))
+		must(t, os.WriteFile(guide, []byte(before+metricsBegin+got+metricsEnd+after), 0o644))
 		return
 	}
 	if got != want {
-		t.Errorf("the README's table is out of date: go generate ./cmd/recorder\ngot:\n%s\nwant:\n%s", got, want)
+		t.Errorf("the guide's table is out of date: go generate ./cmd/recorder\ngot:\n%s\nwant:\n%s", got, want)
 	}
 }
 

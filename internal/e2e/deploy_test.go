@@ -52,23 +52,23 @@ func TestAlertsFireWhenTheyShould(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(read(t, deploy+"/alerts.yml")), &rules); err != nil {
 		t.Fatal(err)
 	}
-	tests, guide := read(t, deploy+"/alerts_test.yml"), read(t, root+"/README.md")
+	tests, guide := read(t, deploy+"/alerts_test.yml"), read(t, root+"/docs/operating.md")
 	for _, group := range rules.Groups {
 		for _, rule := range group.Rules {
 			if !strings.Contains(tests, "alertname: "+rule.Alert+"\n") {
 				t.Errorf("%s has no test", rule.Alert)
 			}
 			if !strings.Contains(guide, "`"+rule.Alert+"`") {
-				t.Errorf("the README does not say what %s means", rule.Alert)
+				t.Errorf("the operating guide does not say what %s means", rule.Alert)
 			}
 		}
 	}
 }
 
-// TestWhatIsWatchedExists looks up every metric that the alerts, the dashboard and the README speak of in the README's table, which
-// is that of a recorder.
+// TestWhatIsWatchedExists looks up every metric that the alerts, the dashboard and the guides speak of in the operating guide's
+// table, which is that of a recorder.
 func TestWhatIsWatchedExists(t *testing.T) {
-	guide := read(t, root+"/README.md")
+	guide := read(t, root+"/docs/operating.md")
 	shown := make(map[string]bool)
 	for _, row := range regexp.MustCompile("(?m)^\\| `(recorder_\\w+)` \\| (\\w+)").FindAllStringSubmatch(guide, -1) {
 		shown[row[1]] = true
@@ -76,7 +76,7 @@ func TestWhatIsWatchedExists(t *testing.T) {
 			shown[row[1]+"_bucket"], shown[row[1]+"_sum"], shown[row[1]+"_count"] = true, true, true
 		}
 	}
-	for _, file := range []string{deploy + "/alerts.yml", dashboardFile, root + "/README.md"} {
+	for _, file := range []string{deploy + "/alerts.yml", dashboardFile, root + "/docs/operating.md", root + "/SECURITY.md"} {
 		names := regexp.MustCompile(`\brecorder_(build|config|disk|remote|session|signaling|sink)_\w+`).FindAllString(read(t, file), -1)
 		if len(names) < 10 {
 			t.Errorf("%s names %d metrics", file, len(names))

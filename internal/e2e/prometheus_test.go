@@ -107,7 +107,7 @@ func (p *prometheus) query(expr string) int {
 }
 
 // TestPrometheusReturnsEveryMetricAndPanel has the real thing scrape a recorder during a call, and asks it for every metric of
-// the README's table and for every query of the dashboard.
+// the operating guide's table and for every query of the dashboard.
 func TestPrometheusReturnsEveryMetricAndPanel(t *testing.T) {
 	promtool := Tool(t, "promtool")
 	server := FreeAddr(t)
@@ -118,14 +118,14 @@ func TestPrometheusReturnsEveryMetricAndPanel(t *testing.T) {
 	visit(t, server)
 
 	missing := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| `(recorder_\\w+)` \\| (\\w+)").FindAllStringSubmatch(read(t, root+"/README.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(recorder_\\w+)` \\| (\\w+)").FindAllStringSubmatch(read(t, root+"/docs/operating.md"), -1) {
 		if row[2] == "histogram" {
 			row[1] += "_count"
 		}
 		missing[row[1]] = true
 	}
 	if len(missing) < 40 {
-		t.Fatalf("the README names %d metrics", len(missing))
+		t.Fatalf("the operating guide names %d metrics", len(missing))
 	}
 	for _, expressions := range readDashboard(t).expressions() {
 		for _, expr := range expressions {

@@ -3,6 +3,7 @@ package devserver_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -146,8 +147,10 @@ func TestPeopleMeetOnTheJoinPage(t *testing.T) {
 	bob.click("share")
 	alice.waitFor(`document.querySelectorAll("#members li[data-state=connected] video").length === 1`)
 
+	server.Refuse(http.StatusServiceUnavailable) // else it is back too soon to be seen reconnecting
 	server.Drop("bob", devserver.Drop{})
 	bob.waitFor(`element("status").textContent.includes("Reconnecting")`)
+	server.Refuse(0)
 	bob.waitFor(`element("status").textContent === "Joined room-42 as bob."`)
 	bob.waitFor(playing(0))
 	alice.waitFor(playing(0))

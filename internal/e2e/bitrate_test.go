@@ -38,19 +38,19 @@ func TestABrowserSendsTheBotWhatItSendsAnotherBrowser(t *testing.T) {
 	alice, bob := browser.Open(t), browser.Open(t)
 	bobID := r.join(bob, credentials["publishable key"].browser(t))
 	r.join(alice, credentials["publishable key"].browser(t))
-	alice.WaitFor(10*time.Second, "peer.remotePeers.length === 2")
+	alice.WaitFor(30*time.Second, "peer.remotePeers.length === 2")
 	botID := Eval[string](alice, "peer.remotePeers.map(r => r.id).find(id => id !== %q)", bobID)
 	both := func() [2]outboundStats {
 		return Eval[[2]outboundStats](alice, "Promise.all([outbound(%q), outbound(%q)])", botID, bobID)
 	}
 	alice.Do(`addGrain("camera", {width: %d, height: %d})`, width, height)
 	alice.Do("until(() => limit(2e6), 10000)")
-	alice.Do("until(async () => (await outbound(%q)).frames > 0 && (await outbound(%q)).frames > 0, 15000)", botID, bobID)
+	alice.Do("until(async () => (await outbound(%q)).frames > 0 && (await outbound(%q)).frames > 0, 45000)", botID, bobID)
 	alice.Do("sleep(%d)", settle.Milliseconds())
 
 	var ratios []float64
 	before := both()
-	for range windows {
+	for end := time.Now().Add(time.Minute); len(ratios) < windows && time.Now().Before(end); {
 		alice.Do("sleep(2000)")
 		now := both()
 		toBot, toBob := now[0].rate(before[0]), now[1].rate(before[1])
@@ -60,8 +60,8 @@ func TestABrowserSendsTheBotWhatItSendsAnotherBrowser(t *testing.T) {
 		}
 		before = now
 	}
-	if len(ratios) == 0 {
-		t.Fatal("not even the browser gets 1 Mbit/s")
+	if len(ratios) < windows {
+		t.Fatalf("not even the browser gets 1 Mbit/s in %d windows", windows)
 	}
 	slices.Sort(ratios)
 	if median := ratios[len(ratios)/2]; median < 0.95 {
@@ -69,5 +69,5 @@ func TestABrowserSendsTheBotWhatItSendsAnotherBrowser(t *testing.T) {
 	}
 	// Sizes grow in steps of some seconds, as the encoder finds the time.
 	alice.Do("until(async () => (await outbound(%q)).height === %d, 45000)", bobID, height)
-	alice.Do("until(async () => (await outbound(%q)).height === %d, 15000)", botID, height)
+	alice.Do("until(async () => (await outbound(%q)).height === %d, 45000)", botID, height)
 }

@@ -26,7 +26,7 @@ func TestEveryVideoCodecOfABrowserIsRecorded(t *testing.T) {
 			page := browser.Open(t)
 			Eval[string](page, `join({url: "ws://%s", channel: "room-42", apiKey: "pk_live_test", codec: %q})`, r.server, want.mimeType)
 			page.Do(`addCamera('camera', {width: 640, height: 360, frameRate: 30})`)
-			page.Do(`until(async () => (await sent()).frames > 0, 15000)`)
+			page.Do(`until(async () => (await sent()).frames > 0, 45000)`)
 			if want.mode != "" {
 				page.Do("setScalabilityMode(%q)", want.mode)
 			}

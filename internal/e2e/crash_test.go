@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -110,7 +111,13 @@ func inStays(t *testing.T, n int, end func(stay)) {
 		}
 	}
 	recorder := Start(t, "run", "--config", config)
-	time.Sleep(6 * time.Second)
+	WaitHTTP(t, "http://"+addr+"/healthz", 20*time.Second)
+	await(t, "sound and pictures", 30*time.Second, func() bool {
+		page := metrics(t, addr)
+		return strings.Contains(page, `recorder_sink_frames_written_total{channel="room-42",kind="audio"}`) &&
+			strings.Contains(page, `recorder_sink_frames_written_total{channel="room-42",kind="video"}`)
+	})
+	time.Sleep(3 * time.Second)
 	alice.Leave()
 	recorder.Stop()
 

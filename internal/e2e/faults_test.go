@@ -48,12 +48,12 @@ func TestABrowsersStreamKeepsItsFilesThroughReconnects(t *testing.T) {
 			page := browser.Open(t)
 			id := r.join(page, credentials[f.browser].browser(t))
 			page.Do(`addClapper('clapper')`)
-			page.Do(`until(async () => (await sent()).frames > 0, 15000)`)
+			page.Do(`until(async () => (await sent()).frames > 0, 45000)`)
 			began := time.Now()
 			page.Do("sleep(3000)")
 			f.strike(server, other(server.Members("room-42"), id), id)
 			struck := time.Since(began)
-			page.Do("sleep(9000)")
+			page.Do("sleep(12000)")
 			ended := time.Since(began)
 			page.Do("leave()")
 			r.recorder.Stop()
@@ -79,7 +79,7 @@ func TestAReloadedPageIsANewStream(t *testing.T) {
 	for range 2 {
 		r.join(page, credentials["publishable key"].browser(t))
 		page.Do(`addClapper('clapper')`)
-		page.Do(`until(async () => (await sent()).frames > 20, 15000)`)
+		page.Do(`until(async () => (await sent()).frames > 20, 45000)`)
 		page.Do("sleep(6000)")
 		page.Reload()
 	}

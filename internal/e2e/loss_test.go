@@ -133,7 +133,7 @@ func TestABrowserIsRecordedWholeOverALossyNetwork(t *testing.T) {
 			page := browser.Open(t)
 			r.join(page, credentials["publishable key"].browser(t))
 			page.Do(`addCamera()`)
-			page.Do(`until(async () => (await sent()).frames > 10, 15000)`)
+			page.Do(`until(async () => (await sent()).frames > 10, 45000)`)
 			// What is sent before the recorder is ready, as on a busy machine, no one can repeat.
 			before := Eval[sentStats](page, "sent()")
 			network.set(loss.share)

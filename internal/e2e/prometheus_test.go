@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -112,7 +111,7 @@ func TestPrometheusReturnsEveryMetricAndPanel(t *testing.T) {
 	promtool := Tool(t, "promtool")
 	server := FreeAddr(t)
 	Start(t, "devserver", "--listen", server)
-	WaitHTTP(t, "http://"+server+"/", 10*time.Second)
+	WaitHTTP(t, "http://"+server+"/", 30*time.Second)
 	r := startRecorder(t, server, "api_key: pk_live_test", "")
 	p := startPrometheus(t, r.http)
 	visit(t, server)
@@ -133,7 +132,7 @@ func TestPrometheusReturnsEveryMetricAndPanel(t *testing.T) {
 		}
 	}
 	total := len(missing)
-	for end := time.Now().Add(30 * time.Second); len(missing) > 0 && time.Now().Before(end); time.Sleep(time.Second) {
+	for end := time.Now().Add(90 * time.Second); len(missing) > 0 && time.Now().Before(end); time.Sleep(time.Second) {
 		for expr := range missing {
 			if p.query(expr) > 0 {
 				delete(missing, expr)
@@ -148,16 +147,7 @@ func TestPrometheusReturnsEveryMetricAndPanel(t *testing.T) {
 		t.Errorf("%d alerts fire during a good call", n)
 	}
 
-	resp, err := http.Get("http://" + r.http + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	page, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out := run(t, string(page), promtool, "check", "metrics"); strings.TrimSpace(out) != "" {
+	if out := run(t, metrics(t, r.http), promtool, "check", "metrics"); strings.TrimSpace(out) != "" {
 		t.Errorf("promtool check metrics:\n%s", out)
 	}
 	r.recorder.Stop()

@@ -3,7 +3,9 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -53,7 +55,7 @@ func startRig(t testing.TB, credential, extra string) *rig {
 	t.Helper()
 	server := FreeAddr(t)
 	Start(t, "devserver", "--listen", server, "--secret-key", secretID+"="+secret, "--sdk", SDK(t))
-	WaitHTTP(t, "http://"+server+"/", 10*time.Second)
+	WaitHTTP(t, "http://"+server+"/", 30*time.Second)
 	return startRecorder(t, server, credential, extra)
 }
 
@@ -97,8 +99,33 @@ channels:
 		t.Fatal(err)
 	}
 	r.recorder = Start(t, "run", "--config", r.config)
-	WaitHTTP(t, "http://"+r.http+"/readyz", 10*time.Second)
+	WaitHTTP(t, "http://"+r.http+"/readyz", 30*time.Second)
 	return r
+}
+
+// await looks until ok.
+func await(t testing.TB, what string, limit time.Duration, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %v for %s", limit, what)
+		}
+	}
+}
+
+// metrics is what a recorder shows at host:port.
+func metrics(t testing.TB, addr string) string {
+	t.Helper()
+	resp, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
 }
 
 // join has a page join the channel; stop the test if it does not.

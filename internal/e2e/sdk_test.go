@@ -127,7 +127,7 @@ func (b *bot) tell(format string, args ...any) {
 // when it does not.
 func (b *bot) await(line string) {
 	b.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		b.mu.Lock()
 		found := slices.Contains(b.told, line)
 		b.mu.Unlock()
@@ -157,7 +157,7 @@ func (b *bot) join(p *Page, id string) {
 	b.t.Helper()
 	Eval[string](p, `join({url: "ws://%s", channel: "room-42", token: %q})`, b.server, Token(b.t, secretID, secret, id))
 	b.await(id + " joined")
-	p.WaitFor(10*time.Second, "remote() !== undefined") // the page is told by a frame of its own
+	p.WaitFor(30*time.Second, "remote() !== undefined") // the page is told by a frame of its own
 }
 
 func (b *bot) peer(id string) *remote.Peer {
@@ -198,7 +198,7 @@ func TestTheBotSeesWhatTheSDKPublishes(t *testing.T) {
 	// A stream that comes back is the same stream, with the metadata it had.
 	page.Do(`peer.addStream(streams.screen, {role: "screen"})`)
 	page.Do(`until(async () => (await sent()).frames > 0, 10000)`)
-	for end := time.Now().Add(10 * time.Second); b.count("alice: + "+screen+` {"role":"screen"}`) < 2; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); b.count("alice: + "+screen+` {"role":"screen"}`) < 2; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the stream was not added again")
 		}
@@ -234,7 +234,7 @@ func TestDataGoesBothWaysBetweenTheBotAndTheSDK(t *testing.T) {
 	}
 	b.await("alice: connected")
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	channel, err := b.peer("alice").CreateDataChannel("from-the-bot", nil)
 	must(t, err)
@@ -252,7 +252,7 @@ func TestDataGoesBothWaysBetweenTheBotAndTheSDK(t *testing.T) {
 
 	must(t, b.peer("alice").Send(ctx, map[string]any{"direct": 1}))
 	must(t, b.session.Send(ctx, map[string]any{"broadcast": 2}))
-	page.WaitFor(10*time.Second, `events.filter(e => e.event === "data").length === 2`)
+	page.WaitFor(30*time.Second, `events.filter(e => e.event === "data").length === 2`)
 	got := Eval[json.RawMessage](page, `events.filter(e => e.event === "data").map(e => [e.kind, e.data])`)
 	if want := `[["direct",{"direct":1}],["broadcast",{"broadcast":2}]]`; string(got) != want {
 		t.Errorf("the page got %s, want %s", got, want)

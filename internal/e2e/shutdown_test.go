@@ -82,7 +82,7 @@ func (r *rig) enter(id string, pictures bool) *member.Member {
 // says waits until the recorder has printed something so many times.
 func (r *rig) says(what string, times int) {
 	r.t.Helper()
-	r.await(fmt.Sprintf("the recorder to say %q %d times", what, times), 30*time.Second, func() bool {
+	await(r.t, fmt.Sprintf("the recorder to say %q %d times", what, times), 30*time.Second, func() bool {
 		return strings.Count(r.recorder.Output(), what) >= times
 	})
 }
@@ -166,8 +166,11 @@ func TestASignalFinishesFortyStreams(t *testing.T) {
 	for i := range streams {
 		r.enter(fmt.Sprint("member-", i), i%4 == 0)
 	}
-	r.says("to=connected", streams)
-	time.Sleep(time.Second)
+	await(r.t, "every file", 30*time.Second, func() bool {
+		files, err := filepath.Glob(filepath.Join(r.dir, "*", "*", "*", "*", "*.ogg"))
+		must(t, err)
+		return len(files) == streams
+	})
 	r.recorder.Signal(syscall.SIGTERM)
 	if code := r.recorder.Wait(patience + lateness); code != 0 {
 		t.Errorf("exit code %d", code)
@@ -241,14 +244,14 @@ func (r *rig) stall(calls string) {
 		trace.Process.Kill()
 		trace.Wait()
 	})
-	r.await("strace to attach", 10*time.Second, func() bool { return strings.Contains(said.String(), "attached") })
+	await(r.t, "strace to attach", 30*time.Second, func() bool { return strings.Contains(said.String(), "attached") })
 }
 
 // gaveUp waits until the recorder has said its last words and expects it to have
 // failed.
 func (r *rig) gaveUp(words string, limit time.Duration) {
 	r.t.Helper()
-	r.await("the recorder to say "+words, limit, func() bool { return strings.Contains("\n"+r.recorder.Output(), "\n"+words) })
+	await(r.t, "the recorder to say "+words, limit, func() bool { return strings.Contains("\n"+r.recorder.Output(), "\n"+words) })
 	r.untrace()
 	if code := r.recorder.Wait(lateness); code != 1 {
 		r.t.Errorf("exit code %d", code)
@@ -263,15 +266,6 @@ func (r *rig) untrace() {
 	tracer, _, _ = strings.Cut(tracer, "\n")
 	if pid, err := strconv.Atoi(tracer); err == nil && pid > 0 {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-}
-
-func (r *rig) await(what string, limit time.Duration, ok func() bool) {
-	r.t.Helper()
-	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			r.t.Fatalf("waited %v for %s", limit, what)
-		}
 	}
 }
 
@@ -292,9 +286,10 @@ func TestASignalEndsARecorderWhoseDiskStalls(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				r.recorder.Signal(syscall.SIGTERM)
 				if again {
+					r.says("recorder stopping", 1)
 					time.Sleep(1100 * time.Millisecond) // sooner it would be the same signal
 					r.recorder.Signal(syscall.SIGTERM)
-					r.gaveUp("recorder: a second signal: ", time.Second)
+					r.gaveUp("recorder: a second signal: ", patience/2)
 				} else {
 					r.gaveUp("recorder: could not finalise the recording: ", patience+lateness)
 				}
@@ -317,7 +312,7 @@ func TestASignalEndsAStartOnADiskThatStalls(t *testing.T) {
 	command := append(stalling("fsync,fdatasync"), "-D", Binary(t), "run", "--config", config)
 	r := &rig{t: t, dir: dir, recorder: start(t, exec.Command(Tool(t, "strace"), command...))}
 	t.Cleanup(r.untrace)
-	r.await("the disk to stall", 10*time.Second, func() bool {
+	await(r.t, "the disk to stall", 30*time.Second, func() bool {
 		entries, err := os.ReadDir(dir)
 		return err == nil && len(entries) > 0
 	})

@@ -51,7 +51,7 @@ func TestABrowserSendsAESGCMAndComesBackSoon(t *testing.T) {
 			page.Do("watchConnections()")
 			b.join(page, "alice")
 			page.Do("addDrawn('camera')")
-			page.Do("until(async () => (await sent()).frames > 10, 15000)")
+			page.Do("until(async () => (await sent()).frames > 10, 45000)")
 			checkTransport(t, page, c.role == 0)
 
 			var handshakes []time.Duration
@@ -60,7 +60,7 @@ func TestABrowserSendsAESGCMAndComesBackSoon(t *testing.T) {
 				page.WaitFor(20*time.Second, "connections.length > %d && connections.at(-1).connected", n)
 				ms := Eval[float64](page, "connections.at(-1).connected - connections.at(-1)['ice connected']")
 				handshakes = append(handshakes, time.Duration(ms*1e6))
-				page.Do("until(async () => (await sent()).frames > 10, 15000)")
+				page.Do("until(async () => (await sent()).frames > 10, 45000)")
 				checkTransport(t, page, c.role == 0)
 			}
 			page.Do("leave()")

@@ -54,7 +54,7 @@ func (h *heard) listen(_ string, t *webrtc.TrackRemote) {
 
 func (h *heard) wait(t *testing.T, trackID string, n int) {
 	t.Helper()
-	limit := time.After(8 * time.Second)
+	limit := time.After(30 * time.Second)
 	for {
 		h.mu.Lock()
 		got := h.packets[trackID]
@@ -85,7 +85,7 @@ func join(t *testing.T, o Options) *Member {
 		t.Fatal(err)
 	}
 	o.Credential, o.Channel, o.Settings = key, "lobby", loopback
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	m, err := Join(ctx, o)
 	if err != nil {
@@ -185,7 +185,7 @@ func TestCandidatesFollowTheDescriptionTheyBelongTo(t *testing.T) {
 			t.Fatal(err)
 		}
 		if restart {
-			for end := time.Now().Add(8 * time.Second); answerer.ICEGatheringState() != webrtc.ICEGatheringStateComplete; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(30 * time.Second); answerer.ICEGatheringState() != webrtc.ICEGatheringStateComplete; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatal("no candidates were gathered")
 				}
@@ -205,7 +205,13 @@ func TestCandidatesFollowTheDescriptionTheyBelongTo(t *testing.T) {
 		<-gathered
 		tr.start(answer.SDP)
 		candidates := 0
-		for m := range sent {
+		for end := time.After(30 * time.Second); ; {
+			var m message
+			select {
+			case m = <-sent:
+			case <-end:
+				t.Fatal("the end of candidates was not sent")
+			}
 			if string(m.Candidate) == "null" {
 				break
 			}

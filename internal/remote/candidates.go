@@ -18,6 +18,9 @@ func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 	s := candidateSignal{Type: "rtc-ice"}
 	if c != nil {
 		init := c.ToJSON()
+		if candidateUfrag(init) != ufrag {
+			return // it was found before ICE was restarted
+		}
 		s.Candidate = &wireCandidate{
 			Candidate: p.api.conceal(init.Candidate), SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex,
 			UsernameFragment: &ufrag,

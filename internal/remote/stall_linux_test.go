@@ -130,7 +130,17 @@ func lostToStalls(t *testing.T) (lost uint64) {
 		})
 		must(t, err)
 	}
-	time.Sleep(3 * time.Second)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		sound, _ := filepath.Glob(filepath.Join(dir, "*", "*", "*", "*", "*.ogg"))
+		pictures, _ := filepath.Glob(filepath.Join(dir, "*", "*", "*", "*", "*.ivf"))
+		if len(sound)+len(pictures) == 2*members {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("only %d tracks of %d members", len(sound)+len(pictures), members)
+		}
+	}
+	time.Sleep(time.Second)
 	_, before := api.Sockets()
 	for range stalls {
 		api.Stall(stall)

@@ -232,18 +232,17 @@ func located(root *os.Root) iter.Seq2[string, error] {
 }
 
 // recordings yields the path of every recording's directory below root, in order of name. Whether
-// it holds a manifest is for the caller to find out. It ends with the first error.
+// it holds a manifest is for the caller to find out. A directory that cannot be read, as lost+found may
+// be, is yielded with the error, and hides no other.
 func recordings(root *os.Root) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		channels, err := visibleDirs(root, ".")
-		if err != nil {
-			yield("", err)
+		if err != nil && !yield(".", err) {
 			return
 		}
 		for _, channel := range channels {
 			names, err := visibleDirs(root, channel)
-			if err != nil {
-				yield("", err)
+			if err = ignoreMissing(err); err != nil && !yield(channel, err) { // it may have gone with its last recording
 				return
 			}
 			for _, name := range names {

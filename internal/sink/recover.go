@@ -61,11 +61,12 @@ func (r *Root) Recover(ctx context.Context) <-chan struct{} {
 func (r *Root) look(ctx context.Context) (urgent, others, unhashed []string) {
 	var found []interrupted
 	for dir, err := range recordings(r.dir) {
-		if err != nil || ctx.Err() != nil {
-			if err != nil {
-				r.options.Logger.Error("could not look for unfinished recordings", "err", err)
-			}
+		if ctx.Err() != nil {
 			break
+		}
+		if err != nil {
+			r.unreadable(dir, err)
+			continue
 		}
 		c, ok := r.consider(dir)
 		if !ok {

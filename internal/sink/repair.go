@@ -60,7 +60,7 @@ func Repair(ctx context.Context, dir string, progress func(RepairedRecording)) (
 		if err != nil {
 			report.OK = false
 			report.Problems = append(report.Problems, err.Error())
-			break
+			continue
 		}
 		r, unfinished := repairRecording(ctx, root, name)
 		if r.unhashed {

@@ -29,19 +29,23 @@ type kept struct {
 }
 
 // Retain removes the finished recordings that policy does not keep, the oldest first, and returns
-// their directories. The error is of what could not be removed; the rest is.
+// their directories. The error is of what could not be removed; the rest is. What cannot be read
+// is left, and logged once.
 func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, err error) {
 	errs := []error{r.sweep()}
 	var all []kept
 	var total int64
 	for name, err := range recordings(r.dir) {
-		if err != nil || ctx.Err() != nil {
-			errs = append(errs, err, ctx.Err())
+		if ctx.Err() != nil {
+			errs = append(errs, ctx.Err())
 			break
 		}
-		k, err := r.weigh(name)
+		var k kept
+		if err == nil {
+			k, err = r.weigh(name)
+		}
 		if err != nil {
-			errs = append(errs, err)
+			r.unreadable(name, err)
 			continue
 		}
 		total += k.size

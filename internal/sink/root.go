@@ -58,8 +58,9 @@ type Root struct {
 	hashing turn               // of those who read a file for its hash
 
 	mu          sync.Mutex
-	looking     bool          // Recover has yet to find what may be continued
-	interrupted []interrupted // what it found, until continued
+	looking     bool            // Recover has yet to find what may be continued
+	interrupted []interrupted   // what it found, until continued
+	warned      map[string]bool // of directories that could not be read
 }
 
 // ErrClosed is returned by what was closed before.
@@ -89,13 +90,24 @@ func Open(o Options) (*Root, error) {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn()}
+	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
 	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()
 		go r.watchSpace(r.life)
 	}
 	return r, nil
+}
+
+// unreadable warns of a directory that cannot be read, once: it is come across again each minute.
+func (r *Root) unreadable(dir string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.warned[dir] {
+		return
+	}
+	r.warned[dir] = true
+	r.options.Logger.Warn("could not read a directory: recordings in it are neither recovered nor removed", "dir", dir, "err", err)
 }
 
 // Close releases the directory. Recordings are closed first.

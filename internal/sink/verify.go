@@ -72,7 +72,7 @@ func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 		if err != nil {
 			report.OK = false
 			report.Problems = append(report.Problems, err.Error())
-			break
+			continue
 		}
 		recording, err := root.OpenRoot(name)
 		if err != nil {

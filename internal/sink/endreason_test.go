@@ -61,8 +61,8 @@ func TestAStreamWhoseMemberLeftSaysSoAndMayComeBack(t *testing.T) {
 	}
 }
 
-// A member that left and is back, by whichever id, has not left; neither has one that only its stream
-// is missed of.
+// A member that left and is back with its stream, by whichever id, has not left; neither has one that
+// only its stream is missed of.
 func TestAMemberThatIsBackHasNotLeft(t *testing.T) {
 	for name, test := range map[string]struct {
 		happens func(c *call)
@@ -88,6 +88,23 @@ func TestAMemberThatIsBackHasNotLeft(t *testing.T) {
 			c.wait(time.Second)
 			c.stream.Close(NotBack)
 		}, MemberLeft},
+		"it is back without its stream": {func(c *call) {
+			c.stream.Outage(ReasonReconnect, time.Time{})
+			c.rec.PeerLeft("alice")
+			c.wait(time.Second)
+			c.rec.PeerJoined("alice", nil)
+			c.wait(time.Second)
+			c.stream.Close(NotBack)
+		}, MemberLeft},
+		"its stream stayed away later": {func(c *call) {
+			c.rec.PeerLeft("alice")
+			c.wait(time.Second)
+			c.rec.PeerJoined("alice", nil)
+			c.audio().speak(50)
+			c.stream.Outage(ReasonReconnect, time.Time{})
+			c.wait(time.Second)
+			c.stream.Close(NotBack)
+		}, NotBack},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := inCall(t, Options{}, func(c *call) {

@@ -73,7 +73,7 @@ var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWa
 // The values of ManifestStream.EndReason. A stream that ended for one of the first three less than the
 // reconnect window ago goes on when its recording is continued and it comes back.
 const (
-	MemberLeft  = "the member left"                                     // and did not return; goes before all others
+	MemberLeft  = "the member left"                                     // and its stream did not come back with it; goes before all others
 	Stopped     = "the recorder was stopped"                            // and may be started again
 	Interrupted = "the recorder stopped before its files were finished" // it died, and repair ended the stream
 	NotBack     = "not back within the reconnect window"                // the member is in the channel still, its media is not
@@ -82,7 +82,7 @@ const (
 	GoesOn      = "it goes on in the next recording"                    // see Manifest.Next
 )
 
-// ManifestPeer is a remote member that was present. Metadata is what it chose to say of itself.
+// ManifestPeer is one stay of a remote member: who comes back has another. Metadata is what it chose to say of itself.
 type ManifestPeer struct {
 	ID       string          `json:"id"`
 	Metadata json.RawMessage `json:"metadata,omitempty"`

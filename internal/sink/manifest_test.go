@@ -356,7 +356,8 @@ func TestAMemberThatIsBackIsSoInTheManifest(t *testing.T) {
 			}
 			time.Sleep(2 * saveInterval)
 			synctest.Wait()
-			if left := readRoom(t, dir).manifest.Peers[0].Left; (left == nil) != there {
+			peers := readRoom(t, dir).manifest.Peers
+			if left := peers[len(peers)-1].Left; (left == nil) != there {
 				t.Errorf("there %v, left %v", there, left)
 			}
 		}

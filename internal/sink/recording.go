@@ -73,7 +73,7 @@ type Recording struct {
 const (
 	pumpInterval   = 20 * time.Millisecond
 	maxStreams     = 1024 // open
-	maxEver        = 8192 // streams, or peers, of a recording
+	maxEver        = 8192 // streams, or stays of peers, of a recording
 	maxTracks      = 64   // of a stream
 	maxSources     = 8    // of a track
 	maxMetadata    = 8 << 10
@@ -178,7 +178,7 @@ func (rec *Recording) Size() int64 {
 // ErrFull is returned by Stream of a recording that is Full.
 var ErrFull = errors.New("recording is full")
 
-// Full reports whether the recording takes no more streams or members, or one of its tracks no more
+// Full reports whether the recording takes no more streams or stays, or one of its tracks no more
 // files, or is about to outgrow what a manifest may hold. A recording that Follows it can go on.
 func (rec *Recording) Full() bool {
 	rec.mu.Lock()
@@ -197,11 +197,12 @@ func (rec *Recording) now() time.Duration { return time.Since(rec.start) }
 // instant is a position of the recording's clock on both clocks of the manifest.
 func (rec *Recording) instant(at time.Duration) Instant { return rec.manifest.instant(at) }
 
-// PeerJoined notes a member in the manifest. Metadata is what it says of itself, and may be nil.
+// PeerJoined notes a member in the manifest, once for each stay. Metadata is what it says of itself,
+// and may be nil.
 func (rec *Recording) PeerJoined(peerID string, metadata json.RawMessage) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.peer(peerID, metadata).Left = nil
+	rec.peer(peerID, metadata, true)
 	rec.changed()
 }
 
@@ -218,24 +219,27 @@ func (rec *Recording) PeerLeft(peerID string) {
 	}
 }
 
-// peer finds or makes a peer's entry. Beyond maxEver none is kept.
-func (rec *Recording) peer(id string, metadata json.RawMessage) *ManifestPeer {
+// peer makes sure that a peer has an entry, and one of its own for the stay if it joins. Beyond maxEver
+// none is kept.
+func (rec *Recording) peer(id string, metadata json.RawMessage, joins bool) {
 	metadata = boundMetadata(metadata)
-	for _, p := range rec.manifest.Peers {
-		if p.ID == id {
-			if metadata != nil {
-				p.Metadata = metadata
-			}
-			return p
+	for _, p := range slices.Backward(rec.manifest.Peers) {
+		if p.ID != id {
+			continue
 		}
+		if joins && p.Left != nil {
+			break
+		}
+		if metadata != nil {
+			p.Metadata = metadata
+		}
+		return
 	}
 	if len(rec.manifest.Peers) >= maxEver {
-		return new(ManifestPeer)
+		return
 	}
-	p := &ManifestPeer{ID: id, Metadata: metadata, Joined: rec.instant(rec.now())}
-	rec.manifest.Peers = append(rec.manifest.Peers, p)
+	rec.manifest.Peers = append(rec.manifest.Peers, &ManifestPeer{ID: id, Metadata: metadata, Joined: rec.instant(rec.now())})
 	rec.changed()
-	return p
 }
 
 // boundMetadata is metadata as the manifest keeps it: valid JSON of bounded size and depth, or nil.

@@ -1,9 +1,12 @@
 package sink
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -417,5 +420,44 @@ func TestAPictureThatComesAtOnceStandsOnce(t *testing.T) {
 	_, pts := pictures(t, r.of(video).file)
 	if len(pts) != 50 || pts[0] != 0 || r.of(video).track.Parts[0].HeldFirst {
 		t.Errorf("%d pictures from %d", len(pts), pts[:2])
+	}
+}
+
+// Who comes back has an entry for each stay, with what it said of itself then; who was there all the
+// time has one, however often that is said. However many there are, another recording takes over in time.
+func TestWhoWasThereAndWhen(t *testing.T) {
+	var stays string
+	r := inCall(t, Options{}, func(c *call) {
+		c.rec.PeerJoined("alice", nil)
+		for i := range 3 {
+			c.rec.PeerJoined("bob", json.RawMessage(strconv.Itoa(i)))
+			c.rec.PeerJoined("alice", nil)
+			c.wait(time.Second)
+			c.rec.PeerLeft("bob")
+			c.wait(time.Second)
+		}
+		c.rec.PeerJoined("bob", nil)
+		for _, p := range c.rec.manifest.Peers {
+			left := "…"
+			if p.Left != nil {
+				left = c.rec.manifest.position(*p.Left).String()
+			}
+			stays += fmt.Sprintln(p.ID, string(p.Metadata), c.rec.manifest.position(p.Joined), left)
+		}
+		for i := 0; i < maxEver && !c.rec.Full(); i++ {
+			c.rec.PeerLeft("bob")
+			c.rec.PeerJoined("bob", nil)
+		}
+		if !c.rec.Full() {
+			t.Error("it never is full")
+		}
+		c.rec.PeerLeft("bob")
+		c.rec.PeerJoined("bob", nil)
+	})
+	if want := "alice  0s …\nbob 0 0s 1s\nbob 1 2s 3s\nbob 2 4s 5s\nbob  6s …\n"; stays != want {
+		t.Errorf("there were\n%swant\n%s", stays, want)
+	}
+	if n := len(r.manifest.Peers); n != maxEver {
+		t.Errorf("%d entries, want %d", n, maxEver)
 	}
 }

@@ -65,7 +65,7 @@ func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
 	if own == nil && rec.wake(info) {
 		return nil, fmt.Errorf("stream of peer %q: %w", info.PeerID, ErrRecovering)
 	}
-	rec.peer(info.PeerID, info.PeerMetadata)
+	rec.peer(info.PeerID, info.PeerMetadata, false)
 	if s := cmp.Or(own, lost); s != nil {
 		return s, nil
 	}
@@ -174,15 +174,29 @@ func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
 	s.Ended, s.EndReason = &at, reason
 }
 
-// left is when the member that sent the stream last left the channel, nil if it did not since.
-func (m *Manifest) left(s *ManifestStream) *Instant {
+// left is when the member that sent the stream last left the channel, nil if it did not since, or is
+// back and did not lose the stream over it.
+func (m *Manifest) left(s *ManifestStream) (left *Instant) {
 	sender, since := s.sender()
 	for _, p := range m.Peers {
-		if p.ID == sender && p.Left != nil && m.position(*p.Left) >= m.position(since) {
-			return p.Left
+		if p.ID != sender {
+			continue
+		}
+		if left != nil && s.away(p.Joined) {
+			break
+		}
+		left = nil
+		if p.Left != nil && m.position(*p.Left) >= m.position(since) {
+			left = p.Left
 		}
 	}
-	return nil
+	return left
+}
+
+// away reports whether the stream was lost by then, and has not come back.
+func (s *ManifestStream) away(by Instant) bool {
+	n := len(s.Reconnects)
+	return n > 0 && s.Reconnects[n-1].Resumed == nil && s.Reconnects[n-1].Lost.UTC.Before(by.UTC)
 }
 
 // sender is the peer that sent the stream last, and since when.

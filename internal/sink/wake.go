@@ -43,7 +43,7 @@ func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
 
 	rec.mu.Lock()
 	lost := *m.Ended
-	rec.peer(info.PeerID, info.PeerMetadata)
+	rec.peer(info.PeerID, info.PeerMetadata, false)
 	m.Ended, m.EndReason = nil, ""
 	for p := range files {
 		p.Final, p.SHA256 = false, ""

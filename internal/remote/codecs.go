@@ -87,11 +87,17 @@ func rank(mimeType string) int {
 	return i
 }
 
-// prefer puts the codecs of a transceiver into our order, with our
-// parameters for Opus, before it is answered. It returns what may arrive, by
-// payload type.
-func prefer(t *webrtc.RTPTransceiver) (map[uint8]webrtc.RTPCodecParameters, error) {
-	codecs := slices.Clone(t.Receiver().GetParameters().Codecs)
+// prefer puts the codecs of a transceiver that are offered into our order, with
+// our parameters for Opus, before it is answered. It returns what may arrive,
+// by payload type.
+func prefer(t *webrtc.RTPTransceiver, offered []string) (map[uint8]webrtc.RTPCodecParameters, error) {
+	// What was preferred hides what an earlier offer did not have.
+	if err := t.SetCodecPreferences(nil); err != nil {
+		return nil, err
+	}
+	codecs := slices.DeleteFunc(slices.Clone(t.Receiver().GetParameters().Codecs), func(c webrtc.RTPCodecParameters) bool {
+		return !slices.Contains(offered, strconv.Itoa(int(c.PayloadType)))
+	})
 	slices.SortStableFunc(codecs, func(a, b webrtc.RTPCodecParameters) int {
 		return cmp.Compare(rank(a.MimeType), rank(b.MimeType))
 	})

@@ -59,6 +59,16 @@ type section struct {
 	streams []string // stream ids of its msid lines, none for "-"
 }
 
+// payloadTypes lists those that a section names.
+func (d *description) payloadTypes(mid string) []string {
+	for _, s := range d.sections {
+		if s.mid == mid {
+			return s.media.MediaName.Formats
+		}
+	}
+	return nil
+}
+
 // parseDescription reads SDP from the wire. Whatever is out of bounds or
 // would leave a PeerConnection half way is refused as a whole.
 func parseDescription(envelope sdpEnvelope) (*description, error) {

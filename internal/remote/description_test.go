@@ -275,6 +275,34 @@ func TestTheAnswerPrefersVP8AndNegotiatesFeedbackWithRTX(t *testing.T) {
 	}
 }
 
+// Whatever earlier offers of a section had, an answer has what this one has, and the track knows all.
+func TestAnOfferOfOtherCodecsIsAnsweredWithThose(t *testing.T) {
+	lines := []string{
+		"video 9 UDP/TLS/RTP/SAVPF 96 97\na=rtpmap:96 VP8/90000\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n",
+		"video 9 UDP/TLS/RTP/SAVPF 98 99\na=rtpmap:98 VP9/90000\na=fmtp:98 profile-id=0\na=rtpmap:99 rtx/90000\na=fmtp:99 apt=98\n",
+		videoLine,
+	}
+	want := [][]string{{"96 VP8", "97 rtx"}, {"98 VP9", "99 rtx"}, {"96 VP8", "98 VP9", "45 AV1", "102 H264", "103 rtx", "97 rtx", "99 rtx", "46 rtx"}}
+	withLink(t, func(l *link) {
+		for i, line := range lines {
+			d := parsed(t, offerText(line+"a=sendrecv\na=msid:s t\na=ssrc:1 cname:x\n"))
+			d.takeCandidates()
+			answer, _, err := l.answer(d)
+			must(t, err)
+			got := payloads(t, answer, 0)
+			slices.Sort(got)
+			slices.Sort(want[i])
+			if !slices.Equal(got, want[i]) {
+				t.Errorf("offer %d is answered with %v", i, got)
+			}
+			formats := l.tracks[0].Formats()
+			if n := []int{1, 2, 4}[i]; len(formats) != n {
+				t.Errorf("after offer %d the formats are %v", i, formats)
+			}
+		}
+	})
+}
+
 func TestOfSimulcastTheLastLayerIsTaken(t *testing.T) {
 	answer, events := answerTo(t, offerText(videoLine+"a=sendrecv\na=msid:s t\n"+
 		"a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\na=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\n"+

@@ -38,11 +38,15 @@ func newTestTrack(w RTPWriter) *Track {
 // kept is a writer that keeps what it gets.
 type kept struct{ packets [][]byte }
 
+func (k *kept) SetFormats(map[uint8]webrtc.RTPCodecParameters) {}
+
 func (k *kept) WriteRTP(p []byte, _ time.Time)              { k.packets = append(k.packets, slices.Clone(p)) }
 func (k *kept) WriteSenderReport(uint64, uint32, time.Time) {}
 func (k *kept) Close()                                      {}
 
 type nowhere struct{}
+
+func (nowhere) SetFormats(map[uint8]webrtc.RTPCodecParameters) {}
 
 func (nowhere) WriteRTP([]byte, time.Time)                  {}
 func (nowhere) WriteSenderReport(uint64, uint32, time.Time) {}

@@ -160,7 +160,7 @@ func (l *link) answer(d *description) (sdp string, events []Event, err error) {
 	}
 	formats := map[string]map[uint8]webrtc.RTPCodecParameters{}
 	for _, t := range l.pc.GetTransceivers() {
-		f, err := prefer(t)
+		f, err := prefer(t, d.payloadTypes(t.Mid()))
 		if err != nil {
 			return "", nil, fmt.Errorf("order codecs: %w", err)
 		}

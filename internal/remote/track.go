@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,9 @@ const receiveMTU = 1600
 // RTPWriter takes what a [Track] receives. Its methods are called one at a
 // time, must not block, must not call the Track and must not keep the buffer.
 type RTPWriter interface {
+	// SetFormats tells what payload types stand for, before the first packet
+	// and whenever it was negotiated anew.
+	SetFormats(formats map[uint8]webrtc.RTPCodecParameters)
 	// WriteRTP takes one decrypted packet. Packets come as they arrive: out
 	// of order, with gaps, and more than once (those recovered through RTX
 	// among them, already in their original form).
@@ -104,8 +108,8 @@ func (t *Track) name() trackName {
 // SSRC is the current synchronisation source, 0 before the transport is up.
 func (t *Track) SSRC() uint32 { return t.ssrc.Load() }
 
-// Formats are the negotiated payload types: what a packet of this track can
-// hold, audio/red included, RTX left out.
+// Formats are the payload types negotiated so far: what a packet of this track
+// can hold, audio/red included, RTX left out.
 func (t *Track) Formats() map[uint8]webrtc.RTPCodecParameters {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,6 +138,9 @@ func (t *Track) Forward(w RTPWriter) {
 		return
 	}
 	t.writer = w
+	if w != nil {
+		w.SetFormats(t.Formats())
+	}
 	if !t.started && w != nil {
 		t.started = true
 		close(t.wanted)
@@ -336,8 +343,18 @@ func (t *Track) setStreams(ids []string) {
 	t.streams = ids
 }
 
+// setFormats adds to what may arrive: what was negotiated before is still under
+// way. The writer is told before a packet of it comes.
 func (t *Track) setFormats(formats map[uint8]webrtc.RTPCodecParameters) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.formats, t.payloads = formats, payloadsOf(formats)
+	all := make(map[uint8]webrtc.RTPCodecParameters)
+	maps.Copy(all, t.formats)
+	maps.Copy(all, formats)
+	t.formats, t.payloads = all, payloadsOf(all)
+	t.mu.Unlock()
+	if t.writer != nil {
+		t.writer.SetFormats(t.Formats())
+	}
 }

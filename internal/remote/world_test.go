@@ -222,6 +222,8 @@ type sinkhole struct {
 	byFormat map[uint8]int
 }
 
+func (*sinkhole) SetFormats(map[uint8]webrtc.RTPCodecParameters) {}
+
 func (s *sinkhole) WriteRTP(p []byte, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

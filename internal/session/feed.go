@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pion/webrtc/v4"
+
 	"recorder/internal/remote"
 	"recorder/internal/sink"
 )
@@ -21,16 +23,19 @@ type feed struct {
 
 func newFeed(track *remote.Track, to *sink.Track) *feed {
 	f := &feed{track: track, began: time.Now()}
-	formats := make(map[uint8]sink.Format)
-	for pt, codec := range track.Formats() {
-		formats[pt] = sink.Format{
+	f.source = to.NewSource(sink.SourceInfo{Connection: track.Connection(), Feedback: f, Begins: track.SSRC() == 0})
+	return f
+}
+
+// SetFormats implements remote.RTPWriter.
+func (f *feed) SetFormats(formats map[uint8]webrtc.RTPCodecParameters) {
+	known := make(map[uint8]sink.Format)
+	for pt, codec := range formats {
+		known[pt] = sink.Format{
 			MimeType: codec.MimeType, ClockRate: codec.ClockRate, Channels: codec.Channels, Fmtp: codec.SDPFmtpLine,
 		}
 	}
-	f.source = to.NewSource(sink.SourceInfo{
-		Connection: track.Connection(), Formats: formats, Feedback: f, Begins: track.SSRC() == 0,
-	})
-	return f
+	f.source.SetFormats(known)
 }
 
 // WriteRTP implements remote.RTPWriter.

@@ -73,6 +73,9 @@ type aside struct {
 	seen    atomic.Bool // something came
 }
 
+// SetFormats implements remote.RTPWriter.
+func (*aside) SetFormats(map[uint8]webrtc.RTPCodecParameters) {}
+
 // WriteRTP implements remote.RTPWriter.
 func (a *aside) WriteRTP([]byte, time.Time) { a.seen.Store(true) }
 

@@ -131,7 +131,7 @@ func newPlayer(tb testing.TB, m media, loss float64, reorder time.Duration) *pla
 		tb.Fatal(err)
 	}
 	p := &player{traffic: newTraffic(m, loss, reorder), rec: rec}
-	p.src = s.Track(TrackInfo{ID: "track", Kind: m.kind}).NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: nobody{}})
+	p.src = newSource(s.Track(TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: nobody{}}, map[uint8]Format{96: m.format})
 	tb.Cleanup(func() {
 		if err := rec.finish(context.Background(), context.Background(), p.tick); err != nil {
 			tb.Error(err)

@@ -136,11 +136,17 @@ func (c *call) leg(id, kind string) *leg {
 	if kind == video {
 		l.pt = ptVP8
 	}
-	l.Source = c.stream.Track(TrackInfo{ID: id, Kind: kind}).NewSource(SourceInfo{Connection: c.connection, Feedback: l, Formats: map[uint8]Format{
+	l.Source = newSource(c.stream.Track(TrackInfo{ID: id, Kind: kind}), SourceInfo{Connection: c.connection, Feedback: l}, map[uint8]Format{
 		ptOpus: {MimeType: "audio/opus", ClockRate: 48000, Channels: 2}, ptVP8: {MimeType: "video/VP8", ClockRate: 90000},
 		ptVP9: {MimeType: "video/VP9", ClockRate: 90000}, ptH264: {MimeType: "video/H264", ClockRate: 90000},
-	}})
+	})
 	return l
+}
+
+func newSource(t *Track, info SourceInfo, formats map[uint8]Format) *Source {
+	src := t.NewSource(info)
+	src.SetFormats(formats)
+	return src
 }
 
 func rtpPacket(pt uint8, marker bool, seq uint16, rtp, ssrc uint32, payload []byte) []byte {

@@ -404,7 +404,7 @@ func TestCloseEndsAtItsDeadline(t *testing.T) {
 		d := &disk{stall: make(chan struct{})}
 		rec.create = d.wrap(rec.create)
 		s, _ := rec.Stream(StreamInfo{PeerID: "p", StreamID: "s"})
-		src := s.Track(TrackInfo{ID: "t", Kind: audio}).NewSource(SourceInfo{Formats: map[uint8]Format{111: {MimeType: "audio/opus", ClockRate: 48000}}})
+		src := newSource(s.Track(TrackInfo{ID: "t", Kind: audio}), SourceInfo{}, map[uint8]Format{111: {MimeType: "audio/opus", ClockRate: 48000}})
 		for i := range 100 {
 			src.WriteRTP(rtpPacket(111, false, uint16(i), uint32(i*960), 1, tone(1)), time.Now())
 			time.Sleep(20 * ms)

@@ -72,7 +72,7 @@ func TestAudioSurvivesTheNetwork(t *testing.T) {
 					}
 					r := record(t, m, Options{}, func(_ *Stream, track *Track) {
 						l = newLink(w, 7)
-						l.to = track.NewSource(SourceInfo{Formats: formats, Feedback: l})
+						l.to = newSource(track, SourceInfo{Feedback: l}, formats)
 						go l.run()
 						m.play(l, rounds)
 						time.Sleep(time.Second / 10)

@@ -164,7 +164,7 @@ func TestVideoSurvivesTheNetwork(t *testing.T) {
 				var l *link
 				r := record(t, m, Options{}, func(s *Stream, track *Track) {
 					l = newLink(w, 42)
-					l.to = track.NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: l})
+					l.to = newSource(track, SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
 					go l.run()
 					m.play(l, rounds)
 					time.Sleep(3 * time.Second)

@@ -71,7 +71,7 @@ func TestALostPacketIsAskedForOnce(t *testing.T) {
 			var l *link
 			r := record(t, m, Options{}, func(_ *Stream, track *Track) {
 				l = newLink(w, 3)
-				l.to = track.NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: l})
+				l.to = newSource(track, SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
 				go l.run()
 				m.play(l, 60)
 				time.Sleep(3 * time.Second)

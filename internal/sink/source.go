@@ -27,26 +27,25 @@ type Feedback interface {
 
 // SourceInfo describes one connection's version of a track.
 type SourceInfo struct {
-	Connection uint32           // which one it is, 0 if that is not known; a track may be sent anew over the same
-	Formats    map[uint8]Format // by payload type; RTX and FEC are not listed
-	Feedback   Feedback         // may be nil
+	Connection uint32   // which one it is, 0 if that is not known; a track may be sent anew over the same
+	Feedback   Feedback // may be nil
 
 	// Begins says that nothing was sent over the connection before. A sender begins with a key frame.
 	// Asked for another while the first is on its way, Chromium throws away what it has not sent yet.
 	Begins bool
 }
 
-// Source is one track as it comes over one connection. Its three methods implement the writer a
-// remote track forwards to; none of them waits.
+// Source is one track as it comes over one connection. Its methods implement the writer a remote
+// track forwards to; none of them waits.
 type Source struct {
 	track      *Track
 	number     int
 	connection uint32
-	formats    map[uint8]codecFormat
 	feedback   Feedback
 
 	mu       sync.Mutex
 	inbox    []*packet
+	renewed  map[uint8]codecFormat // formats from here on, if not nil
 	reports  []senderReport
 	overflow uint64 // packets refused
 	broken   uint64 // not RTP, or larger than any packet
@@ -54,6 +53,7 @@ type Source struct {
 
 	// Owned by the pump.
 	taken      []*packet // the other inbox
+	formats    map[uint8]codecFormat
 	ssrc       uint32
 	known      bool    // ssrc is
 	candidate  *packet // of another SSRC, or far off in sequence
@@ -109,20 +109,15 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	defer rec.mu.Unlock()
 	t.counter++
 	t.orphan = false
-	src := &Source{track: t, number: t.counter, connection: info.Connection, feedback: info.Feedback, formats: make(map[uint8]codecFormat)}
-	rate, slew, held := int64(opusRate), int64(audioSlew), audioHeld
+	src := &Source{track: t, number: t.counter, connection: info.Connection, feedback: info.Feedback}
+	slew, held := int64(audioSlew), audioHeld
 	if t.kind == video {
-		rate, slew, held = container.VideoClockRate, videoSlew, videoHeld
+		slew, held = videoSlew, videoHeld
 		src.keys.need()
 		src.begins = info.Begins
 	}
-	src.clock = newClock(rate, slew)
+	src.clock = newClock(t.rate(), slew)
 	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}
-	for pt, f := range info.Formats {
-		if c := newCodecFormat(f); int64(f.ClockRate) == rate && c.kind() == t.kind {
-			src.formats[pt] = c
-		}
-	}
 	if t.stream.closed || rec.closing {
 		src.closed = true
 		return src
@@ -132,6 +127,14 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	}
 	t.sources = append(t.sources, src)
 	return src
+}
+
+// rate is that of the track's RTP time.
+func (t *Track) rate() int64 {
+	if t.kind == video {
+		return container.VideoClockRate
+	}
+	return opusRate
 }
 
 // kind is the kind of track the format is for.
@@ -167,6 +170,20 @@ func newCodecFormat(f Format) codecFormat {
 		c.codec = container.H264
 	}
 	return c
+}
+
+// SetFormats says what payload types stand for, before the first packet and whenever that changes. RTX
+// and FEC are not listed.
+func (src *Source) SetFormats(formats map[uint8]Format) {
+	known := make(map[uint8]codecFormat)
+	for pt, f := range formats {
+		if c := newCodecFormat(f); int64(f.ClockRate) == src.track.rate() && c.kind() == src.track.kind {
+			known[pt] = c
+		}
+	}
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	src.renewed = known
 }
 
 // WriteRTP takes one RTP packet, which it copies. Arrival carries Go's monotonic reading.
@@ -218,6 +235,9 @@ func (src *Source) isClosed() bool {
 func (src *Source) receive(now time.Duration) {
 	src.mu.Lock()
 	src.inbox, src.taken = src.taken[:0], src.inbox
+	if src.renewed != nil {
+		src.formats, src.renewed = src.renewed, nil
+	}
 	src.over = src.over || src.closed
 	l := &src.track.manifest.Ledger
 	l.Overflow += src.overflow

@@ -519,7 +519,7 @@ func TestFilesOfEveryCodecGoOnAfterAStop(t *testing.T) {
 					time.Sleep(down)
 					c := begin(t, dir)
 					l := newLink(weather{}, 1)
-					l.to = c.stream.Track(TrackInfo{ID: "track", Kind: m.kind}).NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: l})
+					l.to = newSource(c.stream.Track(TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
 					go l.run()
 					m.play(l, 1)
 					time.Sleep(silent)

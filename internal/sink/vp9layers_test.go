@@ -80,7 +80,7 @@ func TestHighestVP9LayerIsShown(t *testing.T) {
 	m := layersMedia(t)
 	r := record(t, m, Options{}, func(_ *Stream, track *Track) {
 		l := newLink(weather{}, 1)
-		l.to = track.NewSource(SourceInfo{Formats: map[uint8]Format{96: m.format}, Feedback: l})
+		l.to = newSource(track, SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
 		go l.run()
 		m.play(l, 1)
 		time.Sleep(time.Second)

@@ -26,13 +26,18 @@ type kept struct {
 	dir   string
 	ended time.Time // zero while it is recorded, or may be continued
 	size  int64
+
+	written time.Time // the manifest that says so
+	length  int64     // of it
 }
 
 // Retain removes the finished recordings that policy does not keep, the oldest first, and returns
 // their directories. The error is of what could not be removed; the rest is. What cannot be read
-// is left, and logged once.
+// is left, and logged once. There is one call at a time.
 func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, err error) {
 	errs := []error{r.sweep()}
+	known := r.finished
+	r.finished = make(map[string]kept) // without those that are gone
 	var all []kept
 	var total int64
 	for name, err := range recordings(r.dir) {
@@ -42,7 +47,7 @@ func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, 
 		}
 		var k kept
 		if err == nil {
-			k, err = r.weigh(name)
+			k, err = r.weigh(name, known[name])
 		}
 		if err != nil {
 			r.unreadable(name, err)
@@ -51,6 +56,7 @@ func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, 
 		total += k.size
 		if !k.ended.IsZero() {
 			all = append(all, k)
+			r.finished[name] = k
 		}
 	}
 	slices.SortFunc(all, func(a, b kept) int { return cmp.Or(a.ended.Compare(b.ended), cmp.Compare(a.dir, b.dir)) })
@@ -71,22 +77,32 @@ func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, 
 	return removed, errors.Join(errs...)
 }
 
-// weigh finds out how old and how large a recording is.
-func (r *Root) weigh(name string) (kept, error) {
+// weigh finds out how old and how large a recording is. A manifest that is as it was when the recording
+// was found to be finished it does not read again: of many that would take long.
+func (r *Root) weigh(name string, before kept) (kept, error) {
 	k := kept{dir: name}
 	dir, err := r.dir.OpenRoot(name)
 	if err != nil {
 		return k, err
 	}
 	defer dir.Close()
-	m, err := readManifest(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrManifest):
-		return k, nil
-	case err != nil:
-		return k, err
-	case m.State != StateRecording && m.Ended != nil && !m.continuable(time.Now()):
-		k.ended = m.Ended.UTC
+	info, err := dir.Lstat(ManifestName)
+	if err != nil {
+		return k, ignoreMissing(err)
+	}
+	k.written, k.length = info.ModTime(), info.Size()
+	if k.written.Equal(before.written) && k.length == before.length {
+		k.ended = before.ended
+	} else {
+		m, err := readManifest(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrManifest):
+			return k, nil
+		case err != nil:
+			return k, err
+		case m.State != StateRecording && m.Ended != nil && !m.continuable(time.Now()):
+			k.ended = m.Ended.UTC
+		}
 	}
 	err = fs.WalkDir(dir.FS(), ".", func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

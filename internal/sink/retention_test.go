@@ -64,7 +64,7 @@ func TestRetention(t *testing.T) {
 				}
 				dirs, open := keep(t, root, 3)
 				synctest.Wait()
-				first, err := root.weigh(dirs[0])
+				first, err := root.weigh(dirs[0], kept{})
 				if err != nil || first.size < 1000 {
 					t.Fatalf("%+v %v", first, err)
 				}
@@ -138,5 +138,44 @@ func TestWhatMayBeContinuedIsKept(t *testing.T) {
 			}
 			time.Sleep(window + time.Second)
 		}
+	})
+}
+
+// The manifest of a finished recording, which may be long, is read once and not each minute, unless it
+// changes. What is gone is forgotten.
+func TestRetentionReadsAManifestOnce(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		root, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs, open := keep(t, root, 3)
+		retain := func(age time.Duration, want ...string) {
+			t.Helper()
+			if removed, err := root.Retain(t.Context(), Retention{MaxAge: age}); err != nil || !slices.Equal(removed, want) {
+				t.Errorf("removed %q, want %q: %v", removed, want, err)
+			}
+		}
+		retain(24 * time.Hour)
+		for i, changed := range []time.Duration{0, time.Second} {
+			manifest := filepath.Join(dir, dirs[i], ManifestName)
+			info, err := os.Stat(manifest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(manifest, make([]byte, info.Size()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(manifest, time.Time{}, info.ModTime().Add(changed)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		retain(time.Second, dirs[0], dirs[2]) // what is none of ours stays
+		retain(time.Second)
+		if n := len(root.finished); n != 0 {
+			t.Errorf("%d recordings that are gone are remembered", n)
+		}
+		open.end()
 	})
 }

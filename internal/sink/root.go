@@ -57,6 +57,8 @@ type Root struct {
 	stop    context.CancelFunc // ends it
 	hashing turn               // of those who read a file for its hash
 
+	finished map[string]kept // recordings, by directory; owned by Retain
+
 	mu          sync.Mutex
 	looking     bool            // Recover has yet to find what may be continued
 	interrupted []interrupted   // what it found, until continued

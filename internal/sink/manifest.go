@@ -21,7 +21,6 @@ type Manifest struct {
 	Channel string         `json:"channel"` // as joined; the directory holds its escaped form
 	Bot     string         `json:"bot"`     // name of the bot that recorded
 	State   RecordingState `json:"state"`
-	Failure string         `json:"failure,omitempty"` // why, when State is failed
 
 	Started Instant  `json:"started"`
 	Updated Instant  `json:"updated"` // when this manifest was written
@@ -51,7 +50,6 @@ const (
 	StateRecording RecordingState = "recording" // files are open, or were when the process died
 	StateComplete  RecordingState = "complete"  // closed by the process that opened it
 	StateRecovered RecordingState = "recovered" // closed by repair after a crash
-	StateFailed    RecordingState = "failed"    // could not be recorded or repaired, see Failure
 )
 
 // Reason is why media is missing from a file. The set is closed: it labels metrics too.

@@ -148,7 +148,7 @@ func unmarshalStrict(r io.Reader, v any) error {
 }
 
 func (m *Manifest) validate() error {
-	states := []RecordingState{StateRecording, StateComplete, StateRecovered, StateFailed}
+	states := []RecordingState{StateRecording, StateComplete, StateRecovered}
 	if !slices.Contains(states, m.State) {
 		return fmt.Errorf("state %q", m.State)
 	}

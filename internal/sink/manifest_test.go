@@ -25,7 +25,7 @@ func fullManifest() *Manifest {
 	at := func(d time.Duration) Instant { return At(start, start.Add(d)) }
 	ptr := func(i Instant) *Instant { return &i }
 	return &Manifest{
-		Version: ManifestVersion, ID: "k3vq7a2c", Channel: "../../etc/Räume", Bot: "recorder", State: StateFailed, Failure: "no space left on device",
+		Version: ManifestVersion, ID: "k3vq7a2c", Channel: "../../etc/Räume", Bot: "recorder", State: StateRecovered,
 		Started: at(0), Updated: at(61 * time.Second), Ended: ptr(at(61*time.Second + 1)),
 		ReconnectWindow: Seconds(90 * time.Second), ContinuableUntil: ptr(at(151*time.Second + 1)),
 		Peers: []*ManifestPeer{
@@ -262,7 +262,7 @@ func TestDecodeManifestRefuses(t *testing.T) {
 		"a nested unknown":      replace(`"utc":`, `"local": 1, "utc":`),
 		"data behind":           string(good) + "{}",
 		"a cut":                 string(good[:len(good)/2]),
-		"an unknown state":      replace(`"state": "failed"`, `"state": "done"`),
+		"an unknown state":      replace(`"state": "recovered"`, `"state": "failed"`),
 		"an unknown reason":     replace(`"reason": "loss"`, `"reason": "bad luck"`),
 		"an unknown kind":       replace(`"kind": "audio"`, `"kind": "text"`),
 		"a local time":          replace(`000Z"`, `000+01:00"`),

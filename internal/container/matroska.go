@@ -24,7 +24,6 @@ type Matroska struct {
 
 const (
 	timestampScale = 10_000 // ns
-	scaledRate     = 1e9 / timestampScale
 	trackNumber    = 1
 	blockKey       = 0x80 // SimpleBlock: key frame
 )

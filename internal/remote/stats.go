@@ -14,8 +14,8 @@ const rtpHeaderSize = 12
 // PeerStats is what a peer's current connection is like, for metrics.
 type PeerStats struct {
 	State State
-	// ICE and DTLS are W3C state names, "" while there is no connection.
-	ICE, DTLS string
+	// DTLS is a W3C state name, "" while there is no connection.
+	DTLS string
 	// LocalCandidate and RemoteCandidate are the types of the selected pair:
 	// host, srflx, prflx or relay; "" before one is selected.
 	LocalCandidate, RemoteCandidate string
@@ -42,8 +42,6 @@ type TrackStats struct {
 	// NACKs counts the packets that were asked for again, PLIs and FIRs the
 	// key frames.
 	NACKs, PLIs, FIRs uint64
-	// LastPacket is the arrival of the latest packet, zero before the first.
-	LastPacket time.Time
 }
 
 // reception keeps the statistics of one track.
@@ -151,7 +149,7 @@ func (r *reception) stats() TrackStats {
 	defer r.mu.Unlock()
 	s := TrackStats{
 		Packets: r.packets, Bytes: r.bytes, Recovered: r.recovered, Lost: r.lostSoFar(),
-		Refused: r.refused.Load(), Jitter: r.jitter, Bitrate: r.bitrate, LastPacket: r.last,
+		Refused: r.refused.Load(), Jitter: r.jitter, Bitrate: r.bitrate,
 	}
 	if time.Since(r.last) >= 2*bitrateWindow {
 		s.Bitrate = 0
@@ -178,7 +176,6 @@ func (p *Peer) Stats() PeerStats {
 	if pc == nil {
 		return s
 	}
-	s.ICE = pc.ICEConnectionState().String()
 	dtls := pc.SCTP().Transport()
 	s.DTLS = dtls.State().String()
 	ice := dtls.ICETransport()

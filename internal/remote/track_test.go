@@ -174,11 +174,11 @@ func TestStatsOfALiveConnection(t *testing.T) {
 	withCamera(t, func(t *testing.T, w *world, m *publisher, sinks func(string) []*sinkhole) {
 		settle()
 		s := w.peer.Stats()
-		if s.State != StateConnected || s.ICE != "connected" || s.DTLS != "connected" || s.LocalCandidate != "host" || len(s.Tracks) != 2 {
+		if s.State != StateConnected || s.DTLS != "connected" || s.LocalCandidate != "host" || len(s.Tracks) != 2 {
 			t.Fatalf("stats: %+v", s)
 		}
 		for _, tr := range s.Tracks {
-			if tr.Packets < 100 || tr.Bytes < tr.Packets*100 || tr.Lost != 0 || time.Since(tr.LastPacket) > 50*time.Millisecond {
+			if tr.Packets < 100 || tr.Bytes < tr.Packets*100 || tr.Lost != 0 {
 				t.Errorf("track: %+v", tr)
 			}
 		}

@@ -32,7 +32,7 @@ func (f *feed) SetFormats(formats map[uint8]webrtc.RTPCodecParameters) {
 	known := make(map[uint8]sink.Format)
 	for pt, codec := range formats {
 		known[pt] = sink.Format{
-			MimeType: codec.MimeType, ClockRate: codec.ClockRate, Channels: codec.Channels, Fmtp: codec.SDPFmtpLine,
+			MimeType: codec.MimeType, ClockRate: codec.ClockRate, Fmtp: codec.SDPFmtpLine,
 		}
 	}
 	f.source.SetFormats(known)

@@ -137,7 +137,7 @@ func (c *call) leg(id, kind string) *leg {
 		l.pt = ptVP8
 	}
 	l.Source = newSource(c.stream.Track(TrackInfo{ID: id, Kind: kind}), SourceInfo{Connection: c.connection, Feedback: l}, map[uint8]Format{
-		ptOpus: {MimeType: "audio/opus", ClockRate: 48000, Channels: 2}, ptVP8: {MimeType: "video/VP8", ClockRate: 90000},
+		ptOpus: {MimeType: "audio/opus", ClockRate: 48000}, ptVP8: {MimeType: "video/VP8", ClockRate: 90000},
 		ptVP9: {MimeType: "video/VP9", ClockRate: 90000}, ptH264: {MimeType: "video/H264", ClockRate: 90000},
 	})
 	return l

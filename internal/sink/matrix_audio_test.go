@@ -67,7 +67,7 @@ func TestAudioSurvivesTheNetwork(t *testing.T) {
 					var l *link
 					formats := map[uint8]Format{96: m.format}
 					if red > 0 {
-						formats = map[uint8]Format{96: {MimeType: "audio/red", ClockRate: 48000, Channels: 2}, 111: m.format}
+						formats = map[uint8]Format{96: {MimeType: "audio/red", ClockRate: 48000}, 111: m.format}
 						m.payloads = func() rtp.Payloader { return &redPayloader{distance: red} }
 					}
 					r := record(t, m, Options{}, func(_ *Stream, track *Track) {

@@ -136,7 +136,7 @@ func videoMedia(t testing.TB) []media {
 }
 
 func opusMedia() media {
-	m := media{name: "Opus", kind: audio, format: Format{MimeType: "audio/opus", ClockRate: 48000, Channels: 2}, every: clip.PacketDuration,
+	m := media{name: "Opus", kind: audio, format: Format{MimeType: "audio/opus", ClockRate: 48000}, every: clip.PacketDuration,
 		payloads: func() rtp.Payloader { return &codecs.OpusPayloader{} }}
 	for _, s := range clip.Opus() {
 		m.frames = append(m.frames, s.Data)

@@ -12,7 +12,6 @@ import (
 type Format struct {
 	MimeType  string // as in the SDP: audio/opus, audio/red, video/VP8, …
 	ClockRate uint32
-	Channels  uint16
 	Fmtp      string
 }
 

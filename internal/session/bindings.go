@@ -268,9 +268,13 @@ func (b *bindings) settle(now time.Time) {
 	if len(b.cfg.Roles) > 0 && now.Sub(b.sifted) >= roleReview {
 		b.sift(now, true)
 	}
-	b.waiting = slices.DeleteFunc(b.waiting, func(a arrival) bool {
-		return a.track.Ended() && !a.aside.woke || b.bind(a, now)
-	})
+	waiting := b.waiting
+	b.waiting = nil // who is displaced by one of these is to wait, too
+	for _, a := range waiting {
+		if (!a.track.Ended() || a.aside.woke) && !b.bind(a, now) {
+			b.waiting = append(b.waiting, a)
+		}
+	}
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		if s.flowed(now, flowTimeout) || s.sent() {
 			if s.out {

@@ -110,6 +110,31 @@ func TestASenderThatIsDisplacedGetsAStreamOfItsOwn(t *testing.T) {
 	})
 }
 
+// Bob waits for a stream id that alice has, and is given her files while nothing comes from her.
+func TestASenderThatIsDisplacedByOneThatWaitedGetsAStreamOfItsOwn(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		time.Sleep(settling)
+		r.join(r.token("alice"), "camera")
+		time.Sleep(5 * time.Second)
+		r.dead.Store("10.0.0.2", true) // alice
+		time.Sleep(300 * time.Millisecond)
+		r.join(r.token("bob"), "camera")
+		time.Sleep(2500 * time.Millisecond)
+		r.dead.Delete("10.0.0.2")
+		time.Sleep(30 * time.Second)
+		m := r.finish()
+		if len(m.Streams) != 2 {
+			t.Fatalf("%d streams, want alice's that bob goes on with, and alice's own", len(m.Streams))
+		}
+		for _, track := range m.Streams[1].Tracks {
+			if m.Streams[1].PeerID != "alice" || track.Recorded.Duration() < 25*time.Second {
+				t.Errorf("%s of %s: %v are recorded", track.Kind, m.Streams[1].PeerID, track.Recorded.Duration())
+			}
+		}
+	})
+}
+
 func TestOneMemberCannotTakeEverybodysPlaces(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.start(true)

@@ -59,27 +59,36 @@ func (s *binding) meet(now time.Time) {
 
 // slot finds the track's place: by id; else, as ids change when a stream is
 // taken away and added again or its track replaced, the first of its kind that
-// nothing feeds, or only the connection before.
+// nothing feeds, or only the connection before, and none of the stream's tracks
+// is about to.
 func (s *binding) slot(a arrival) *slot {
 	track, kind := a.track, a.track.Kind().String()
+	var others []*sink.Track
 	for _, slot := range s.slots {
 		if slot.kind == kind && slot.id == track.ID() {
 			return slot
 		}
+		others = append(others, slot.sink)
 	}
 	for _, slot := range s.slots {
 		replaced := a.stream != nil && !sends(a.peer, slot.feed.track)
-		if slot.kind == kind && (replaced || !slot.feed.open()) {
+		if slot.kind == kind && (replaced || !slot.feed.open()) && !a.brings(slot.id) {
+			slot.id = track.ID()
 			return slot
 		}
 	}
-	t := s.sink.Track(sink.TrackInfo{ID: track.ID(), Kind: kind, Metadata: track.Metadata()})
+	t := s.sink.Track(sink.TrackInfo{ID: track.ID(), Kind: kind, Metadata: track.Metadata()}, others...)
 	if t == nil {
 		return nil
 	}
 	slot := &slot{id: track.ID(), kind: kind, sink: t}
 	s.slots = append(s.slots, slot)
 	return slot
+}
+
+// brings reports whether the track's stream has one of that id now.
+func (a *arrival) brings(id string) bool {
+	return a.stream != nil && slices.ContainsFunc(a.stream.Tracks(), func(t *remote.Track) bool { return t.ID() == id })
 }
 
 // sends reports whether a track is still in a stream of a member's.

@@ -249,6 +249,62 @@ func TestANewTrackIDAcrossASwapContinuesTheFile(t *testing.T) {
 	})
 }
 
+// Alice's other track is announced first, and takes nothing from the one that is back.
+func TestATrackThatComesWithOneThatReturnsIsRecordedBesideIt(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		time.Sleep(settling)
+		known := camera("camera")[1]
+		other := camera("camera")[1]
+		other.TrackID = "other-video"
+		alice := r.joinFrom(r.host(), r.token("alice"), known)
+		time.Sleep(5 * time.Second)
+		alice.Leave()
+		time.Sleep(2 * time.Second)
+		alice = r.joinFrom(r.host(), r.token("alice"), other, known)
+		time.Sleep(20 * time.Second)
+		alice.Leave()
+		m := r.finish()
+		if len(m.Streams) != 1 {
+			t.Fatalf("%d streams", len(m.Streams))
+		}
+		recorded := make(map[string]time.Duration)
+		for _, track := range m.Streams[0].Tracks {
+			recorded[track.ID] = track.Recorded.Duration()
+		}
+		if len(recorded) != 2 || recorded["camera-video"] < 23*time.Second || recorded["other-video"] < 18*time.Second {
+			t.Errorf("recorded %v", recorded)
+		}
+	})
+}
+
+// The file of the one goes on with the other, and is that one's when the first is sent, too.
+func TestATrackThatReturnsBesideItsSuccessorIsRecordedBesideIt(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		time.Sleep(settling)
+		first := camera("camera")[1]
+		second := camera("camera")[1]
+		second.TrackID = "second-video"
+		alice := r.joinFrom(r.host(), r.token("alice"), first)
+		time.Sleep(5 * time.Second)
+		alice.Leave()
+		alice = r.joinFrom(r.host(), r.token("alice"), second)
+		time.Sleep(5 * time.Second)
+		alice.Publish(r.tape.Record(first))
+		time.Sleep(20 * time.Second)
+		alice.Leave()
+		m := r.finish()
+		if len(m.Streams) != 1 || len(m.Streams[0].Tracks) != 2 {
+			t.Fatalf("streams %+v", m.Streams)
+		}
+		tracks := m.Streams[0].Tracks
+		if one, two := tracks[0].Recorded.Duration(), tracks[1].Recorded.Duration(); one < 28*time.Second || two < 18*time.Second {
+			t.Errorf("%v and %v are recorded", one, two)
+		}
+	})
+}
+
 func TestAUsedUpQuotaDoesNotEndARecording(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.start(true)

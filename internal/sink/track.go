@@ -64,17 +64,18 @@ type writer interface {
 }
 
 // Track returns the stream's track of that id, or begins one. When the stream had lost all its
-// sources, a track of another id goes on with one of the same kind. The result is nil when the stream is closed,
-// has too many tracks, or kind is none of the two.
-func (s *Stream) Track(info TrackInfo) *Track {
+// sources, a track of another id goes on with one of the same kind. It is none of others, with which
+// other tracks go on. The result is nil when the stream is closed, has too many tracks, or kind is none of
+// the two.
+func (s *Stream) Track(info TrackInfo, others ...*Track) *Track {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
 	for _, t := range s.tracks {
-		if (t.manifest.ID == info.ID || t.alias == info.ID) && t.kind == info.Kind {
+		if (t.manifest.ID == info.ID || t.alias == info.ID) && t.kind == info.Kind && !slices.Contains(others, t) {
 			return t
 		}
 	}
-	if t := s.orphan(info.Kind); t != nil {
+	if t := s.orphan(info.Kind, others); t != nil {
 		t.orphan, t.alias = false, info.ID
 		return t
 	}
@@ -102,14 +103,14 @@ func (s *Stream) newTrack(m *ManifestTrack) *Track {
 
 // orphan is a track of that kind that lost its sources when the whole stream did: a browser that
 // adds a stream again names its tracks anew.
-func (s *Stream) orphan(kind string) *Track {
+func (s *Stream) orphan(kind string, others []*Track) *Track {
 	if !s.live() {
 		for _, t := range s.tracks {
 			t.orphan = t.counter > 0
 		}
 	}
 	for _, t := range s.tracks {
-		if t.kind == kind && t.orphan {
+		if t.kind == kind && t.orphan && !slices.Contains(others, t) {
 			return t
 		}
 	}

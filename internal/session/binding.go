@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 type binding struct {
 	id    string
 	peer  *remote.Peer // who sends it now, or did last
+	label label
 	sink  *sink.Stream
 	slots []*slot
 	alive time.Time // when it last was
@@ -23,11 +26,39 @@ type binding struct {
 
 // slot is one track of the stream over successive connections.
 type slot struct {
-	id   string
-	kind string
-	sink *sink.Track
-	from arrival // the newest
-	feed *feed   // the newest
+	id    string
+	kind  string
+	label label
+	sink  *sink.Track
+	from  arrival // the newest
+	feed  *feed   // the newest
+}
+
+// label is what the manifest was last told that a sender says of a stream or a track.
+type label json.RawMessage
+
+// update tells the manifest of another one. That there is none any more says
+// nothing: that is so of tracks that were taken away, too.
+func (l *label) update(now json.RawMessage, set func(json.RawMessage)) {
+	if now != nil && !bytes.Equal(*l, now) {
+		*l = label(now)
+		set(now)
+	}
+}
+
+// describe has the manifest say what the sender says of the stream now.
+func (s *binding) describe() {
+	told := false
+	for _, slot := range s.slots {
+		if !slot.feed.open() {
+			continue
+		}
+		slot.label.update(slot.from.track.Metadata(), slot.sink.SetMetadata)
+		if stream := slot.from.stream; stream != nil && !told {
+			told = true
+			s.label.update(stream.Metadata(), s.sink.SetMetadata)
+		}
+	}
 }
 
 // attach feeds a track to the slot that it continues, or to a new one.

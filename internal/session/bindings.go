@@ -50,7 +50,7 @@ type bindings struct {
 	awaiting  time.Time                  // since when it waits for another to be repaired; zero if it does not
 	streams   []*binding
 	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
-	sifted    time.Time // when roles were last looked at
+	reviewed  time.Time // when labels were last looked at
 	metrics   channelMetrics
 	rotation  rotation
 }
@@ -265,8 +265,8 @@ func (b *bindings) settle(now time.Time) {
 		b.begin(now, nil)
 	}
 	b.rotate(now)
-	if len(b.cfg.Roles) > 0 && now.Sub(b.sifted) >= roleReview {
-		b.sift(now, true)
+	if now.Sub(b.reviewed) >= labelReview {
+		b.review(now)
 	}
 	waiting := b.waiting
 	b.waiting = nil // who is displaced by one of these is to wait, too

@@ -14,9 +14,9 @@ import (
 // tracks a moment before or after it offers them.
 const roleWait = time.Second
 
-// roleReview is how often it is looked whether what is recorded has got another
-// role, as a member may correct itself.
-const roleReview = time.Second
+// labelReview is how often it is looked whether what is recorded has got another
+// label, as a member may correct itself.
+const labelReview = time.Second
 
 // wants reports whether a track is to be recorded, and whether that is certain:
 // a role that is not known yet may still come.
@@ -85,6 +85,17 @@ func (*aside) WriteSenderReport(uint64, uint32, time.Time) {}
 // Close implements remote.RTPWriter.
 func (*aside) Close() {}
 
+// review takes in what members say of their streams by now.
+func (b *bindings) review(now time.Time) {
+	b.reviewed = now
+	if len(b.cfg.Roles) > 0 {
+		b.sift(now, true)
+	}
+	for _, s := range b.streams {
+		s.describe()
+	}
+}
+
 // configure applies other rules to what is under way. Everything that they do
 // not change is not touched, and settle takes in what is wanted now.
 func (b *bindings) configure(cfg Config, now time.Time) {
@@ -98,7 +109,6 @@ func (b *bindings) configure(cfg Config, now time.Time) {
 // sift sets tracks aside that are not wanted, be it for certain or not, and
 // finalises streams that are left without any.
 func (b *bindings) sift(now time.Time, forCertain bool) {
-	b.sifted = now
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
 		kept := false
 		for _, slot := range s.slots {

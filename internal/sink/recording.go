@@ -251,6 +251,14 @@ func boundMetadata(m json.RawMessage) json.RawMessage {
 	return b.Bytes()
 }
 
+// describe puts what a member says of something into its place in the manifest. mu is held.
+func (rec *Recording) describe(place *json.RawMessage, metadata json.RawMessage) {
+	if m := boundMetadata(metadata); !bytes.Equal(*place, m) {
+		*place = m
+		rec.changed()
+	}
+}
+
 // complain logs trouble, unless it did a moment ago, and reports whether it did. mu is held.
 func (rec *Recording) complain(message string, args ...any) bool {
 	now := rec.now()

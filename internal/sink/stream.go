@@ -102,6 +102,13 @@ func (rec *Recording) previous(id string) string {
 // ID is the stream id as its sender chose it.
 func (s *Stream) ID() string { return s.info.StreamID }
 
+// SetMetadata replaces what the sender says of the stream.
+func (s *Stream) SetMetadata(metadata json.RawMessage) {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	s.rec.describe(&s.manifest.Metadata, metadata)
+}
+
 // live reports whether a connection feeds the stream.
 func (s *Stream) live() bool {
 	for _, t := range s.tracks {

@@ -121,8 +121,7 @@ func (s *Stream) orphan(kind string, others []*Track) *Track {
 func (t *Track) SetMetadata(metadata json.RawMessage) {
 	t.stream.rec.mu.Lock()
 	defer t.stream.rec.mu.Unlock()
-	t.manifest.Metadata = boundMetadata(metadata)
-	t.stream.rec.changed()
+	t.stream.rec.describe(&t.manifest.Metadata, metadata)
 }
 
 // Pause ends the track's sources, because it is not wanted for now. Until another one delivers,

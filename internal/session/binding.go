@@ -129,7 +129,15 @@ func sends(peer *remote.Peer, track *remote.Track) bool {
 
 // taken reports whether the sender, which is there, has taken the stream away.
 func (s *binding) taken() bool {
-	return connected(s.peer) && !slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
+	return connected(s.peer) && !s.open()
+}
+
+// orphaned reports whether the sender has left, and with it the stream.
+func (s *binding) orphaned() bool { return s.peer.State() == remote.StateClosed && !s.open() }
+
+// open reports whether a connection may still deliver any of it.
+func (s *binding) open() bool {
+	return slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
 }
 
 // release ends what the previous sender still feeds.
@@ -153,7 +161,7 @@ func (s *binding) flowed(now time.Time, within time.Duration) bool {
 // sent reports whether the sender still says that it sends the stream, over a
 // connection that is up.
 func (s *binding) sent() bool {
-	return connected(s.peer) && slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
+	return connected(s.peer) && s.open()
 }
 
 // connected reports whether the connection to a peer is up. Its state tells of

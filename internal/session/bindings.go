@@ -165,7 +165,7 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 	if s == nil && b.contested(a, now) {
 		return false
 	}
-	if s == nil && b.crowded(a.peer) && !b.makeRoom(a.peer) {
+	if s == nil && !b.room(a.peer) {
 		if !a.aside.refused {
 			a.aside.refused = true
 			b.metrics.refuse(refusedStreams)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -48,6 +49,57 @@ func TestNoMoreMembersAndStreamsThanConfigured(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What has gone with its page is not waited for when there is somebody to record.
+func TestMembersThatReloadTakeTheirPlacesAgain(t *testing.T) {
+	for name, again := range map[string]string{"under another id": "-again", "under the same id": ""} {
+		t.Run(name, func(t *testing.T) {
+			inRig(t, devserver.Options{}, func(r *rig) {
+				r.set = NewSet(r.options(true))
+				r.apply(Config{Channel: channel, Bot: "recorder", ReconnectWindow: time.Minute, MaxStreams: 2})
+				time.Sleep(settling)
+				for page, suffix := range []string{"", again} {
+					alice := r.join(r.token("alice"+suffix), fmt.Sprint("alice-camera-", page))
+					bob := r.join(r.token("bob"+suffix), fmt.Sprint("bob-camera-", page))
+					time.Sleep(20 * time.Second)
+					alice.Leave()
+					bob.Leave()
+				}
+				m := r.finish()
+				if len(m.Streams) != 4 {
+					t.Errorf("%d streams, want two of each", len(m.Streams))
+				}
+				for _, s := range m.Streams {
+					for _, track := range s.Tracks {
+						if track.Recorded.Duration() < 18*time.Second {
+							t.Errorf("%s: %v recorded", track.ID, track.Recorded.Duration())
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// Whoever waits for a place has none of a member that is there, and cannot be heard for a while.
+func TestAnOutageCostsNobodyItsPlace(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.set = NewSet(r.options(true))
+		r.apply(Config{Channel: channel, Bot: "recorder", ReconnectWindow: time.Minute, MaxStreams: 1})
+		time.Sleep(settling)
+		r.join(r.token("alice"), "alice-camera")
+		time.Sleep(5 * time.Second)
+		r.join(r.token("bob"), "bob-camera")
+		time.Sleep(5 * time.Second)
+		r.dead.Store("10.0.0.2", true) // alice
+		time.Sleep(10 * time.Second)
+		r.dead.Delete("10.0.0.2")
+		time.Sleep(20 * time.Second)
+		if m := r.finish(); len(m.Streams) != 1 || m.Streams[0].PeerID != "alice" {
+			t.Errorf("%d streams, the first of %s", len(m.Streams), m.Streams[0].PeerID)
+		}
+	})
 }
 
 func TestARecordingNoLargerThanConfigured(t *testing.T) {

@@ -8,27 +8,29 @@ import (
 
 const maxStreams = 64 // of one member at once; more wait for a place
 
-// crowded reports whether a member, or all together, have the streams they may
-// have at once.
-func (b *bindings) crowded(peer *remote.Peer) bool {
-	if b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams {
-		return true
-	}
-	n := 0
+// room reports whether a member may have another stream, which has one end that only waits for its
+// return if the member, or all together, have as many as they may have at once.
+func (b *bindings) room(peer *remote.Peer) bool {
+	own := 0
 	for _, s := range b.streams {
 		if s.peer == peer {
-			n++
+			own++
 		}
 	}
-	return n >= maxStreams
+	switch {
+	case own >= maxStreams:
+		return b.makeRoom(func(s *binding) bool { return s.peer == peer && s.taken() })
+	case b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams:
+		return b.makeRoom((*binding).orphaned) || b.makeRoom((*binding).taken)
+	}
+	return true
 }
 
-// makeRoom ends the stream that a member took away longest ago, if there is one, which would else hold
-// a place until the reconnect window ends.
-func (b *bindings) makeRoom(peer *remote.Peer) bool {
+// makeRoom ends the stream that has been away longest of those that may be, if there is one.
+func (b *bindings) makeRoom(may func(*binding) bool) bool {
 	oldest := -1
 	for i, s := range b.streams {
-		if s.peer == peer && s.taken() && (oldest < 0 || s.alive.Before(b.streams[oldest].alive)) {
+		if may(s) && (oldest < 0 || s.alive.Before(b.streams[oldest].alive)) {
 			oldest = i
 		}
 	}

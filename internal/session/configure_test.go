@@ -356,6 +356,31 @@ func TestAFailedSessionIsTriedAgainByTheNextApply(t *testing.T) {
 	})
 }
 
+// It may take a while to finish its files.
+func TestAFailedSessionThatIsStillLeavingIsTriedAgain(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.set = NewSet(r.options(true))
+		config := Config{Channel: channel}
+		failed, err := New(config, r.options(true))
+		r.must(err)
+		r.set.sessions[channel] = &running{Session: failed, config: config}
+		failed.setState(StateLeaving)
+		go func() {
+			time.Sleep(5 * time.Second)
+			failed.setState(StateFailed)
+			failed.hub.Close()
+			close(failed.done)
+		}()
+		r.apply(config)
+		time.Sleep(settling)
+		if s := r.set.Status()[0]; s.State != StateJoined {
+			t.Errorf("state %v, %v", s.State, s.Err)
+			<-failed.done
+			r.set = nil
+		}
+	})
+}
+
 func TestASessionThatWaitsForItsTimeCanBeLeft(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		r.start(false)

@@ -70,8 +70,8 @@ func (s *Set) apply(cfg Config) error {
 		return s.start(cfg)
 	}
 	changed := !reflect.DeepEqual(r.config, cfg)
-	if changed && r.Status().State == StateLeaving {
-		<-r.done // it takes nothing on any more
+	if r.Status().State == StateLeaving {
+		<-r.done // it takes nothing on any more, and may have failed
 	}
 	select {
 	case <-r.done:

@@ -133,6 +133,9 @@ func (s *Session) subscribeFailed(err error) {
 			return
 		}
 	}
+	if s.offline != nil {
+		return // the next connection has it subscribed
+	}
 	s.log.Warn("could not subscribe", "err", err)
 	if !s.reconcile.awaits() {
 		s.reconcile.await(time.Now())

@@ -1,12 +1,15 @@
 package session
 
 import (
+	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"recorder/internal/devserver"
+	"recorder/internal/signaling"
 	"recorder/internal/sink"
 )
 
@@ -118,6 +121,26 @@ func TestWhoIsNotInTheAnswerToAnotherSubscriptionHasNotLeft(t *testing.T) {
 				t.Errorf("cut %v: %d streams, %d connections replaced", cut, len(m.Streams), resets)
 			}
 		})
+	}
+}
+
+// That a subscription was lost with the connection may be known after the connection was.
+func TestNoSnapshotIsMissedWithoutAConnection(t *testing.T) {
+	var log printed
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.log = slog.New(slog.NewTextHandler(&log, nil))
+		r.start(true)
+		time.Sleep(settling)
+		r.server.Refuse(503)
+		r.server.Drop("recorder", devserver.Drop{})
+		time.Sleep(time.Second)
+		r.on(func(s *Session) { s.subscribeFailed(signaling.ErrDisconnected) })
+		time.Sleep(time.Minute)
+	})
+	for _, line := range []string{"could not subscribe", "no presence snapshot", "reconcile failed"} {
+		if strings.Contains(log.text.String(), line) {
+			t.Errorf("the log says that %s:\n%s", line, &log.text)
+		}
 	}
 }
 

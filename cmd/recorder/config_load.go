@@ -26,19 +26,38 @@ const maxFileSize = 1 << 20
 // read at all, is a *ConfigError that holds every fault. It connects to nothing; of the files that the configuration
 // names it reads those with credentials.
 func loadConfig(path string) (*Config, error) {
-	text, err := readFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
+	cfg, _, err := loadFiles(path)
+	return cfg, err
+}
+
+// loadFiles is loadConfig, and returns what was in the files that it read, with an error too.
+func loadFiles(path string) (*Config, contents, error) {
 	l := newLoader(path)
+	text, err := l.readFile(path)
+	if err != nil {
+		return nil, l.read, fmt.Errorf("read configuration: %w", err)
+	}
 	cfg := defaultConfig()
 	if l.decode(text, &cfg) {
 		l.check(&cfg)
 	}
 	if len(l.faults) > 0 {
-		return nil, l.error()
+		return nil, l.read, l.error()
 	}
-	return &cfg, nil
+	return &cfg, l.read, nil
+}
+
+// contents is what was in the files of a configuration when they were read, nil for what could not be.
+type contents map[string][]byte
+
+// changed reports whether something else is in one of them now.
+func (c contents) changed() bool {
+	for file, before := range c {
+		if now, _ := readFile(file); !bytes.Equal(now, before) {
+			return true
+		}
+	}
+	return false
 }
 
 // loader gathers the faults of one configuration.
@@ -47,11 +66,12 @@ type loader struct {
 	lines  map[string]int            // of each key that the file has
 	env    map[string]string         // the variable of each key that the environment sets
 	maps   map[string]map[string]any // the free-form maps of the file, spelled as there
+	read   contents
 	faults []Fault
 }
 
 func newLoader(path string) *loader {
-	return &loader{path: path, lines: map[string]int{}, env: map[string]string{}, maps: map[string]map[string]any{}}
+	return &loader{path: path, lines: map[string]int{}, env: map[string]string{}, maps: map[string]map[string]any{}, read: contents{}}
 }
 
 // decode lays the file and the environment over cfg. It reports whether text is YAML at all.
@@ -296,6 +316,15 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
+}
+
+// readFile reads a small file and keeps what was in it, unless it is a pipe or the like, which is empty once it was read.
+func (l *loader) readFile(path string) ([]byte, error) {
+	text, err := readFile(path)
+	if info, missing := os.Stat(path); missing != nil || info.Mode().IsRegular() {
+		l.read[path] = text
+	}
+	return text, err
 }
 
 // readFile reads a small file.

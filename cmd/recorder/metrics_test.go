@@ -86,7 +86,7 @@ func TestTheOperatingGuideListsEveryMetric(t *testing.T) {
 	url := startDevserver(t)
 	cfg := testConfig(t, url, testSecret, "a")
 	app := startApp(t, cfg)
-	watch, err := newWatcher(write(t, channelFile("a")), &cfg, app.reg, app.Reload, slog.New(slog.DiscardHandler))
+	watch, err := newWatcher(write(t, channelFile("a")), nil, app.reg, app.Reload, slog.New(slog.DiscardHandler))
 	must(t, err)
 	defer watch.notify.Close()
 	visit(t, url, "a", "visitor", time.Hour)

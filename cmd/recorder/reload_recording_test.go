@@ -28,10 +28,10 @@ func TestReloadsLoseNoPacketOfWhatTheyDoNotTouch(t *testing.T) {
 			"recordings: {dir: '%s', min_free: 0}\nchannels: [{name: call}, %s]\n", url, dir, channels)
 	}
 	mounted := newConfigMap(t, file("{name: goes}, {name: changes}"))
-	cfg, err := loadConfig(mounted.path())
+	cfg, read, err := loadFiles(mounted.path())
 	must(t, err)
 	app := startApp(t, *cfg)
-	watch, err := newWatcher(mounted.path(), cfg, app.reg, app.Reload, app.log)
+	watch, err := newWatcher(mounted.path(), read, app.reg, app.Reload, app.log)
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	hangups, done := make(chan os.Signal), make(chan struct{})

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -115,7 +117,11 @@ type watched struct {
 	t       *testing.T
 	path    string
 	reg     *prometheus.Registry
+	read    contents    // when the file was first loaded
 	applied chan string // names of the channel
+	failing error       // what applying returns, after it has noted the name
+	during  func()      // if not nil, happens while a configuration is applied, between loading it and watching its files
+	log     e2e.Buffer
 	hangups chan os.Signal
 }
 
@@ -123,31 +129,48 @@ func channelFile(name string) string {
 	return fmt.Sprintf("signaling: {api_key: pk_live_x}\nchannels: [{name: %s}]\n", name)
 }
 
-func watch(t *testing.T, path string) *watched {
+// unwatched loads the file at path, which begin watches.
+func unwatched(t *testing.T, path string) *watched {
 	t.Helper()
-	cfg, err := loadConfig(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &watched{t: t, path: path, reg: prometheus.NewRegistry(), applied: make(chan string, 16), hangups: make(chan os.Signal)}
-	watcher, err := newWatcher(path, cfg, w.reg, func(cfg Config) error {
+	_, read, err := loadFiles(path)
+	must(t, err)
+	return &watched{t: t, path: path, read: read, reg: prometheus.NewRegistry(), applied: make(chan string, 16), hangups: make(chan os.Signal)}
+}
+
+func (w *watched) begin() {
+	w.t.Helper()
+	watcher, err := newWatcher(w.path, w.read, w.reg, func(cfg Config) error {
+		if w.during != nil {
+			w.during()
+		}
 		w.applied <- cfg.Channels[0].Name
-		return nil
-	}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
+		return w.failing
+	}, newLogger(&w.log, "text", slog.LevelInfo))
+	must(w.t, err)
+	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		watcher.Run(ctx, w.hangups)
 	}()
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		cancel()
 		<-done
 	})
+}
+
+func watch(t *testing.T, path string) *watched {
+	t.Helper()
+	w := unwatched(t, path)
+	w.begin()
 	return w
+}
+
+// replace puts a file in the place of another at once: one that is written in place may be loaded while it is empty.
+func replace(t testing.TB, path, text string) {
+	t.Helper()
+	must(t, os.WriteFile(path+".new", []byte(text), 0o600))
+	must(t, os.Rename(path+".new", path))
 }
 
 func (w *watched) successful() bool { return w.gauge("recorder_config_last_reload_successful") == 1 }
@@ -190,8 +213,7 @@ func TestAFileWrittenInPlaceOrReplacedIsLoaded(t *testing.T) {
 	w := watch(t, path)
 	must(t, os.WriteFile(path, []byte(channelFile("b")), 0o600))
 	w.expect("b")
-	must(t, os.WriteFile(path+".new", []byte(channelFile("c")), 0o600))
-	must(t, os.Rename(path+".new", path))
+	replace(t, path, channelFile("c"))
 	w.expect("c")
 }
 
@@ -278,10 +300,76 @@ func TestOtherFilesInTheDirectoryAreNoReasonToReload(t *testing.T) {
 	w := watch(t, path)
 	must(t, os.WriteFile(path+"~", nil, 0o600))
 	time.Sleep(2 * reloadPause)
-	must(t, os.WriteFile(path, []byte(channelFile("b")), 0o600))
+	replace(t, path, channelFile("b"))
 	w.expect("b")
 	if len(w.applied) != 0 {
 		t.Error("applied more than once")
+	}
+}
+
+func TestOtherFilesAreNoReasonToReloadAfterAReloadThatNamedAFile(t *testing.T) {
+	key := secretFile(t, "pk_live_one")
+	path := write(t, channelFile("a"))
+	w := watch(t, path)
+	replace(t, path, "signaling: {api_key_file: "+key+"}\nchannels: [{name: b}]\n")
+	w.expect("b")
+	must(t, os.WriteFile(path+"~", nil, 0o600))
+	time.Sleep(2 * reloadPause)
+	replace(t, path, channelFile("c"))
+	w.expect("c")
+}
+
+func TestAChangeBeforeTheFileIsWatchedIsLoaded(t *testing.T) {
+	path := write(t, channelFile("a"))
+	w := unwatched(t, path)
+	replace(t, path, channelFile("b"))
+	w.begin()
+	w.expect("b")
+}
+
+func TestAFileThatChangesBeforeItIsWatchedIsLoadedAgain(t *testing.T) {
+	key := secretFile(t, "pk_live_one")
+	path := write(t, channelFile("a"))
+	w := unwatched(t, path)
+	w.during = sync.OnceFunc(func() { replace(t, key, "pk_live_two") })
+	w.begin()
+	replace(t, path, "signaling: {api_key_file: "+key+"}\nchannels: [{name: b}]\n")
+	w.expect("b")
+	w.expect("b")
+}
+
+// A pipe, such as a shell's <(…), is empty once it was read.
+func TestAPipeIsReadOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	must(t, syscall.Mkfifo(path, 0o600))
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(path, []byte(channelFile("a")), 0o600) }()
+	w := unwatched(t, path)
+	must(t, <-written)
+	if len(w.read) != 0 || w.read.changed() {
+		t.Errorf("kept %q", w.read)
+	}
+}
+
+func TestWhatCouldNotBePutInForceIsToldFromWhatCouldNotBeLoaded(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"not put in force", channelFile("b"), `msg="configuration reloaded, but not every channel could be made what it says" why="file changed" err=refused`},
+		{"not loaded", "signaling: {api_key: pk_live_x}\n", `msg="configuration not reloaded, the one before stays in force" why="file changed" err=`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := write(t, channelFile("a"))
+			w := unwatched(t, path)
+			w.failing = errors.New("refused")
+			w.begin()
+			replace(t, path, tt.text)
+			eventually(t, "an error is logged", func() bool { return strings.Contains(w.log.String(), "level=ERROR") })
+			if log := w.log.String(); !strings.Contains(log, tt.want) || strings.Count(log, "\n") != 1 {
+				t.Errorf("got  %s\nwant %s", log, tt.want)
+			}
+			if w.successful() {
+				t.Error("a success")
+			}
+		})
 	}
 }
 

@@ -34,7 +34,7 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go; the recording goes on without it
-			cfg, err := loadConfig(path)
+			cfg, read, err := loadFiles(path)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -44,7 +44,7 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 			for _, warning := range append(ignoredVariables(), cfg.doubts(time.Now())...) {
 				log.Warn(warning)
 			}
-			return run(cmd.Context(), path, *cfg, log, level)
+			return run(cmd.Context(), path, *cfg, read, log, level)
 		},
 	}
 	addConfigFlag(cmd, &path)
@@ -56,9 +56,9 @@ const overtime = 200 * time.Millisecond
 
 // run records until ctx ends and shutdown_timeout at most has passed since, whatever does not return: a disk that hangs when
 // the recorder starts keeps everything that touches it.
-func run(ctx context.Context, path string, cfg Config, log *slog.Logger, level *slog.LevelVar) error {
+func run(ctx context.Context, path string, cfg Config, read contents, log *slog.Logger, level *slog.LevelVar) error {
 	done := make(chan error, 1)
-	go func() { done <- record(ctx, path, cfg, log, level) }()
+	go func() { done <- record(ctx, path, cfg, read, log, level) }()
 	select {
 	case err := <-done:
 		return err
@@ -78,15 +78,15 @@ func (e errTooLate) Error() string {
 	return fmt.Sprintf("not done within shutdown_timeout, %v", time.Duration(e))
 }
 
-// record records until ctx ends, following the configuration at path, of which cfg is what it holds now.
-func record(ctx context.Context, path string, cfg Config, log *slog.Logger, level *slog.LevelVar) error {
+// record records until ctx ends, following the configuration at path, of which cfg is what it said when its files were read.
+func record(ctx context.Context, path string, cfg Config, read contents, log *slog.Logger, level *slog.LevelVar) error {
 	tuneRuntime(ctx)
 	app, err := NewApp(AppOptions{Config: cfg, Logger: log, Level: level})
 	if err != nil {
 		return err
 	}
 	if err = app.Start(); err == nil {
-		err = follow(ctx, app, path, &cfg)
+		err = follow(ctx, app, path, read)
 	}
 	log.Info("recorder stopping", "timeout", cfg.ShutdownTimeout)
 	stopping, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cfg.ShutdownTimeout, errTooLate(cfg.ShutdownTimeout))
@@ -99,8 +99,8 @@ func record(ctx context.Context, path string, cfg Config, log *slog.Logger, leve
 }
 
 // follow reloads the configuration as it changes, until ctx ends or the App fails.
-func follow(ctx context.Context, app *App, path string, cfg *Config) error {
-	watch, err := newWatcher(path, cfg, app.reg, app.Reload, app.log)
+func follow(ctx context.Context, app *App, path string, read contents) error {
+	watch, err := newWatcher(path, read, app.reg, app.Reload, app.log)
 	if err != nil {
 		return fmt.Errorf("watch the configuration: %w", err)
 	}

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -27,24 +25,23 @@ type watcher struct {
 	path   string
 	apply  func(Config) error
 	log    *slog.Logger
-	read   [][]byte // the files as they were last read, whatever was in them
-	named  []string // the files that the configuration names
-	failed string   // why the configuration could not be loaded when that was last tried; empty if it could
+	read   contents // the files as they were last loaded, whatever was in them
+	failed string   // why the configuration could not be loaded, or put in force, when that was last tried; empty if it could
 	notify *fsnotify.Watcher
 
 	successful prometheus.Gauge
 	succeeded  prometheus.Gauge
 }
 
-// newWatcher watches the configuration at path, of which cfg is what it held. The directories of its files are watched,
-// because editors replace a file, and Kubernetes the link to the directory that it is in; and the files themselves, because
-// one that is mounted alone is written in place, which its directory does not tell.
-func newWatcher(path string, cfg *Config, reg prometheus.Registerer, apply func(Config) error, log *slog.Logger) (*watcher, error) {
+// newWatcher watches the configuration at path; read is what was in its files when it was loaded. The directories of the files
+// are watched, because editors replace a file, and Kubernetes the link to the directory that it is in; and the files themselves,
+// because one that is mounted alone is written in place, which its directory does not tell.
+func newWatcher(path string, read contents, reg prometheus.Registerer, apply func(Config) error, log *slog.Logger) (*watcher, error) {
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{path: path, apply: apply, log: log, notify: notify,
+	w := &watcher{path: path, apply: apply, log: log, read: read, notify: notify,
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "recorder_config_last_reload_successful",
 			Help: "1 if the configuration was good when it was last loaded, 0 if an older one is in force.",
@@ -55,23 +52,21 @@ func newWatcher(path string, cfg *Config, reg prometheus.Registerer, apply func(
 		}),
 	}
 	reg.MustRegister(w.successful, w.succeeded)
-	w.accept(cfg)
-	w.read = w.contents()
+	w.accept()
+	w.watch()
 	return w, nil
 }
 
-// accept notes that cfg is in force.
-func (w *watcher) accept(cfg *Config) {
+// accept notes that what was loaded last is in force.
+func (w *watcher) accept() {
 	w.successful.Set(1)
 	w.succeeded.SetToCurrentTime()
-	w.named = nil
-	s := cfg.Signaling
-	for _, file := range []string{s.APIKeyFile, s.SecretKey.SecretFile, s.TokenURLFile, cfg.HTTP.WebConfigFile} {
-		if file != "" {
-			w.named = append(w.named, file)
-		}
-	}
-	for _, file := range append(w.named, w.path) {
+	w.failed = ""
+}
+
+// watch watches the files that were loaded last.
+func (w *watcher) watch() {
+	for file := range w.read {
 		for _, path := range []string{filepath.Dir(file), file} {
 			if err := w.notify.Add(path); err != nil {
 				w.log.Warn("cannot notice changes of a file of the configuration", "file", file, "err", err)
@@ -86,28 +81,31 @@ const again = "tried again"
 // Run reloads until ctx ends: when a file has changed, and at every signal of hangups.
 func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 	defer w.notify.Close()
-	settled := time.NewTimer(0)
-	settled.Stop()
+	settled := time.NewTimer(reloadPause) // a file may have changed after it was loaded and before it was watched
 	retry := time.NewTicker(reloadRetry)
 	defer retry.Stop()
+	reload := func(why string) {
+		w.reload(why)
+		settled.Reset(reloadPause) // as above: it may name other files than before
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			w.reload("signal")
+			reload("signal")
 		case <-w.notify.Events:
 			settled.Reset(reloadPause)
 		case err := <-w.notify.Errors:
 			w.log.Warn("a change of the configuration may have been missed", "err", err)
 			settled.Reset(reloadPause)
 		case <-settled.C:
-			if !slices.EqualFunc(w.read, w.contents(), bytes.Equal) {
-				w.reload("file changed")
+			if w.read.changed() {
+				reload("file changed")
 			}
 		case <-retry.C:
 			if w.failed != "" {
-				w.reload(again)
+				reload(again)
 			}
 		}
 	}
@@ -115,30 +113,27 @@ func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 
 // reload loads the configuration and puts it in force, if it is right.
 func (w *watcher) reload(why string) {
-	w.read = w.contents()
-	cfg, err := loadConfig(w.path)
-	if err == nil {
-		err = w.apply(*cfg)
-	}
+	cfg, read, err := loadFiles(w.path)
+	w.read = read
 	if err != nil {
-		w.successful.Set(0)
-		if text := err.Error(); text != w.failed || why != again {
-			w.failed = text
-			w.log.Error("configuration not reloaded, the one before stays in force", "why", why, "err", err)
-		}
+		w.refuse(why, "configuration not reloaded, the one before stays in force", err)
 		return
 	}
-	w.failed = ""
-	w.accept(cfg)
+	err = w.apply(*cfg)
+	w.watch()
+	if err != nil {
+		w.refuse(why, "configuration reloaded, but not every channel could be made what it says", err)
+		return
+	}
+	w.accept()
 	w.log.Info("configuration reloaded", "why", why, "channels", len(cfg.Channels))
 }
 
-// contents reads the files that make up the configuration. What cannot be read is nil.
-func (w *watcher) contents() [][]byte {
-	var all [][]byte
-	for _, file := range append([]string{w.path}, w.named...) {
-		text, _ := readFile(file)
-		all = append(all, text)
+// refuse notes that the configuration could not be loaded, or put in force, and says so: once, while it is tried again.
+func (w *watcher) refuse(why, what string, err error) {
+	w.successful.Set(0)
+	if text := err.Error(); text != w.failed || why != again {
+		w.failed = text
+		w.log.Error(what, "why", why, "err", err)
 	}
-	return all
 }

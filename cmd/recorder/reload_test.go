@@ -379,6 +379,28 @@ func TestHangupReloadsWhateverChanged(t *testing.T) {
 	w.expect("a")
 }
 
+// settable is a gauge of which a test is told before it is set.
+type settable struct {
+	prometheus.Gauge
+	setting func()
+}
+
+func (s settable) Set(v float64) {
+	s.setting()
+	s.Gauge.Set(v)
+}
+
+// Whoever reads a success reads its time, too.
+func TestTheTimeOfAReloadIsThereBeforeItsSuccess(t *testing.T) {
+	w := watcher{succeeded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "succeeded"})}
+	w.successful = settable{prometheus.NewGauge(prometheus.GaugeOpts{Name: "successful"}), func() {
+		if testutil.ToFloat64(w.succeeded) == 0 {
+			t.Error("a success without a time")
+		}
+	}}
+	w.accept()
+}
+
 func TestReloadMetricsAreClean(t *testing.T) {
 	w := watch(t, write(t, channelFile("a")))
 	if problems, err := testutil.GatherAndLint(w.reg); err != nil || len(problems) > 0 {

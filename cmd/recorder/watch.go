@@ -59,8 +59,8 @@ func newWatcher(path string, read contents, reg prometheus.Registerer, apply fun
 
 // accept notes that what was loaded last is in force.
 func (w *watcher) accept() {
+	w.succeeded.SetToCurrentTime() // first: whoever reads a success reads its time, too
 	w.successful.Set(1)
-	w.succeeded.SetToCurrentTime()
 	w.failed = ""
 }
 

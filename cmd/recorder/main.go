@@ -37,18 +37,18 @@ func untilSignal() context.Context {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		<-signals
-		cancel(errors.New("interrupted"))
-		awaitAnother(signals)
+		awaitSecond(signals, func() { cancel(errors.New("interrupted")) })
 		fmt.Fprintln(os.Stderr, "recorder: a second signal: ended at once; files may not be final")
 		os.Exit(exitFailed)
 	}()
 	return ctx
 }
 
-// awaitAnother returns at the first signal that is not the same as the one just received.
-func awaitAnother(signals <-chan os.Signal) {
-	received := time.Now()
+// awaitSecond calls stop at the first signal, and returns at another that is not the same.
+func awaitSecond(signals <-chan os.Signal, stop func()) {
+	<-signals
+	received := time.Now() // before stop, which may take its time
+	stop()
 	for range signals {
 		if time.Since(received) >= sameSignal {
 			return

@@ -243,7 +243,7 @@ func TestSignalsWithinASecondAreOne(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			awaitAnother(signals)
+			awaitSecond(signals, func() {})
 		}()
 		for range 3 {
 			synctest.Wait()
@@ -259,6 +259,30 @@ func TestSignalsWithinASecondAreOne(t *testing.T) {
 		time.Sleep(sameSignal)
 		signals <- os.Interrupt
 		<-done
+	})
+}
+
+func TestASecondAfterASignalAnotherCountsHoweverLongTheStopTookToBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals := make(chan os.Signal, 1)
+		signals <- os.Interrupt
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			awaitSecond(signals, func() { time.Sleep(sameSignal / 2) })
+		}()
+		time.Sleep(sameSignal)
+		signals <- os.Interrupt
+		synctest.Wait()
+		select {
+		case <-done:
+		default:
+			t.Error("a second signal was taken for an echo")
+			signals <- os.Interrupt
+			time.Sleep(sameSignal)
+			signals <- os.Interrupt
+			<-done
+		}
 	})
 }
 

@@ -202,39 +202,55 @@ func TestSecondSignalEndsTheProcessAtOnceAndSaysSo(t *testing.T) {
 	for _, first := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run(first.String(), func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, os.Args[0])
-			cmd.Env = append(os.Environ(), stuckEnv+"=1")
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			lines := bufio.NewScanner(out)
-			for _, step := range []struct {
-				said string
-				sent os.Signal
-			}{{"started", first}, {"stopping", os.Interrupt}, {"still stopping", os.Interrupt}} {
-				if !lines.Scan() || lines.Text() != step.said {
-					t.Fatalf("it said %q instead of %q", lines.Text(), step.said)
-				}
-				if err := cmd.Process.Signal(step.sent); err != nil {
-					t.Fatal(err)
+			for range 5 {
+				if !echoWasLate(t, first) {
+					return
 				}
 			}
-			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
-				t.Errorf("ended with %v", err)
-			}
-			if !strings.Contains(stderr.String(), "recorder: a second signal") {
-				t.Errorf("it said %q", stderr.String())
-			}
+			t.Fatal("the machine is too busy to deliver two signals within a second")
 		})
 	}
+}
+
+// echoWasLate sends a process that does not stop a signal, its echo and another one. If the echo ended it a second or more after
+// the first one, that was rightly so, and says nothing of the rest.
+func echoWasLate(t *testing.T, first os.Signal) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), stuckEnv+"=1")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	lines := bufio.NewScanner(out)
+	var began time.Time
+	for _, step := range []struct {
+		said string
+		sent os.Signal
+	}{{"started", first}, {"stopping", os.Interrupt}, {"still stopping", os.Interrupt}} {
+		if !lines.Scan() || lines.Text() != step.said {
+			if took := time.Since(began); step.said == "still stopping" && took >= sameSignal && ctx.Err() == nil {
+				_ = cmd.Wait() // it has ended
+				t.Logf("the echo ended it after %v", took)
+				return true
+			}
+			t.Fatalf("it said %q instead of %q", lines.Text(), step.said)
+		}
+		if began.IsZero() {
+			began = time.Now()
+		}
+		must(t, cmd.Process.Signal(step.sent))
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
+		t.Errorf("ended with %v", err)
+	}
+	if !strings.Contains(stderr.String(), "recorder: a second signal") {
+		t.Errorf("it said %q", stderr.String())
+	}
+	return false
 }
 
 func TestSignalsWithinASecondAreOne(t *testing.T) {

@@ -47,7 +47,7 @@ func runBenchReceiver(ctx context.Context, o benchOptions, stdout, stderr io.Wri
 	var r benchReceiver
 	var err error
 	if o.role == benchRecorder {
-		tuneRuntime(ctx)
+		defer tuneRuntime(ctx)()
 		r, err = newRecordingReceiver(o.url, stderr)
 	} else {
 		r, err = newDiscardReceiver(ctx, o.url, o.role == benchDiscardMin)

@@ -80,7 +80,7 @@ func (e errTooLate) Error() string {
 
 // record records until ctx ends, following the configuration at path, of which cfg is what it said when its files were read.
 func record(ctx context.Context, path string, cfg Config, read contents, log *slog.Logger, level *slog.LevelVar) error {
-	tuneRuntime(ctx)
+	defer tuneRuntime(ctx)()
 	app, err := NewApp(AppOptions{Config: cfg, Logger: log, Level: level})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 )
 
@@ -19,17 +20,25 @@ const (
 	processorLoad = 0.6
 )
 
-// tuneRuntime sets up Go's runtime for receiving media, until ctx ends.
+// tuneRuntime sets up Go's runtime for receiving media, until ctx ends or what it returns is called, which waits until the
+// processors have been given back.
 //
 // A packet passes through several goroutines. Where they run on several processors the system is asked, time and again,
 // to wake another thread for what the first would have come to right away. So no more processors are used than the load
 // needs, which for up to 100 streams is one. GOMAXPROCS and GOGC, where set, have the last word.
-func tuneRuntime(ctx context.Context) {
+func tuneRuntime(ctx context.Context) (restore func()) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
 	if os.Getenv("GOMAXPROCS") == "" {
-		go followLoad(ctx, runtime.GOMAXPROCS(0))
+		most := runtime.GOMAXPROCS(0)
+		following.Go(func() { followLoad(ctx, most) })
+	}
+	return func() {
+		cancel()
+		following.Wait()
 	}
 }
 

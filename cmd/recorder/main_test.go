@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"recorder/internal/devserver"
+	"recorder/internal/e2e"
 )
 
 // stuckEnv makes the test binary a process that does not stop when it is asked to.
@@ -305,7 +306,7 @@ func TestASecondAfterASignalAnotherCountsHoweverLongTheStopTookToBegin(t *testin
 // try runs the recorder with args, in this process.
 func try(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	var out, err bytes.Buffer
+	var out, err e2e.Buffer // of a run that could not end in time, something is left that may log
 	code = execute(ctx, append([]string{}, args...), &out, &err)
 	return code, out.String(), err.String()
 }

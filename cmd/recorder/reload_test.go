@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -443,6 +444,46 @@ func TestRunFollowsItsFileAndHangups(t *testing.T) {
 	}
 	if !recorded("a")() {
 		t.Error("a was begun anew")
+	}
+}
+
+// held is a buffer that waits with the line of a failed reload.
+type held struct {
+	e2e.Buffer
+	reached, release chan struct{}
+}
+
+func (h *held) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "not reloaded") {
+		close(h.reached)
+		<-h.release
+	}
+	return h.Buffer.Write(p)
+}
+
+func TestAStopWaitsForAReloadThatIsUnderWay(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recordings")
+	path := write(t, "signaling: {url: 'ws://127.0.0.1:1', api_key: "+testKey+"}\nhttp: {listen: '127.0.0.1:0'}\n"+
+		"recordings: {dir: '"+dir+"'}\nshutdown_timeout: 1m\nlog: {level: error}\nchannels: [{name: a}]\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := held{reached: make(chan struct{}), release: make(chan struct{})}
+	done := make(chan int, 1)
+	go func() { done <- execute(ctx, []string{"run", "-c", path}, io.Discard, &log) }()
+	eventually(t, "the recorder runs", func() bool { _, err := os.Stat(dir); return err == nil })
+	replace(t, path, "channels: []\n")
+	<-log.reached
+	cancel()
+	select {
+	case <-done:
+		t.Error("it has not waited")
+		close(log.release)
+		eventually(t, "the reload ends", func() bool { return log.String() != "" })
+	case <-time.After(500 * time.Millisecond): // many times what the stop takes
+		close(log.release)
+		if code := <-done; code != exitOK || !strings.Contains(log.String(), "not reloaded") {
+			t.Errorf("exit code %d\n%s", code, log.String())
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -85,21 +86,30 @@ func record(ctx context.Context, path string, cfg Config, read contents, log *sl
 	if err != nil {
 		return err
 	}
+	var reloads sync.WaitGroup
 	if err = app.Start(); err == nil {
-		err = follow(ctx, app, path, read)
+		err = follow(ctx, app, path, read, &reloads)
 	}
 	log.Info("recorder stopping", "timeout", cfg.ShutdownTimeout)
 	stopping, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cfg.ShutdownTimeout, errTooLate(cfg.ShutdownTimeout))
 	defer cancel()
-	if err := errors.Join(err, app.Stop(stopping)); err != nil {
+	err = errors.Join(err, app.Stop(stopping))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		reloads.Wait()
+	}()
+	_ = wait(stopping, done) // after the stop, which keeps a reload from joining more; every file is final without it
+	if err != nil {
 		return err
 	}
 	log.Info("recorder stopped")
 	return nil
 }
 
-// follow reloads the configuration as it changes, until ctx ends or the App fails.
-func follow(ctx context.Context, app *App, path string, read contents) error {
+// follow reloads the configuration as it changes, until ctx ends or the App fails. A reload under way may outlast it: reloads
+// is what to wait for then.
+func follow(ctx context.Context, app *App, path string, read contents, reloads *sync.WaitGroup) error {
 	watch, err := newWatcher(path, read, app.reg, app.Reload, app.log)
 	if err != nil {
 		return fmt.Errorf("watch the configuration: %w", err)
@@ -109,7 +119,7 @@ func follow(ctx context.Context, app *App, path string, read contents) error {
 	defer signal.Stop(hangups)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	go watch.Run(watching, hangups) // a reload under way may outlast this, see App.Reload
+	reloads.Go(func() { watch.Run(watching, hangups) })
 	select {
 	case <-ctx.Done():
 		return nil

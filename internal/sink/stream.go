@@ -189,7 +189,7 @@ func (m *Manifest) left(s *ManifestStream) (left *Instant) {
 		if p.ID != sender {
 			continue
 		}
-		if left != nil && s.away(p.Joined) {
+		if left != nil && m.away(s, p.Joined) {
 			break
 		}
 		left = nil
@@ -200,10 +200,10 @@ func (m *Manifest) left(s *ManifestStream) (left *Instant) {
 	return left
 }
 
-// away reports whether the stream was lost by then, and has not come back.
-func (s *ManifestStream) away(by Instant) bool {
+// away reports whether the stream was lost before then, and has not come back.
+func (m *Manifest) away(s *ManifestStream, then Instant) bool {
 	n := len(s.Reconnects)
-	return n > 0 && s.Reconnects[n-1].Resumed == nil && s.Reconnects[n-1].Lost.UTC.Before(by.UTC)
+	return n > 0 && s.Reconnects[n-1].Resumed == nil && m.position(s.Reconnects[n-1].Lost) < m.position(then)
 }
 
 // sender is the peer that sent the stream last, and since when.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"recorder/internal/devserver"
@@ -209,7 +210,7 @@ func (d *demo) awaitBot(ctx context.Context) (id string, err error) {
 	return id, err
 }
 
-// everyoneIsHere reports whether the bot is connected to everyone and has been sent something on every track.
+// everyoneIsHere reports whether the bot is connected to everyone and has written something of every track.
 func (d *demo) everyoneIsHere() bool {
 	connected := 0
 	for _, s := range d.app.set.Status() {
@@ -219,15 +220,42 @@ func (d *demo) everyoneIsHere() bool {
 			}
 		}
 	}
+	written := framesWritten(d.app.reg)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range d.present {
-		sent := d.sentBy(m)
-		if len(sent) == 0 || slices.ContainsFunc(sent, func(s member.Sent) bool { return s.Frames == 0 }) {
+		if written[streamKind{m.ID(), "video"}] == 0 || written[streamKind{m.ID(), "audio"}] == 0 {
 			return false
 		}
 	}
 	return connected == len(d.program) && len(d.present) == len(d.program)
+}
+
+// streamKind is the audio or the video of a member.
+type streamKind struct{ peer, kind string }
+
+// framesWritten is how much of what is being recorded was written, as it was sent: pictures, or packets of sound.
+func framesWritten(reg prometheus.Gatherer) map[streamKind]int {
+	written := make(map[streamKind]int)
+	families, _ := reg.Gather() // what it has beside an error counts
+	for _, f := range families {
+		if f.GetName() != "recorder_sink_stream_frames_written_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var of streamKind
+			for _, l := range m.GetLabel() {
+				switch l.GetName() {
+				case "peer":
+					of.peer = l.GetValue()
+				case "kind":
+					of.kind = l.GetValue()
+				}
+			}
+			written[of] += int(m.GetCounter().GetValue())
+		}
+	}
+	return written
 }
 
 // awaitAlone waits until the bot knows that everyone left: stopped before, it

@@ -63,6 +63,26 @@ func TestDemoRecordsWhatItsMembersSentAndSaysSo(t *testing.T) {
 	}
 }
 
+// Of a member whose pictures the bot does not write not everything is there, whatever it sends.
+func TestEveryoneIsHereOnceEveryTrackIsWritten(t *testing.T) {
+	url := startDevserver(t)
+	cfg := testConfig(t, url, testSecret, demoChannel)
+	cfg.Channels[0].Video = false
+	d := demo{app: startApp(t, cfg), program: program[:1]}
+	await(t, d.app, "joined")
+	d.bot = d.app.set.Status()[0].PeerID
+	m := visit(t, url, demoChannel, "alice", time.Hour)
+	d.present = []*member.Member{m}
+	eventually(t, "both are sent, and the sound is written", func() bool {
+		sent := d.sentBy(m)
+		silent := func(s member.Sent) bool { return s.Frames == 0 }
+		return len(sent) == 2 && !slices.ContainsFunc(sent, silent) && framesWritten(d.app.reg)[streamKind{"alice", "audio"}] > 0
+	})
+	if d.everyoneIsHere() {
+		t.Error("the pictures are not")
+	}
+}
+
 func TestInterruptedDemoFailsAndSaysWhereItsFilesAre(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -67,9 +67,9 @@ Exit codes: 0 every file holds what was sent, 1 one does not or something failed
 
 const (
 	demoChannel = "demo"
-	// demoLinger is how long a member stays after its last frame, so that what is under way arrives.
-	demoLinger = 500 * time.Millisecond
-	// demoPatience is how long joining, or leaving, may take.
+	// demoMargin is how long before the first member has sent everything it is looked who is there.
+	demoMargin = 500 * time.Millisecond
+	// demoPatience is how long joining, or leaving, or writing what was sent, may take.
 	demoPatience = 10 * time.Second
 )
 
@@ -177,7 +177,7 @@ func (d *demo) play(ctx context.Context) (metrics []string, err error) {
 		members.Wait()
 	}()
 
-	last := start.Add(d.program[0].come + d.program[0].play - demoLinger) // just before the first one would leave
+	last := start.Add(d.program[0].come + d.program[0].play - demoMargin) // just before the first one would leave
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {

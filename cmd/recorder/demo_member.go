@@ -76,6 +76,9 @@ func (d *demo) appear(ctx context.Context, a appearance, start time.Time) error 
 	if err := d.awaitPlayed(ctx, m, a.play); err != nil {
 		return err
 	}
+	if err := d.awaitWritten(ctx, m); err != nil {
+		return err
+	}
 	select {
 	case <-d.met:
 	case <-time.After(demoPatience):
@@ -105,7 +108,7 @@ func first(length time.Duration, source member.Source) member.Source {
 	}
 }
 
-// awaitPlayed returns when m has sent the bot everything, and a moment has passed for it to arrive.
+// awaitPlayed returns when m has sent the bot everything.
 func (d *demo) awaitPlayed(ctx context.Context, m *member.Member, length time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, length+demoPatience, errors.New("it could not send its media in time"))
 	defer cancel()
@@ -113,12 +116,30 @@ func (d *demo) awaitPlayed(ctx context.Context, m *member.Member, length time.Du
 	for {
 		sent := d.sentBy(m)
 		if len(sent) > 0 && !slices.ContainsFunc(sent, playing) {
-			return sleepUntil(ctx, time.Now().Add(demoLinger))
+			return nil
 		}
 		if err := sleepUntil(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
 			return err
 		}
 	}
+}
+
+// awaitWritten returns when the bot has written all that m has sent it, or does not come to it: then the review will say so.
+func (d *demo) awaitWritten(ctx context.Context, m *member.Member) error {
+	for deadline := time.Now().Add(demoPatience); time.Now().Before(deadline); {
+		sent := 0
+		for _, s := range d.sentBy(m) {
+			sent += s.Frames
+		}
+		written := framesWritten(d.app.reg)
+		if written[streamKind{m.ID(), "video"}]+written[streamKind{m.ID(), "audio"}] >= sent {
+			return nil
+		}
+		if err := sleepUntil(ctx, time.Now().Add(50*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sentBy is what m has sent to the bot, by track.

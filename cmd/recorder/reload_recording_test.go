@@ -72,7 +72,7 @@ func TestReloadsLoseNoPacketOfWhatTheyDoNotTouch(t *testing.T) {
 	}
 
 	eventually(t, "the member has sent everything", played)
-	time.Sleep(demoLinger)
+	time.Sleep(demoMargin)
 	sent := alice.Sent()
 	alice.Leave()
 	must(t, app.Stop(t.Context()))

@@ -34,6 +34,11 @@ const (
 // Members who call themselves visitors ignore one another.
 func visit(t testing.TB, url, channel, name string, length time.Duration) *member.Member {
 	t.Helper()
+	return visitWith(t, url, channel, name, first(length, member.Picture()), first(length, member.Sound()))
+}
+
+func visitWith(t testing.TB, url, channel, name string, picture, sound member.Source) *member.Member {
+	t.Helper()
 	credential, err := newCredential(SignalingConfig{SecretKey: SecretKeyConfig{ID: "sk_id_1", Secret: testSecret}},
 		BotConfig{}, name, channel)
 	if err != nil {
@@ -44,8 +49,8 @@ func visit(t testing.TB, url, channel, name string, length time.Duration) *membe
 		URL: url, Credential: credential, Channel: channel, Settings: loopbackOnly,
 		Meet: func(peer string) bool { return !strings.HasPrefix(peer, "visitor") },
 		Tracks: []member.Track{
-			{StreamID: "camera", TrackID: "picture", MimeType: webrtc.MimeTypeVP8, Source: first(length, member.Picture()), Metadata: camera},
-			{StreamID: "camera", TrackID: "sound", MimeType: webrtc.MimeTypeOpus, Source: first(length, member.Sound()), Metadata: camera},
+			{StreamID: "camera", TrackID: "picture", MimeType: webrtc.MimeTypeVP8, Source: picture, Metadata: camera},
+			{StreamID: "camera", TrackID: "sound", MimeType: webrtc.MimeTypeOpus, Source: sound, Metadata: camera},
 		},
 	})
 	if err != nil {

@@ -427,20 +427,19 @@ func TestRunFollowsItsFileAndHangups(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan string, 1)
-	go func() {
-		code, _, stderr := try(t, ctx, "run", "-c", path)
-		done <- fmt.Sprintf("exit code %d\n%s", code, stderr)
-	}()
+	defer cancel()
+	var log e2e.Buffer
+	done := make(chan int, 1)
+	go func() { done <- execute(ctx, []string{"run", "-c", path}, io.Discard, &log) }()
 	eventually(t, "a is recorded", recorded("a"))
-	must(t, os.WriteFile(path, []byte(head+"channels: [{name: a}, {name: b}]\n"), 0o600))
+	replace(t, path, head+"channels: [{name: a}, {name: b}]\n")
 	eventually(t, "b is recorded", recorded("b"))
 	must(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-	time.Sleep(reloadPause)
+	eventually(t, "the signal is handled", func() bool { return strings.Contains(log.String(), "why=signal") })
 	cancel()
-	out := <-done
-	if !strings.HasPrefix(out, "exit code 0\n") || strings.Count(out, `why="file changed"`) != 1 || strings.Count(out, "why=signal") != 1 {
-		t.Error(out)
+	code, out := <-done, log.String()
+	if code != exitOK || strings.Count(out, `why="file changed"`) != 1 || strings.Count(out, "why=signal") != 1 {
+		t.Errorf("exit code %d\n%s", code, out)
 	}
 	if !recorded("a")() {
 		t.Error("a was begun anew")

@@ -19,7 +19,7 @@ func TestBenchReceiversReceiveEverything(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			in, out := io.Pipe()
 			loaded := make(chan error, 1)
-			o := benchOptions{peers: 1, duration: time.Second, settle: 100 * time.Millisecond, role: role}
+			o := benchOptions{peers: 1, duration: 3 * time.Second, settle: 100 * time.Millisecond, role: role}
 			go func() { loaded <- runBenchLoad(ctx, o, out) }()
 			defer func() {
 				cancel()
@@ -41,11 +41,12 @@ func TestBenchReceiversReceiveEverything(t *testing.T) {
 			if err := json.Unmarshal(result.Bytes(), &turn); err != nil {
 				t.Fatal(err)
 			}
-			// 30 pictures of 4 packets, 50 sounds.
-			if turn.Receiver != role || turn.Packets < 100 || turn.Lost != 0 || turn.FramesMissing != 0 || turn.CPU <= 0 {
+			// 30 pictures of 4 packets and 50 sounds a second; a busy machine may be behind at the end.
+			seconds := uint64(o.duration / time.Second)
+			if turn.Receiver != role || turn.Packets < 100*seconds || turn.Lost != 0 || turn.FramesMissing != 0 || turn.CPU <= 0 {
 				t.Errorf("got %+v", turn)
 			}
-			if role == benchRecorder && turn.FramesWritten < 25 {
+			if role == benchRecorder && turn.FramesWritten < 25*seconds {
 				t.Errorf("%d frames written", turn.FramesWritten)
 			}
 		})

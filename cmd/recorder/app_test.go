@@ -112,7 +112,7 @@ func readyz(t *testing.T, app *App) (status int, r Readiness) {
 // await polls /readyz until every channel is in the wanted state, and returns it.
 func await(t *testing.T, app *App, state string) Readiness {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		_, r := readyz(t, app)
 		in := 0
 		for _, c := range r.Channels {
@@ -315,7 +315,7 @@ http: {listen: '127.0.0.1:0'}
 recordings: {dir: '`+dir+`'}
 channels: [{name: a}]
 `)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "run", "-c", config)
 	cmd.Env = append(os.Environ(), mainEnv+"=1")

@@ -25,9 +25,9 @@ import (
 // eventually polls until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 10 s", what)
+			t.Fatalf("%s: not within 30 s", what)
 		}
 	}
 }
@@ -203,8 +203,8 @@ func (w *watched) expect(name string) {
 		if got != name {
 			w.t.Errorf("applied %q, want %q", got, name)
 		}
-	case <-time.After(10 * time.Second):
-		w.t.Fatalf("%q was not applied within 10 s", name)
+	case <-time.After(30 * time.Second):
+		w.t.Fatalf("%q was not applied within 30 s", name)
 	}
 	eventually(w.t, "success", w.successful)
 }

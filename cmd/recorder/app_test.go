@@ -296,8 +296,9 @@ channels: [{name: a}]
 	go func() {
 		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 			if strings.Contains(stderr.String(), "recording began") {
-				_ = os.RemoveAll(filepath.Join(dir, "a")) // nothing can be written there any more
-				cancel()
+				if os.RemoveAll(filepath.Join(dir, "a")) == nil { // or something was written there meanwhile
+					cancel() // nothing can be written there any more
+				}
 			}
 		}
 	}()

@@ -136,3 +136,23 @@ func TestAMemberThatHasLeftAndSendsNothingIsLetGoOf(t *testing.T) {
 		}
 	})
 }
+
+// The session may hear of a loss when there is another connection already.
+func TestTheBotIsNoMemberThoughItHearsLateThatItWasLost(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.start(false)
+		time.Sleep(settling)
+		former := r.bot()
+		r.on(func(s *Session) {
+			r.server.Drop(former, devserver.Drop{Presence: devserver.Silent, Linger: 30 * time.Second})
+			time.Sleep(5 * time.Second)
+		})
+		time.Sleep(5 * time.Second)
+		if r.bot() == former {
+			t.Fatal("it has its id again")
+		}
+		if peers := r.set.Status()[0].Peers; len(peers) > 0 {
+			t.Errorf("members %v", peers)
+		}
+	})
+}

@@ -87,7 +87,7 @@ func (s *Session) announce(peer *remote.Peer) {
 // message passes on what others published to the channel. The service may send
 // back what we did.
 func (s *Session) message(m signaling.Message) {
-	if m.Channel != s.cfg.Channel || m.From == s.client.PeerID() {
+	if m.Channel != s.cfg.Channel || m.From == s.peerID {
 		return
 	}
 	s.hub.Emit(Data{SenderPeerID: m.From, Data: m.Data, Kind: Broadcast, SenderMetadata: m.FromMetadata}, nil)

@@ -41,7 +41,7 @@ type participant struct {
 
 // connected is called on the first and on every later welcome.
 func (s *Session) connected(e signaling.Connected) {
-	s.offline, s.trouble = nil, nil
+	s.offline, s.trouble, s.peerID = nil, nil, e.PeerID
 	s.ice = iceServers(s.opts.ICEServers, e.ICEServers)
 	for _, m := range s.members {
 		m.peer.SetICEServers(s.ice)
@@ -56,7 +56,7 @@ func (s *Session) connected(e signaling.Connected) {
 // disconnected keeps every connection: media does not need the socket. Who has
 // left is for the next snapshot to say.
 func (s *Session) disconnected(why error) {
-	s.offline, s.lostID = why, s.client.PeerID()
+	s.offline, s.lostID = why, s.peerID
 	if !slices.Contains(s.former, s.lostID) {
 		s.former = append(s.former[max(0, len(s.former)-maxFormer+1):], s.lostID)
 	}
@@ -98,7 +98,7 @@ func (s *Session) presence(p signaling.Presence) {
 		}
 	}
 	for _, j := range p.Joined {
-		if j.PeerID != s.client.PeerID() && !slices.Contains(s.former, j.PeerID) {
+		if j.PeerID != s.peerID && !slices.Contains(s.former, j.PeerID) {
 			s.join(j)
 		}
 	}
@@ -134,7 +134,7 @@ func (s *Session) missingFrom(snapshot []signaling.Member) []string {
 func (s *Session) join(j signaling.Member) {
 	if m := s.members[j.PeerID]; m != nil {
 		m.stay()
-		m.peer.SignalingRestored(s.client.PeerID(), j.Metadata)
+		m.peer.SignalingRestored(s.peerID, j.Metadata)
 		s.bindings.peerJoined(j.PeerID, j.Metadata)
 		return
 	}
@@ -144,7 +144,7 @@ func (s *Session) join(j signaling.Member) {
 	}
 	peer := remote.NewPeer(remote.Options{
 		ID:             j.PeerID,
-		LocalID:        s.client.PeerID(),
+		LocalID:        s.peerID,
 		Metadata:       j.Metadata,
 		API:            s.opts.API,
 		ICEServers:     s.ice,
@@ -153,7 +153,7 @@ func (s *Session) join(j signaling.Member) {
 		Logger:         s.log,
 	})
 	m := &participant{peer: peer}
-	if s.lostID == s.client.PeerID() {
+	if s.lostID == s.peerID {
 		m.unmet = time.Now() // its offer may have gone to the socket that we lost
 	}
 	s.members[j.PeerID] = m

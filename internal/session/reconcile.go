@@ -50,7 +50,7 @@ func (s *Session) checkReconcile(now time.Time) {
 	if !s.reconcile.due(now) {
 		return
 	}
-	nobody := len(s.members)+len(s.early.peers) == 0 && s.lostID != s.client.PeerID() // whoever came meanwhile greeted the id of before
+	nobody := len(s.members)+len(s.early.peers) == 0 && s.lostID != s.peerID // whoever came meanwhile greeted the id of before
 	last := s.reconcile.attempt > snapshotAttempts
 	switch {
 	case s.reconcile.granted && (nobody || last && s.deserted(now)):
@@ -97,7 +97,7 @@ func (s *Session) enter() {
 	first := s.state == StateJoining
 	s.setState(StateJoined)
 	if first {
-		s.hub.Emit(Joined{PeerID: s.client.PeerID(), Channel: s.cfg.Channel}, nil)
+		s.hub.Emit(Joined{PeerID: s.peerID, Channel: s.cfg.Channel}, nil)
 	}
 }
 

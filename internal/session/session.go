@@ -100,6 +100,7 @@ type Session struct {
 	failure   error    // ends the session
 	over      error    // ends it too, as configured
 	offline   error    // why there is no connection to the service
+	peerID    string   // ours, on the connection that Run knows of; the client may have another by now
 	lostID    string   // our peer id on the connection that was lost, until it is known who came meanwhile
 	former    []string // those that we had, which presence names for a while
 	trouble   error    // keeps media from coming
@@ -266,7 +267,7 @@ func (s *Session) publish() {
 	}
 	s.status.Store(&Status{
 		Channel: s.cfg.Channel,
-		PeerID:  s.client.PeerID(),
+		PeerID:  s.peerID,
 		State:   s.state,
 		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble),
 		Peers:   peers,
@@ -306,7 +307,7 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 	if end == StateFailed {
 		s.hub.Emit(FatalError{s.failure}, nil)
 	}
-	s.hub.Emit(Left{PeerID: s.client.PeerID(), Channel: s.cfg.Channel, Reason: cmp.Or(s.failure, s.over)}, nil)
+	s.hub.Emit(Left{PeerID: s.peerID, Channel: s.cfg.Channel, Reason: cmp.Or(s.failure, s.over)}, nil)
 }
 
 // housekeep looks at every deadline.

@@ -334,5 +334,5 @@ func (b *bindings) close(ctx context.Context, restart bool) error {
 	default:
 		err = b.recording.Close(ctx)
 	}
-	return errors.Join(err, b.rotation.wait(ctx))
+	return errors.Join(finalised(b.recording, err, b.log), b.rotation.wait(ctx))
 }

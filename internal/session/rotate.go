@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,9 +26,17 @@ func newRotation() rotation {
 
 // retire ends a recording in the background. It is not continued, as another
 // one follows it, so nothing but the wait for hashes tells Suspend from Close.
-func (r *rotation) retire(full *sink.Recording) {
+func (r *rotation) retire(full *sink.Recording, log *slog.Logger) {
 	r.size += full.Size()
-	r.finishing.Go(func() error { return full.Suspend(r.ctx) })
+	r.finishing.Go(func() error { return finalised(full, full.Suspend(r.ctx), log) })
+}
+
+// finalised logs that a recording could not be, as soon as that is known.
+func finalised(recording *sink.Recording, err error, log *slog.Logger) error {
+	if err != nil {
+		log.Error("could not finalise the recording", "recording", recording.ID(), "err", err)
+	}
+	return err
 }
 
 // wait returns when all are closed, or ctx ends.
@@ -56,7 +65,7 @@ func (b *bindings) rotate(now time.Time) {
 	for _, s := range streams {
 		b.move(s, now)
 	}
-	b.rotation.retire(full)
+	b.rotation.retire(full, b.log)
 }
 
 // move has a stream go on in the recording that there is now.

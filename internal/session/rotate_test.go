@@ -2,6 +2,10 @@ package session
 
 import (
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +75,45 @@ func TestAFullRecordingIsFollowedByAnother(t *testing.T) {
 					}
 				}
 			}
+		}
+	})
+}
+
+// Its successor may go on for months.
+func TestAFullRecordingThatCannotBeFinalisedIsSaidOnceAndAtOnce(t *testing.T) {
+	var log printed
+	said := func() (id string, n int) {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		for line := range strings.Lines(log.text.String()) {
+			if strings.Contains(line, "could not finalise the recording") {
+				_, id, _ = strings.Cut(line, " recording=")
+				id, _, _ = strings.Cut(id, " ")
+				n++
+			}
+		}
+		return id, n
+	}
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.log = slog.New(slog.NewTextHandler(&log, nil))
+		r.start(true)
+		time.Sleep(settling)
+		var first string
+		r.on(func(s *Session) {
+			first = s.bindings.recording.ID()
+			fill(t, &s.bindings)
+			r.must(os.RemoveAll(filepath.Join(r.dir, s.bindings.recording.Dir())))
+		})
+		time.Sleep(5 * time.Second)
+		if id, n := said(); n != 1 || id != first {
+			t.Errorf("said %d times, last of %q, want once of %q", n, id, first)
+		}
+		if err := r.set.Close(); err == nil {
+			t.Error("it is not known in the end")
+		}
+		r.set = nil
+		if _, n := said(); n != 1 {
+			t.Errorf("said %d times in the end", n)
 		}
 	})
 }

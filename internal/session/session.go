@@ -289,7 +289,6 @@ func (s *Session) leave(ctx context.Context, stopClient context.CancelFunc, end 
 	stopClient()
 	if err := s.bindings.close(ctx, restart); err != nil {
 		s.lost = fmt.Errorf("could not finalise the recording: %w", err)
-		s.log.Error("could not finalise the recording", "err", err)
 	}
 	for _, peer := range peers {
 		select {

@@ -82,13 +82,16 @@ func (e errTooLate) Error() string {
 // record records until ctx ends, following the configuration at path, of which cfg is what it said when its files were read.
 func record(ctx context.Context, path string, cfg Config, read contents, log *slog.Logger, level *slog.LevelVar) error {
 	defer tuneRuntime(ctx)()
+	hangups := make(chan os.Signal, 1) // from the start to the end, as one that nobody awaits ends the process
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	app, err := NewApp(AppOptions{Config: cfg, Logger: log, Level: level})
 	if err != nil {
 		return err
 	}
 	var reloads sync.WaitGroup
 	if err = app.Start(); err == nil {
-		err = follow(ctx, app, path, read, &reloads)
+		err = follow(ctx, app, path, read, hangups, &reloads)
 	}
 	log.Info("recorder stopping", "timeout", cfg.ShutdownTimeout)
 	stopping, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cfg.ShutdownTimeout, errTooLate(cfg.ShutdownTimeout))
@@ -109,14 +112,11 @@ func record(ctx context.Context, path string, cfg Config, read contents, log *sl
 
 // follow reloads the configuration as it changes, until ctx ends or the App fails. A reload under way may outlast it: reloads
 // is what to wait for then.
-func follow(ctx context.Context, app *App, path string, read contents, reloads *sync.WaitGroup) error {
+func follow(ctx context.Context, app *App, path string, read contents, hangups <-chan os.Signal, reloads *sync.WaitGroup) error {
 	watch, err := newWatcher(path, read, app.reg, app.Reload, app.log)
 	if err != nil {
 		return fmt.Errorf("watch the configuration: %w", err)
 	}
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	reloads.Go(func() { watch.Run(watching, hangups) })

@@ -44,7 +44,7 @@ func newWatcher(path string, read contents, reg prometheus.Registerer, apply fun
 	w := &watcher{path: path, apply: apply, log: log, read: read, notify: notify,
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "recorder_config_last_reload_successful",
-			Help: "1 if the configuration was good when it was last loaded, 0 if an older one is in force.",
+			Help: "1 if the configuration that was loaded last is in force, 0 if it was wrong or not all of it could be put in force.",
 		}),
 		succeeded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "recorder_config_last_reload_success_timestamp_seconds",

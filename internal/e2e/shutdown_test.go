@@ -291,6 +291,8 @@ func TestASignalEndsARecorderWhoseDiskStalls(t *testing.T) {
 					r.recorder.Signal(syscall.SIGTERM)
 					r.gaveUp("recorder: a second signal: ", patience/2)
 				} else {
+					r.says("recorder stopping", 1)
+					r.recorder.Signal(syscall.SIGHUP) // too late to load anything
 					r.gaveUp("recorder: could not finalise the recording: ", patience+lateness)
 				}
 				if report, err := sink.Repair(t.Context(), r.dir, nil); err != nil || !report.OK {
@@ -316,6 +318,7 @@ func TestASignalEndsAStartOnADiskThatStalls(t *testing.T) {
 		entries, err := os.ReadDir(dir)
 		return err == nil && len(entries) > 0
 	})
+	r.recorder.Signal(syscall.SIGHUP) // too early to load anything
 	time.Sleep(100 * time.Millisecond)
 	r.recorder.Signal(syscall.SIGTERM)
 	r.gaveUp("recorder: not done within shutdown_timeout, ", patience+lateness)

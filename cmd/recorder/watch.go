@@ -48,7 +48,7 @@ func newWatcher(path string, read contents, reg prometheus.Registerer, apply fun
 		}),
 		succeeded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "recorder_config_last_reload_success_timestamp_seconds",
-			Help: "When the configuration in force was loaded, in Unix time.",
+			Help: "When a configuration was last loaded and all of it put in force, in Unix time.",
 		}),
 	}
 	reg.MustRegister(w.successful, w.succeeded)
@@ -85,6 +85,9 @@ func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 	retry := time.NewTicker(reloadRetry)
 	defer retry.Stop()
 	reload := func(why string) {
+		if ctx.Err() != nil {
+			return // a signal may have come with the end
+		}
 		w.reload(why)
 		settled.Reset(reloadPause) // as above: it may name other files than before
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,8 +93,9 @@ type trickle struct {
 	send func(message)
 
 	mu    sync.Mutex
-	ufrag string // of the description sent last
-	held  []found
+	ufrag string   // of the description sent last
+	past  []string // of those before
+	held  []found  // of one to come
 }
 
 // found is a candidate as it is sent, and whose it is; the end of them is
@@ -108,13 +110,18 @@ func (t *trickle) start(sdp string) {
 	_, rest, _ := strings.Cut(sdp, "a=ice-ufrag:")
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ufrag, _, _ = strings.Cut(rest, "\r\n")
-	for _, f := range t.held {
+	ufrag, _, _ := strings.Cut(rest, "\r\n")
+	if ufrag != t.ufrag {
+		t.past = append(t.past, t.ufrag)
+	}
+	t.ufrag = ufrag
+	held := t.held
+	t.held = nil
+	for _, f := range held {
 		if f.ufrag == t.ufrag || f.ufrag == "" {
-			t.tell(f)
+			t.send(message{Type: "rtc-ice", Candidate: f.candidate})
 		}
 	}
-	t.held = nil
 }
 
 // candidate tells the peer of a candidate; nil is the end.
@@ -127,16 +134,21 @@ func (t *trickle) candidate(c *webrtc.ICECandidate) {
 		init.UsernameFragment = &f.ufrag
 		f.candidate, _ = json.Marshal(init)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if early := f.ufrag != "" && f.ufrag != t.ufrag; early || len(t.held) > 0 {
-		t.held = append(t.held, f)
-		return
-	}
-	t.tell(f)
+	t.take(f)
 }
 
-func (t *trickle) tell(f found) { t.send(message{Type: "rtc-ice", Candidate: f.candidate}) }
+func (t *trickle) take(f found) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case f.ufrag != "" && slices.Contains(t.past, f.ufrag):
+		// ICE was restarted meanwhile.
+	case f.ufrag != "" && f.ufrag != t.ufrag || len(t.held) > 0:
+		t.held = append(t.held, f)
+	default:
+		t.send(message{Type: "rtc-ice", Candidate: f.candidate})
+	}
+}
 
 // publish adds a track and its metadata; negotiate has to follow.
 func (c *conn) publish(t Track) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -230,5 +231,20 @@ func TestCandidatesFollowTheDescriptionTheyBelongTo(t *testing.T) {
 		if err := offerer.SetRemoteDescription(answer); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// One that was found before ICE was restarted, and is told of after, holds up none of the others.
+func TestALateCandidateOfAFormerDescriptionHoldsUpNone(t *testing.T) {
+	var sent []string
+	tr := &trickle{send: func(m message) { sent = append(sent, string(m.Candidate)) }}
+	tr.start("a=ice-ufrag:old\r\n")
+	tr.start("a=ice-ufrag:new\r\n")
+	for _, ufrag := range []string{"old", "new"} {
+		tr.take(found{candidate: json.RawMessage(ufrag), ufrag: ufrag})
+	}
+	tr.candidate(nil)
+	if !slices.Equal(sent, []string{"new", "null"}) {
+		t.Errorf("sent %q", sent)
 	}
 }

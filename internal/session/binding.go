@@ -94,21 +94,21 @@ func (s *binding) meet(now time.Time) {
 // is about to.
 func (s *binding) slot(a arrival) *slot {
 	track, kind := a.track, a.track.Kind().String()
-	var others []*sink.Track
+	beside := a.beside()
 	for _, slot := range s.slots {
 		if slot.kind == kind && slot.id == track.ID() {
 			return slot
 		}
-		others = append(others, slot.sink)
 	}
 	for _, slot := range s.slots {
 		replaced := a.stream != nil && !sends(a.peer, slot.feed.track)
-		if slot.kind == kind && (replaced || !slot.feed.open()) && !a.brings(slot.id) {
+		if slot.kind == kind && (replaced || !slot.feed.open()) && !slices.Contains(beside, slot.id) {
 			slot.id = track.ID()
+			slot.sink.SetID(slot.id)
 			return slot
 		}
 	}
-	t := s.sink.Track(sink.TrackInfo{ID: track.ID(), Kind: kind, Metadata: track.Metadata()}, others...)
+	t := s.sink.Track(sink.TrackInfo{ID: track.ID(), Kind: kind, Beside: beside, Metadata: track.Metadata()})
 	if t == nil {
 		return nil
 	}
@@ -117,9 +117,17 @@ func (s *binding) slot(a arrival) *slot {
 	return slot
 }
 
-// brings reports whether the track's stream has one of that id now.
-func (a *arrival) brings(id string) bool {
-	return a.stream != nil && slices.ContainsFunc(a.stream.Tracks(), func(t *remote.Track) bool { return t.ID() == id })
+// beside lists the ids of the other tracks of its kind that the track's stream has now.
+func (a *arrival) beside() (ids []string) {
+	if a.stream == nil {
+		return nil
+	}
+	for _, t := range a.stream.Tracks() {
+		if t != a.track && t.Kind() == a.track.Kind() {
+			ids = append(ids, t.ID())
+		}
+	}
+	return ids
 }
 
 // sends reports whether a track is still in a stream of a member's.

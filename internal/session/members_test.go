@@ -251,31 +251,38 @@ func TestANewTrackIDAcrossASwapContinuesTheFile(t *testing.T) {
 
 // Alice's other track is announced first, and takes nothing from the one that is back.
 func TestATrackThatComesWithOneThatReturnsIsRecordedBesideIt(t *testing.T) {
-	inRig(t, devserver.Options{}, func(r *rig) {
-		r.startWith(time.Minute)
-		time.Sleep(settling)
-		known := camera("camera")[1]
-		other := camera("camera")[1]
-		other.TrackID = "other-video"
-		alice := r.joinFrom(r.host(), r.token("alice"), known)
-		time.Sleep(5 * time.Second)
-		alice.Leave()
-		time.Sleep(2 * time.Second)
-		alice = r.joinFrom(r.host(), r.token("alice"), other, known)
-		time.Sleep(20 * time.Second)
-		alice.Leave()
-		m := r.finish()
-		if len(m.Streams) != 1 {
-			t.Fatalf("%d streams", len(m.Streams))
-		}
-		recorded := make(map[string]time.Duration)
-		for _, track := range m.Streams[0].Tracks {
-			recorded[track.ID] = track.Recorded.Duration()
-		}
-		if len(recorded) != 2 || recorded["camera-video"] < 23*time.Second || recorded["other-video"] < 18*time.Second {
-			t.Errorf("recorded %v", recorded)
-		}
-	})
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("over a restart %v", restart), func(t *testing.T) {
+			inRig(t, devserver.Options{}, func(r *rig) {
+				r.startWith(time.Minute)
+				time.Sleep(settling)
+				known := camera("camera")[1]
+				other := camera("camera")[1]
+				other.TrackID = "other-video"
+				alice := r.joinFrom(r.host(), r.token("alice"), known)
+				time.Sleep(5 * time.Second)
+				alice.Leave()
+				time.Sleep(2 * time.Second)
+				if restart {
+					r.restart(context.Background(), 2*time.Second, time.Minute)
+				}
+				alice = r.joinFrom(r.host(), r.token("alice"), other, known)
+				time.Sleep(20 * time.Second)
+				alice.Leave()
+				m := r.finish()
+				if len(m.Streams) != 1 {
+					t.Fatalf("%d streams", len(m.Streams))
+				}
+				recorded := make(map[string]time.Duration)
+				for _, track := range m.Streams[0].Tracks {
+					recorded[track.ID] = track.Recorded.Duration()
+				}
+				if len(recorded) != 2 || recorded["camera-video"] < 23*time.Second || recorded["other-video"] < 18*time.Second {
+					t.Errorf("recorded %v", recorded)
+				}
+			})
+		})
+	}
 }
 
 // The file of the one goes on with the other, and is that one's when the first is sent, too.
@@ -301,6 +308,9 @@ func TestATrackThatReturnsBesideItsSuccessorIsRecordedBesideIt(t *testing.T) {
 		tracks := m.Streams[0].Tracks
 		if one, two := tracks[0].Recorded.Duration(), tracks[1].Recorded.Duration(); one < 28*time.Second || two < 18*time.Second {
 			t.Errorf("%v and %v are recorded", one, two)
+		}
+		if tracks[0].ID != "second-video" || tracks[1].ID != "camera-video" {
+			t.Errorf("tracks %q and %q", tracks[0].ID, tracks[1].ID)
 		}
 	})
 }

@@ -21,7 +21,9 @@ func (b *bindings) room(peer *remote.Peer) bool {
 	case own >= maxStreams:
 		return b.makeRoom(func(s *binding) bool { return s.peer == peer && s.taken() })
 	case b.cfg.MaxStreams > 0 && len(b.streams) >= b.cfg.MaxStreams:
-		return b.makeRoom((*binding).orphaned) || b.makeRoom((*binding).taken)
+		// The end of a track may be known a moment before its successor.
+		gone := func(s *binding) bool { return s.out && s.taken() }
+		return b.makeRoom((*binding).orphaned) || b.makeRoom(gone)
 	}
 	return true
 }

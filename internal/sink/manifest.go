@@ -112,7 +112,7 @@ type ManifestReconnect struct {
 
 // ManifestTrack is one track and the parts that hold its media in order.
 type ManifestTrack struct {
-	ID       string          `json:"id"`
+	ID       string          `json:"id"`   // as its sender chose it last
 	Kind     string          `json:"kind"` // audio or video
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 

@@ -40,16 +40,17 @@ func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, 
 	r.finished = make(map[string]kept) // without those that are gone
 	var all []kept
 	var total int64
+	unread := make(map[string]bool)
 	for name, err := range recordings(r.dir) {
 		if ctx.Err() != nil {
-			errs = append(errs, ctx.Err())
-			break
+			return nil, errors.Join(append(errs, ctx.Err())...)
 		}
 		var k kept
 		if err == nil {
 			k, err = r.weigh(name, known[name])
 		}
 		if err != nil {
+			unread[name] = true
 			r.unreadable(name, err)
 			continue
 		}
@@ -59,6 +60,7 @@ func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, 
 			r.finished[name] = k
 		}
 	}
+	r.readable(unread)
 	slices.SortFunc(all, func(a, b kept) int { return cmp.Or(a.ended.Compare(b.ended), cmp.Compare(a.dir, b.dir)) })
 	for _, k := range all {
 		old := policy.MaxAge > 0 && time.Since(k.ended) > policy.MaxAge
@@ -83,7 +85,7 @@ func (r *Root) weigh(name string, before kept) (kept, error) {
 	k := kept{dir: name}
 	dir, err := r.dir.OpenRoot(name)
 	if err != nil {
-		return k, err
+		return k, ignoreMissing(err)
 	}
 	defer dir.Close()
 	info, err := dir.Lstat(ManifestName)

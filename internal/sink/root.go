@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -101,7 +102,7 @@ func Open(o Options) (*Root, error) {
 	return r, nil
 }
 
-// unreadable warns of a directory that cannot be read, once: it is come across again each minute.
+// unreadable warns of a directory that cannot be read, once until it can: it is come across again each minute.
 func (r *Root) unreadable(dir string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,6 +111,13 @@ func (r *Root) unreadable(dir string, err error) {
 	}
 	r.warned[dir] = true
 	r.options.Logger.Warn("could not read a directory: recordings in it are neither recovered nor removed", "dir", dir, "err", err)
+}
+
+// readable notes that every directory could be read but these.
+func (r *Root) readable(but map[string]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.warned, func(dir string, _ bool) bool { return !but[dir] })
 }
 
 // Close releases the directory. Recordings are closed first.

@@ -10,6 +10,7 @@ import (
 type TrackInfo struct {
 	ID       string
 	Kind     string
+	Beside   []string // ids of the other tracks of that kind that the stream has now
 	Metadata json.RawMessage
 }
 
@@ -37,7 +38,6 @@ type Track struct {
 	outage     Reason        // why nothing comes, until something does
 	outSince   time.Duration // when the last packet before arrived; it may be written later
 	orphan     bool          // all sources of the stream ended, and none of this track came since
-	alias      string        // the id it came back under
 	parted     time.Duration // rises by partInterval with each file, and with the clock
 	sent       *int64        // frames in the file at hand that are no stand-ins
 }
@@ -64,19 +64,20 @@ type writer interface {
 }
 
 // Track returns the stream's track of that id, or begins one. When the stream had lost all its
-// sources, a track of another id goes on with one of the same kind. It is none of others, with which
-// other tracks go on. The result is nil when the stream is closed, has too many tracks, or kind is none of
-// the two.
-func (s *Stream) Track(info TrackInfo, others ...*Track) *Track {
+// sources, a track of another id goes on with one of the same kind that none beside it goes on with, and
+// gives it its id. The result is nil when the stream is closed, has too many tracks, or kind is none of the
+// two.
+func (s *Stream) Track(info TrackInfo) *Track {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
 	for _, t := range s.tracks {
-		if (t.manifest.ID == info.ID || t.alias == info.ID) && t.kind == info.Kind && !slices.Contains(others, t) {
+		if t.manifest.ID == info.ID && t.kind == info.Kind {
 			return t
 		}
 	}
-	if t := s.orphan(info.Kind, others); t != nil {
-		t.orphan, t.alias = false, info.ID
+	if t := s.orphan(info); t != nil {
+		t.orphan = false
+		t.rename(info.ID)
 		return t
 	}
 	if s.closed || len(s.tracks) >= maxTracks || info.Kind != audio && info.Kind != video {
@@ -103,18 +104,31 @@ func (s *Stream) newTrack(m *ManifestTrack) *Track {
 
 // orphan is a track of that kind that lost its sources when the whole stream did: a browser that
 // adds a stream again names its tracks anew.
-func (s *Stream) orphan(kind string, others []*Track) *Track {
+func (s *Stream) orphan(info TrackInfo) *Track {
 	if !s.live() {
 		for _, t := range s.tracks {
 			t.orphan = t.counter > 0
 		}
 	}
 	for _, t := range s.tracks {
-		if t.kind == kind && t.orphan && !slices.Contains(others, t) {
+		if t.kind == info.Kind && t.orphan && !slices.Contains(info.Beside, t.manifest.ID) {
 			return t
 		}
 	}
 	return nil
+}
+
+// SetID notes that the sender goes on with a track of another id.
+func (t *Track) SetID(id string) {
+	t.stream.rec.mu.Lock()
+	defer t.stream.rec.mu.Unlock()
+	t.rename(id)
+}
+
+// rename is SetID. mu is held.
+func (t *Track) rename(id string) {
+	t.manifest.ID = id
+	t.stream.rec.changed()
 }
 
 // SetMetadata replaces what the sender says of the track.

@@ -39,7 +39,7 @@ func unprivileged(t *testing.T, f func()) {
 }
 
 // A directory that may not be read, as lost+found at the top of a file system, keeps nobody from the
-// recordings beside it. It is named, by the recorder once.
+// recordings beside it. It is named, by the recorder once each time.
 func TestADirectoryThatMayNotBeReadHidesNoOther(t *testing.T) {
 	dir := t.TempDir()
 	var log bytes.Buffer
@@ -86,7 +86,17 @@ func TestADirectoryThatMayNotBeReadHidesNoOther(t *testing.T) {
 			}
 		}
 	})
-	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), closed) {
+	for _, mode := range []os.FileMode{0o700, 0} { // it heals, and fails again
+		if err := os.Chmod(filepath.Join(dir, closed), mode); err != nil {
+			t.Fatal(err)
+		}
+		unprivileged(t, func() {
+			if _, err := root.Retain(t.Context(), Retention{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 2 || !strings.Contains(log.String(), closed) {
 		t.Errorf("%d warnings:\n%s", n, log.String())
 	}
 }

@@ -88,7 +88,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.ready.space = a.root.Err
 	a.recover()
 	a.retain()
-	a.ready.disk = newDiskProbe(a.cfg.Recordings.Dir)
+	a.ready.disk = newDiskProbe(a.cfg.Recordings.Dir, a.log)
 	a.reg.MustRegister(a.ready.disk)
 	a.background(a.ready.disk.Run)
 

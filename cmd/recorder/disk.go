@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,7 @@ var errNoAnswer = errors.New("the disk does not answer")
 // diskProbe writes to a directory every now and then, so that those who ask never wait for the disk.
 type diskProbe struct {
 	dir  string
+	log  *slog.Logger
 	last atomic.Pointer[probeResult]
 }
 
@@ -34,7 +36,7 @@ type probeResult struct {
 	known bool // free and size are
 }
 
-func newDiskProbe(dir string) *diskProbe { return &diskProbe{dir: dir} }
+func newDiskProbe(dir string, log *slog.Logger) *diskProbe { return &diskProbe{dir: dir, log: log} }
 
 // Run probes until ctx ends.
 func (p *diskProbe) Run(ctx context.Context) {
@@ -56,7 +58,13 @@ func (p *diskProbe) probe() {
 		result.free, result.size, result.known = free, size, true
 	}
 	result.at = time.Now()
-	p.last.Store(&result)
+	before := p.last.Swap(&result)
+	switch failed := before != nil && before.err != nil; {
+	case result.err != nil && !failed:
+		p.log.Error("the recordings directory takes no file", "dir", p.dir, "err", result.err)
+	case result.err == nil && failed:
+		p.log.Info("the recordings directory takes files again", "dir", p.dir)
+	}
 }
 
 var (

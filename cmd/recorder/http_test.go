@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -22,7 +23,7 @@ import (
 // newTestHandler returns a handler whose recorder has started, and what decides its readiness.
 func newTestHandler(t *testing.T) (http.Handler, *readiness) {
 	t.Helper()
-	ready := &readiness{disk: newDiskProbe(t.TempDir()), channels: func() []ChannelStatus {
+	ready := &readiness{disk: newDiskProbe(t.TempDir(), slog.New(slog.DiscardHandler)), channels: func() []ChannelStatus {
 		return []ChannelStatus{{Channel: "a", State: "joined", Peers: 2}, {Channel: "b", State: "failed", Error: "closed with 4001"}}
 	}}
 	ready.space = func() error { return nil }
@@ -90,7 +91,7 @@ func TestReadyzIs503WithTheReason(t *testing.T) {
 
 func TestDiskThatHangsIsNotWritable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newDiskProbe(t.TempDir())
+		p := newDiskProbe(t.TempDir(), slog.New(slog.DiscardHandler))
 		if p.Err(time.Now()) == nil {
 			t.Error("writable before it was tried")
 		}
@@ -106,8 +107,24 @@ func TestDiskThatHangsIsNotWritable(t *testing.T) {
 	})
 }
 
+func TestADirectoryThatTakesNoFileIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	dir := t.TempDir()
+	p := newDiskProbe(dir, slog.New(slog.NewTextHandler(&log, nil)))
+	p.probe()
+	must(t, os.Remove(dir))
+	p.probe()
+	p.probe()
+	must(t, os.Mkdir(dir, 0o750))
+	p.probe()
+	p.probe()
+	if bad, good := strings.Count(log.String(), "takes no file"), strings.Count(log.String(), "takes files again"); bad != 1 || good != 1 {
+		t.Errorf("logged:\n%s", log.String())
+	}
+}
+
 func TestDiskProbeLeavesNothingBehind(t *testing.T) {
-	p := newDiskProbe(t.TempDir())
+	p := newDiskProbe(t.TempDir(), slog.New(slog.DiscardHandler))
 	p.probe()
 	if err := p.Err(time.Now()); err != nil {
 		t.Error(err)
@@ -137,7 +154,7 @@ func TestMetricsTellOfProcessGoAndBuild(t *testing.T) {
 func TestBrokenCollectorDoesNotHideTheOthers(t *testing.T) {
 	reg := newRegistry()
 	reg.MustRegister(brokenCollector{})
-	h := newHandler(reg, &readiness{disk: newDiskProbe(t.TempDir()), space: func() error { return nil }}, false, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	h := newHandler(reg, &readiness{disk: newDiskProbe(t.TempDir(), slog.New(slog.DiscardHandler)), space: func() error { return nil }}, false, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if w := get(h, "GET", "/metrics"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "recorder_build_info") {
 		t.Errorf("got %d", w.Code)
 	}

@@ -5,8 +5,8 @@ import "fmt"
 // State is where a session is in its life.
 //
 //	idle → joining → joined ⇄ reconnecting
-//	          └────────┴──────────┴─→ leaving → closed
-//	          └────────┴──────────┴─→ failed            (until its configuration is applied again)
+//	 │        └────────┴──────────┴─→ leaving → failed   (until its configuration is applied again)
+//	 └─────────────────────────────────┴──────→ closed
 type State int
 
 // The states of a session. The zero value is StateIdle.

@@ -26,8 +26,8 @@ func newRepairCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "repair DIR",
 		Short: "Finish recordings that a crash left unfinished",
-		Long: `repair makes what a killed recorder or a power cut left of a recording, or of all recordings below a
-directory, into files that are whole: it cuts the frame that was being written, completes headers,
+		Long: `repair makes what a killed recorder or a power cut left of a recording, or of all recordings in a
+directory or a channel's, into files that are whole: it cuts the frame that was being written, completes headers,
 and enters hashes, counts and gaps in the manifest, which says "recovered" from then on. run does the
 same whenever it starts. Finished recordings are not touched, nor are those that a live recorder
 writes, so it may be used at any time and any number of times.

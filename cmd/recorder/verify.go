@@ -16,7 +16,7 @@ func newVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify DIR",
 		Short: "Check recordings against their manifests",
-		Long: `verify reads every file of a recording, or of all recordings below a directory, and compares it with
+		Long: `verify reads every file of a recording, or of all recordings in a directory or a channel's, and compares it with
 the manifest: hash, size, counts, order, duration and headers. It changes nothing, and may run while
 recordings are being written; one that a crash left unfinished is not good before it was repaired.
 
@@ -42,7 +42,7 @@ recording, 2 usage.`,
 			}
 			var none error
 			if len(report.Recordings) == 0 && report.OK {
-				none = fmt.Errorf("no recordings in %s: want the directory of all recordings, or of one", args[0])
+				none = fmt.Errorf("no recordings in %s: want the directory of all recordings, of a channel, or of one", args[0])
 				report.OK = false
 			}
 			if asJSON {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Recordings are readable by the group of the process and by no one else.
@@ -223,12 +224,49 @@ func openRegularAs(dir *os.Root, name string, flag int) (*os.File, error) {
 	return dir.OpenFile(name, flag, 0)
 }
 
-// located yields root itself when it is the directory of one recording, else what recordings does.
+// located yields the recordings in a directory that a person names: that of all recordings, of a channel,
+// or of one. What is neither called nor laid out like a recording is none.
 func located(root *os.Root) iter.Seq2[string, error] {
-	if _, err := root.Lstat(ManifestName); err == nil {
+	if holdsManifest(root, ".") {
 		return func(yield func(string, error) bool) { yield(".", nil) }
 	}
-	return recordings(root)
+	return func(yield func(string, error) bool) {
+		outer, err := visibleDirs(root, ".")
+		if err != nil && !yield(".", err) {
+			return
+		}
+		for _, name := range outer {
+			if isRecording(root, name) { // root is a channel's directory
+				if !yield(name, nil) {
+					return
+				}
+				continue
+			}
+			inner, err := visibleDirs(root, name)
+			if err = ignoreMissing(err); err != nil && !yield(name, err) {
+				return
+			}
+			for _, below := range inner {
+				if below = path.Join(name, below); isRecording(root, below) && !yield(below, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// isRecording reports whether a directory is one of a recording, though it may have lost its manifest or
+// its name. No channel's directory is called like one: their names have no capitals.
+func isRecording(root *os.Root, name string) bool {
+	start, id, _ := strings.Cut(path.Base(name), "-")
+	_, err := time.Parse(startLayout, start)
+	return err == nil && id != "" || holdsManifest(root, name)
+}
+
+// holdsManifest reports whether something in a directory is called like a manifest.
+func holdsManifest(root *os.Root, name string) bool {
+	_, err := root.Lstat(path.Join(name, ManifestName))
+	return err == nil
 }
 
 // recordings yields the path of every recording's directory below root, in order of name. Whether

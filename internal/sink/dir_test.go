@@ -99,6 +99,53 @@ func TestRecordingDirectoriesLieTwoLevelsDown(t *testing.T) {
 	}
 }
 
+// Who names a directory gets the recordings in it, whether it is that of all, of a channel or of one, and
+// nothing that is none.
+func TestRecordingsAreFoundFromAnyDirectoryThatHoldsThem(t *testing.T) {
+	root := tempRoot(t)
+	one, lost := tempStore(t, root, newManifest("room")), tempStore(t, root, newManifest("hall"))
+	if err := one.SaveManifest(newManifest("room")); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{
+		one.Dir() + "/bob/cam", lost.Dir() + "/bob/cam", "room/mixes/bob", "unrelated/20260506T070807Z", "unrelated/20261306T070807Z-abcdefgh",
+		"unrelated/.20260506T070807Z-abcdefgh", "room/renamed",
+	} {
+		if err := root.MkdirAll(dir, dirPerm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := root.WriteFile("room/renamed/"+ManifestName, []byte("{"), filePerm); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Base(one.Dir())
+	for dir, want := range map[string][]string{
+		".":                    {lost.Dir(), one.Dir(), "room/renamed"},
+		"room":                 {name, "renamed"},
+		"hall":                 {filepath.Base(lost.Dir())},
+		one.Dir():              {"."},
+		one.Dir() + "/bob":     nil,
+		one.Dir() + "/bob/cam": nil,
+		"unrelated":            nil,
+	} {
+		below, err := root.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer below.Close()
+		var found []string
+		for name, err := range located(below) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, name)
+		}
+		if !slices.Equal(found, want) {
+			t.Errorf("in %s: found %q, want %q", dir, found, want)
+		}
+	}
+}
+
 func TestARecordingNeverTakesAnothersDirectory(t *testing.T) {
 	root, m := tempRoot(t), newManifest("room-42")
 	tempStore(t, root, m)

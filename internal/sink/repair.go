@@ -45,7 +45,7 @@ type RepairedPart struct {
 
 // Repair finishes the recordings that a crash left unfinished, as the recorder does when it
 // starts: torn tails are cut, headers and ends of stream set, hashes, counts, gaps and states
-// entered in the manifest. dir is the directory of all recordings or that of one. A file that is
+// entered in the manifest. dir is the directory of all recordings, that of a channel or that of one. A file that is
 // final is not touched, and only read if it has no hash yet, so a second Repair does nothing.
 // progress, which may be nil, is called after each recording that was unfinished. The error is for a
 // directory that cannot be opened, or ctx's: another Repair goes on from there.

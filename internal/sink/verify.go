@@ -48,8 +48,8 @@ type PartReport struct {
 
 // Verify checks recordings against their manifests: hashes, sizes, counts, PTS order, durations
 // and headers of every file, files without an entry and entries without a file. dir is the
-// directory of all recordings or that of one. progress, which may be nil, is called after each
-// recording. What it finds is in the Report; the error is for a directory that cannot be read.
+// directory of all recordings, that of a channel or that of one. progress, which may be nil, is called
+// after each recording. What it finds is in the Report; the error is for a directory that cannot be read.
 //
 // A recording in StateRecording may be growing: its open files may end in the middle of a frame
 // and their counts may lag. One that nobody writes is a problem. A final file may not have its hash

@@ -32,7 +32,8 @@ and enters hashes, counts and gaps in the manifest, which says "recovered" from 
 same whenever it starts. Finished recordings are not touched, nor are those that a live recorder
 writes, so it may be used at any time and any number of times.
 
-Exit codes: 0 nothing is left to repair, 1 something could not be repaired, 2 usage.`,
+Exit codes: 0 nothing is left to repair, 1 something could not be repaired or there is no recording,
+2 usage.`,
 		Example: `  recorder repair ./recordings
   recorder repair ./recordings --json | jq '.recordings[].parts[] | select(.error)'`,
 		Args: oneDir,
@@ -46,16 +47,26 @@ Exit codes: 0 nothing is left to repair, 1 something could not be repaired, 2 us
 			if err != nil {
 				return err
 			}
+			var none error
+			if report.Found == 0 && report.OK {
+				none = noRecordings(args[0])
+				report.OK = false
+			}
 			if asJSON {
-				err = printJSON(cmd.OutOrStdout(), report)
-			} else {
+				if err := printJSON(cmd.OutOrStdout(), report); err != nil {
+					return err
+				}
+			} else if none == nil {
 				printProblems(out, report.Problems)
 				out.Printf("recordings repaired: %d\n", repaired(report))
 			}
-			if err == nil && !report.OK {
-				err = errSilent
+			if none != nil {
+				return none
 			}
-			return err
+			if !report.OK {
+				return errSilent
+			}
+			return nil
 		},
 	}
 	addJSONFlag(cmd, &asJSON)

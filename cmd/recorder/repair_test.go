@@ -87,3 +87,18 @@ func TestRepairEndsWhenItIsTold(t *testing.T) {
 		t.Errorf("again: %d %q", code, stdout)
 	}
 }
+
+// A directory that was named by mistake is no directory in which all is well.
+func TestRepairSaysThatThereIsNoRecording(t *testing.T) {
+	empty := t.TempDir()
+	if code, stdout, stderr := try(t, t.Context(), "repair", empty); code != exitFailed || stdout != "" || !strings.HasPrefix(stderr, "recorder: no recordings in "+empty+": ") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	if code, stdout, _ := try(t, t.Context(), "repair", "--json", empty); code != exitFailed || !strings.Contains(stdout, `"ok": false`) {
+		t.Errorf("as JSON: %d %q", code, stdout)
+	}
+	finished := filepath.Join(crashed(t), "hall")
+	if code, stdout, stderr := try(t, t.Context(), "repair", finished); code != exitOK || stdout != "recordings repaired: 0\n" {
+		t.Errorf("nothing to repair: %d %q %q", code, stdout, stderr)
+	}
+}

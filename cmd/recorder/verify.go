@@ -42,7 +42,7 @@ recording, 2 usage.`,
 			}
 			var none error
 			if len(report.Recordings) == 0 && report.OK {
-				none = fmt.Errorf("no recordings in %s: want the directory of all recordings, of a channel, or of one", args[0])
+				none = noRecordings(args[0])
 				report.OK = false
 			}
 			if asJSON {
@@ -63,6 +63,11 @@ recording, 2 usage.`,
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// noRecordings is the error for a directory that is none of recordings.
+func noRecordings(dir string) error {
+	return fmt.Errorf("no recordings in %s: want the directory of all recordings, of a channel, or of one", dir)
 }
 
 // printRecording prints one recording as a table of its files.

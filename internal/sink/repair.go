@@ -14,7 +14,8 @@ import (
 
 // RepairReport is what Repair did.
 type RepairReport struct {
-	OK         bool                `json:"ok"` // nothing unfinished is left, but what is being recorded now
+	OK         bool                `json:"ok"`    // nothing unfinished is left, but what is being recorded now
+	Found      int                 `json:"found"` // recordings, whether they had been finished or not
 	Recordings []RepairedRecording `json:"recordings"`
 	Problems   []string            `json:"problems,omitempty"` // outside of any recording
 }
@@ -62,6 +63,7 @@ func Repair(ctx context.Context, dir string, progress func(RepairedRecording)) (
 			report.Problems = append(report.Problems, err.Error())
 			continue
 		}
+		report.Found++
 		r, unfinished := repairRecording(ctx, root, name)
 		if r.unhashed {
 			hashed, err := hashRecording(ctx, root, name, new(sync.Mutex), newTurn())

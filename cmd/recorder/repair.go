@@ -41,7 +41,10 @@ Exit codes: 0 nothing is left to repair, 1 something could not be repaired or th
 			out := newConsole(cmd.OutOrStdout())
 			var progress func(sink.RepairedRecording)
 			if !asJSON {
-				progress = func(r sink.RepairedRecording) { printRepaired(out, r) }
+				progress = func(r sink.RepairedRecording) {
+					r.Dir = shown(r.Dir, args[0])
+					printRepaired(out, r)
+				}
 			}
 			report, err := sink.Repair(cmd.Context(), args[0], progress)
 			if err != nil {

@@ -102,3 +102,12 @@ func TestRepairSaysThatThereIsNoRecording(t *testing.T) {
 		t.Errorf("nothing to repair: %d %q %q", code, stdout, stderr)
 	}
 }
+
+func TestRepairNamesARecordingAsVerifyDoes(t *testing.T) {
+	found, _ := filepath.Glob(filepath.Join(crashed(t), "room", "*"))
+	for _, command := range []string{"verify", "repair"} {
+		if _, stdout, _ := try(t, t.Context(), command, found[0]); !strings.HasPrefix(stdout, found[0]+`  channel "room", `) {
+			t.Errorf("%s: %q", command, stdout)
+		}
+	}
+}

@@ -30,9 +30,7 @@ recording, 2 usage.`,
 			var progress func(sink.RecordingReport)
 			if !asJSON {
 				progress = func(r sink.RecordingReport) {
-					if r.Dir == "." {
-						r.Dir = args[0]
-					}
+					r.Dir = shown(r.Dir, args[0])
 					printRecording(out, r)
 				}
 			}
@@ -63,6 +61,14 @@ recording, 2 usage.`,
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// shown is what a recording below dir is called, which may be dir itself.
+func shown(name, dir string) string {
+	if name == "." {
+		return dir
+	}
+	return name
 }
 
 // noRecordings is the error for a directory that is none of recordings.

@@ -111,3 +111,13 @@ func TestRepairNamesARecordingAsVerifyDoes(t *testing.T) {
 		}
 	}
 }
+
+// What reads the lists of a report, as the examples of --help do, need not ask whether they are there.
+func TestReportsListThePartsOfARecordingWithoutAny(t *testing.T) {
+	dir := crashed(t)
+	for _, command := range []string{"repair", "verify"} {
+		if _, stdout, stderr := try(t, t.Context(), command, "--json", dir); !strings.Contains(stdout, `"parts": []`) {
+			t.Errorf("%s: %q %q", command, stdout, stderr)
+		}
+	}
+}

@@ -28,7 +28,7 @@ type RepairedRecording struct {
 	State    RecordingState `json:"state,omitempty"`
 	Busy     bool           `json:"busy,omitempty"` // a live recorder writes it, so it was left alone
 	Ended    *Instant       `json:"ended,omitempty"`
-	Parts    []RepairedPart `json:"parts,omitempty"`        // those that were not final
+	Parts    []RepairedPart `json:"parts"`                  // those that were not final
 	Hashed   int            `json:"hashed_files,omitempty"` // read for their hash
 	Problems []string       `json:"problems,omitempty"`
 
@@ -90,7 +90,7 @@ func Repair(ctx context.Context, dir string, progress func(RepairedRecording)) (
 // repairRecording repairs the recording in a directory. It is false when there was nothing to do.
 // When ctx ends first the manifest stays as it was.
 func repairRecording(ctx context.Context, root *os.Root, name string) (r RepairedRecording, unfinished bool) {
-	r.Dir = name
+	r.Dir, r.Parts = name, []RepairedPart{} // a list, not null, in JSON
 	problem := func(err error) (RepairedRecording, bool) {
 		r.Problems = append(r.Problems, err.Error())
 		return r, true
@@ -125,9 +125,11 @@ func repairRecording(ctx context.Context, root *os.Root, name string) (r Repaire
 	if r.of(m); m.State != StateRecording {
 		return r, false
 	}
-	if r.Parts, err = m.repair(ctx, st.dir); err != nil {
+	parts, err := m.repair(ctx, st.dir)
+	if err != nil {
 		return problem(err)
 	}
+	r.Parts = append(r.Parts, parts...)
 	if err := st.SaveManifest(m); err != nil {
 		return problem(err) // of the disk: the next attempt may fare better
 	}

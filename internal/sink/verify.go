@@ -27,7 +27,7 @@ type RecordingReport struct {
 	Channel  string         `json:"channel,omitempty"`
 	State    RecordingState `json:"state,omitempty"`
 	OK       bool           `json:"ok"` // no problem here or in any part
-	Parts    []PartReport   `json:"parts,omitempty"`
+	Parts    []PartReport   `json:"parts"`
 	Problems []string       `json:"problems,omitempty"`
 }
 
@@ -76,7 +76,7 @@ func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 		}
 		recording, err := root.OpenRoot(name)
 		if err != nil {
-			add(RecordingReport{Dir: name, Problems: []string{err.Error()}})
+			add(RecordingReport{Dir: name, Parts: []PartReport{}, Problems: []string{err.Error()}})
 			continue
 		}
 		add(verifyRecording(recording, name))
@@ -86,7 +86,7 @@ func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 }
 
 func verifyRecording(dir *os.Root, name string) RecordingReport {
-	r := RecordingReport{Dir: name}
+	r := RecordingReport{Dir: name, Parts: []PartReport{}} // a list, not null, in JSON
 	problem := func(format string, args ...any) {
 		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 	}

@@ -14,7 +14,8 @@ const ManifestVersion = 1
 
 // Manifest says what a recording holds and what it lacks: enough for a mixer to line up every
 // stream of a call and for an auditor to see that nothing is missing without a reason.
-// An absent list is an empty one. recording.schema.json describes the same document.
+// An absent list is an empty one; what holds the files, down to the parts, is written though it is empty.
+// Manifests of former releases lack it. recording.schema.json describes the same document.
 type Manifest struct {
 	Version int            `json:"version"`
 	ID      string         `json:"id"`      // short random id, the suffix of the directory's name
@@ -37,8 +38,8 @@ type Manifest struct {
 	Previous string `json:"previous,omitempty"`
 	Next     string `json:"next,omitempty"`
 
-	Peers   []*ManifestPeer   `json:"peers,omitempty"`
-	Streams []*ManifestStream `json:"streams,omitempty"`
+	Peers   []*ManifestPeer   `json:"peers"`
+	Streams []*ManifestStream `json:"streams"`
 }
 
 // RecordingState is where a recording is in its life.
@@ -98,7 +99,7 @@ type ManifestStream struct {
 	Started    Instant              `json:"started"`
 	Ended      *Instant             `json:"ended,omitempty"`
 	EndReason  string               `json:"end_reason,omitempty"` // the constants MemberLeft to GoesOn
-	Tracks     []*ManifestTrack     `json:"tracks,omitempty"`
+	Tracks     []*ManifestTrack     `json:"tracks"`
 	Reconnects []*ManifestReconnect `json:"reconnects,omitempty"`
 }
 
@@ -127,7 +128,7 @@ type ManifestTrack struct {
 	End     Seconds            `json:"end_seconds,omitempty"`     // of what is accounted for, on the stream's clock
 	Missing map[Reason]Seconds `json:"missing_seconds,omitempty"` // by reason: the gaps, without what lies between those listed as one
 
-	Parts       []*ManifestPart       `json:"parts,omitempty"`
+	Parts       []*ManifestPart       `json:"parts"`
 	Gaps        []*ManifestGap        `json:"gaps,omitempty"`
 	GapsOmitted int64                 `json:"gaps_omitted,omitempty"` // between the first and the latest 10,000, which are listed; Missing counts all
 	Resolutions []*ManifestResolution `json:"resolutions,omitempty"`  // video: one entry at the start and per change

@@ -85,6 +85,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w: %w", ErrManifest, err)
 	}
+	m.list()
 	b, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
@@ -101,6 +102,26 @@ func (m *Manifest) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode manifest: %w: %d bytes", ErrManifest, len(b))
 	}
 	return b, nil
+}
+
+// list makes lists of the absent ones that are always written.
+func (m *Manifest) list() {
+	if m.Peers == nil {
+		m.Peers = []*ManifestPeer{}
+	}
+	if m.Streams == nil {
+		m.Streams = []*ManifestStream{}
+	}
+	for _, s := range m.Streams {
+		if s.Tracks == nil {
+			s.Tracks = []*ManifestTrack{}
+		}
+		for _, t := range s.Tracks {
+			if t.Parts == nil {
+				t.Parts = []*ManifestPart{}
+			}
+		}
+	}
 }
 
 // DecodeManifest reads one manifest and nothing else: unknown fields, another version, trailing

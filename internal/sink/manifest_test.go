@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +240,40 @@ func TestSchemaListsTheFieldsOfTheTypes(t *testing.T) {
 		}
 		if !slices.Equal(required, doc.Defs[def].Required) {
 			t.Errorf("%s: schema requires %q, the type %q", def, doc.Defs[def].Required, required)
+		}
+	}
+}
+
+// Who reads a manifest need not ask whether the lists that lead to the files are there. In those of former
+// releases they are not where they are empty, and such a manifest is read all the same.
+func TestTheListsThatLeadToFilesAreAlwaysWritten(t *testing.T) {
+	m := newManifest("room")
+	m.Streams = []*ManifestStream{{ID: "cam", PeerID: "bob", Dir: "bob/cam", Tracks: []*ManifestTrack{{ID: "a", Kind: audio}}}, {ID: "mic", PeerID: "bob", Dir: "bob/mic"}}
+	for _, test := range []struct {
+		m     *Manifest
+		lists []string
+	}{
+		{newManifest("room"), []string{`"peers": []`, `"streams": []`}},
+		{m, []string{`"peers": []`, `"tracks": []`, `"parts": []`}},
+		{m.copy(), []string{`"peers": []`, `"tracks": []`, `"parts": []`}},
+	} {
+		b, err := test.m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		former := string(b)
+		for _, list := range test.lists {
+			if strings.Count(former, list) != 1 {
+				t.Errorf("no %s in %s", list, b)
+			}
+			former = regexp.MustCompile(`,?\s*`+regexp.QuoteMeta(list)).ReplaceAllString(former, "")
+		}
+		back, err := DecodeManifest(strings.NewReader(former))
+		if err != nil {
+			t.Fatalf("%v: %s", err, former)
+		}
+		if again, err := back.Encode(); err != nil || !bytes.Equal(again, b) {
+			t.Errorf("%v: %s", err, again)
 		}
 	}
 }

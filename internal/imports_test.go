@@ -16,11 +16,11 @@ var forbidden = map[string][]string{
 	"recorder/internal/container": {"recorder/", "github.com/pion/webrtc/v4$", "github.com/coder/websocket"},
 	"recorder/internal/sink": {"recorder/internal/remote", "recorder/internal/signaling", "recorder/internal/session",
 		"github.com/pion/webrtc/v4$", "github.com/coder/websocket"},
-	"recorder/internal/signaling": {"recorder/", "github.com/pion/"},
-	"recorder/internal/event":     {"recorder/", "github.com/pion/"},
-	"recorder/internal/remote":    {"recorder/internal/sink", "recorder/internal/session", "github.com/coder/websocket"},
-	"recorder/internal/session":   {"recorder/internal/devserver", "recorder/internal/member", "github.com/coder/websocket"},
-	"recorder/internal/devserver": {"recorder/internal/session", "recorder/internal/remote", "recorder/internal/sink", "github.com/pion/"},
+	"recorder/internal/signaling":     {"recorder/", "github.com/pion/"},
+	"recorder/internal/event":         {"recorder/", "github.com/pion/"},
+	"recorder/internal/remote":        {"recorder/internal/sink", "recorder/internal/session", "github.com/coder/websocket"},
+	"recorder/internal/session":       {"recorder/internal/lab", "github.com/coder/websocket"},
+	"recorder/internal/lab/devserver": {"recorder/internal/session", "recorder/internal/remote", "recorder/internal/sink", "github.com/pion/"},
 }
 
 func TestImportsGoOneWay(t *testing.T) {

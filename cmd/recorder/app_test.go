@@ -20,8 +20,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"recorder/internal/devserver"
 	"recorder/internal/e2e"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/sink"
 )
 

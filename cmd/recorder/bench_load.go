@@ -14,9 +14,9 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/clip"
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/clip"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/signaling"
 )
 

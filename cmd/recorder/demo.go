@@ -19,8 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/remote"
 	"recorder/internal/session"
 )

@@ -12,7 +12,7 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/member"
+	"recorder/internal/lab/member"
 	"recorder/internal/signaling"
 )
 

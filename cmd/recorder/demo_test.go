@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/member"
+	"recorder/internal/lab/member"
 	"recorder/internal/sink"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 )
 
 func newDevserverCommand() *cobra.Command {

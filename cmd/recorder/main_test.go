@@ -19,8 +19,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"recorder/internal/devserver"
 	"recorder/internal/e2e"
+	"recorder/internal/lab/devserver"
 )
 
 // stuckEnv makes the test binary a process that does not stop when it is asked to.

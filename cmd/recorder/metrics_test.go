@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/series"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"recorder/internal/member"
+	"recorder/internal/lab/member"
 	"recorder/internal/sink"
 )
 

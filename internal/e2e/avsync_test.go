@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/sink"
 )
 

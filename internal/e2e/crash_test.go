@@ -16,11 +16,11 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
+	"recorder/internal/lab/tape"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
-	"recorder/internal/tape"
 )
 
 var kills = flag.Int("kills", 5, "how often TestKilledAtAnyMoment kills the recorder")

@@ -17,7 +17,7 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/remote"
 	"recorder/internal/session"
 	"recorder/internal/signaling"

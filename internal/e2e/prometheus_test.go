@@ -16,7 +16,7 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/member"
+	"recorder/internal/lab/member"
 	"recorder/internal/signaling"
 )
 

@@ -14,8 +14,8 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/devserver"
 	"recorder/internal/event"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/remote"
 	"recorder/internal/session"
 	"recorder/internal/signaling"

@@ -13,11 +13,11 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
+	"recorder/internal/lab/tape"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
-	"recorder/internal/tape"
 )
 
 // turnServer is a real coturn on loopback that can be restarted.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 )
 
 // readiness is the body of /readyz.

@@ -17,9 +17,9 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/clip"
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/clip"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/remote"
 	"recorder/internal/session"
 	"recorder/internal/signaling"

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 )
 
 // Something goes wrong while the two meet. Nothing that alice sent is missing,

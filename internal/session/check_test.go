@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"recorder/internal/e2e"
+	"recorder/internal/lab/tape"
 	"recorder/internal/sink"
-	"recorder/internal/tape"
 )
 
 // outcome is what the files of a stream must show of what befell it.

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 )
 
 func TestSeriesGoWithWhatTheyAreOf(t *testing.T) {

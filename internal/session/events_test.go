@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
 	"recorder/internal/event"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/remote"
 )
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 )
 
 // fault is one way a call of two is disturbed, and what must come of it. The

@@ -13,9 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"recorder/internal/devserver"
 	"recorder/internal/e2e"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
 )

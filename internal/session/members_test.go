@@ -11,8 +11,8 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/signaling"
 )
 

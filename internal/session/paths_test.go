@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/sink"
 )
 

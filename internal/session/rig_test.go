@@ -20,12 +20,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
+	"recorder/internal/lab/tape"
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
-	"recorder/internal/tape"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/sink"
 )
 

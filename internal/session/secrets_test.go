@@ -18,8 +18,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"recorder/internal/devserver"
 	"recorder/internal/event"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"

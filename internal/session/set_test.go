@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 )
 
 func TestCloseReturnsWhatCouldNotBeFinalised(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"recorder/internal/devserver"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/sink"
 )
 

@@ -16,8 +16,8 @@ import (
 	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4/pkg/media/oggreader"
 
-	"recorder/internal/clip"
 	ogg "recorder/internal/container"
+	"recorder/internal/lab/clip"
 )
 
 // tool is the path of a program that checks our files. Without it the test is skipped, or fails

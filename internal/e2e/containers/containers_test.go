@@ -22,9 +22,9 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/webrtc/v4"
 
-	"recorder/internal/devserver"
 	"recorder/internal/e2e"
-	"recorder/internal/member"
+	"recorder/internal/lab/devserver"
+	"recorder/internal/lab/member"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
 )

@@ -14,7 +14,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"go.uber.org/goleak"
 
-	"recorder/internal/devserver"
+	"recorder/internal/lab/devserver"
 	"recorder/internal/signaling"
 )
 

@@ -15,7 +15,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"recorder/internal/container"
-	"recorder/internal/member"
+	"recorder/internal/lab/member"
 )
 
 // Tape knows when each frame that members sent was captured. The zero value is

@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/golang-jwt/jwt/v5"
 
-	"recorder/internal/devserver"
 	"recorder/internal/e2e"
+	"recorder/internal/lab/devserver"
 )
 
 // tab is the join page, open in a real browser.

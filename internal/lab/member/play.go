@@ -11,7 +11,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media"
 
-	"recorder/internal/clip"
+	"recorder/internal/lab/clip"
 )
 
 // Source is encoded media: frames, each with its duration. It is ranged over

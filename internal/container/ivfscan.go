@@ -7,7 +7,9 @@ import (
 )
 
 // ScanIVF reads an IVF file to its end.
-func ScanIVF(r io.Reader) (info Info, err error) {
+func ScanIVF(r io.Reader) (Info, error) { return scanIVF(r, nil) }
+
+func scanIVF(r io.Reader, emit emitter) (info Info, err error) {
 	in := newInput(r)
 	var h [ivfHeaderSize]byte
 	if err := in.full(h[:]); err != nil {
@@ -45,13 +47,17 @@ func ScanIVF(r io.Reader) (info Info, err error) {
 			break // no frame of ours: blocks that a crash left as zeros, or worse
 		}
 		key := KeyFrame(info.Codec, in.peek(size))
-		if err := in.skip(size); ended(err) {
+		body, err := in.body(size, emit)
+		if ended(err) {
 			break
 		} else if err != nil {
 			return info, err
 		}
 		info.frame(pts, key)
 		info.End = in.pos
+		if !emit.frame(Frame{pts, key, body}) {
+			return info, errStopped
+		}
 	}
 	if err := in.drain(); err != nil {
 		return info, err

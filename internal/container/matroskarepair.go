@@ -8,7 +8,7 @@ import (
 
 // RepairMatroska cuts the tail behind the last whole block and sets the duration.
 func RepairMatroska(f File) (Repaired, error) {
-	s, err := scanMatroska(wholeFile(f))
+	s, err := scanMatroska(wholeFile(f), nil)
 	if err != nil {
 		return Repaired{}, err
 	}
@@ -28,7 +28,7 @@ func RepairMatroska(f File) (Repaired, error) {
 // whole block, and the parameter sets the file was made for. A torn tail is cut; the returned Info
 // says where to append (End) and which PTS to exceed (LastPTS).
 func ResumeMatroska(f File) (*Matroska, AVC, Info, error) {
-	s, err := scanMatroska(wholeFile(f))
+	s, err := scanMatroska(wholeFile(f), nil)
 	if err != nil {
 		return nil, AVC{}, Info{}, err
 	}
@@ -43,7 +43,7 @@ func ResumeMatroska(f File) (*Matroska, AVC, Info, error) {
 // ContinueMatroska is ResumeMatroska for a file of which it is known where it ends. No more than its
 // beginning is read.
 func ContinueMatroska(f io.ReaderAt, known Info) (*Matroska, AVC, error) {
-	s, err := scanMatroska(io.NewSectionReader(f, 0, matroskaHeaderMost))
+	s, err := scanMatroska(io.NewSectionReader(f, 0, matroskaHeaderMost), nil)
 	if err != nil {
 		return nil, AVC{}, err
 	}

@@ -10,6 +10,7 @@ import (
 // matroskaScan is what reading a Matroska file leaves behind.
 type matroskaScan struct {
 	Info
+	emit       emitter
 	scale      uint64 // ns
 	duration   float64
 	durationAt int64  // offset of Duration's body, 0 when there is none of eight bytes
@@ -25,13 +26,13 @@ var matroskaCodecs = map[string]Codec{
 
 // ScanMatroska reads a Matroska file with one video track to its end.
 func ScanMatroska(r io.Reader) (Info, error) {
-	s, err := scanMatroska(r)
+	s, err := scanMatroska(r, nil)
 	return s.Info, err
 }
 
-func scanMatroska(r io.Reader) (matroskaScan, error) {
+func scanMatroska(r io.Reader, emit emitter) (matroskaScan, error) {
 	in := newInput(r)
-	s := matroskaScan{scale: 1_000_000, Info: Info{ClockRate: VideoClockRate}}
+	s := matroskaScan{emit: emit, scale: 1_000_000, Info: Info{ClockRate: VideoClockRate}}
 	id, size, known, err := in.element()
 	if err != nil {
 		return s, headerError(err)
@@ -162,14 +163,21 @@ func (s *matroskaScan) block(in *input, size int64, simple bool) (whole bool, er
 	if err := in.full(h[:]); err != nil {
 		return false, bodyError(err)
 	}
-	if err := in.skip(size - int64(len(h))); err != nil {
-		return false, err
+	ours := h[0] == 0x80|trackNumber
+	emit := s.emit
+	if !ours {
+		emit = nil
 	}
-	if h[0] != 0x80|trackNumber {
-		return true, nil
+	body, err := in.body(size-int64(len(h)), emit)
+	if err != nil || !ours {
+		return err == nil, err
 	}
 	s.last = s.cluster + int64(int16(binary.BigEndian.Uint16(h[1:])))
-	s.frame(s.pts(s.last), simple && h[3]&blockKey != 0)
+	pts, key := s.pts(s.last), simple && h[3]&blockKey != 0
+	s.frame(pts, key)
+	if !emit.frame(Frame{pts, key, body}) {
+		return true, errStopped
+	}
 	return true, nil
 }
 

@@ -10,7 +10,7 @@ var errNotEnded = errors.New("last ogg page changed while it was read")
 
 // RepairOgg cuts the tail behind the last whole page and marks that page as the last.
 func RepairOgg(f File) (Repaired, error) {
-	s, err := scanOgg(wholeFile(f))
+	s, err := scanOgg(wholeFile(f), nil)
 	if err != nil {
 		return Repaired{}, err
 	}
@@ -30,7 +30,7 @@ func RepairOgg(f File) (Repaired, error) {
 // is cut and an end of stream undone; the returned Info says where to append (End).
 // pagePackets is as in OggOptions.
 func ResumeOgg(f File, pagePackets int) (*Ogg, Info, error) {
-	s, err := scanOgg(wholeFile(f))
+	s, err := scanOgg(wholeFile(f), nil)
 	if err != nil {
 		return nil, Info{}, err
 	}

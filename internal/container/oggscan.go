@@ -27,11 +27,11 @@ type oggPageRef struct {
 
 // ScanOgg reads an Ogg/Opus file to its end.
 func ScanOgg(r io.Reader) (Info, error) {
-	s, err := scanOgg(r)
+	s, err := scanOgg(r, nil)
 	return s.Info, err
 }
 
-func scanOgg(r io.Reader) (oggScan, error) {
+func scanOgg(r io.Reader, emit emitter) (oggScan, error) {
 	in, buf := newInput(r), make([]byte, oggMaxPage)
 	var s oggScan
 	if err := s.headers(in, buf); err != nil {
@@ -40,7 +40,7 @@ func scanOgg(r io.Reader) (oggScan, error) {
 	// A packet that goes on to another page is whole only with the pages it goes on to, so what
 	// counts is the state behind the last page that leaves none open.
 	whole := s
-	var open openPacket
+	open := openPacket{keep: emit != nil}
 	for !whole.EOS {
 		offset := in.pos
 		page, err := readOggPage(in, buf)
@@ -62,6 +62,9 @@ func scanOgg(r io.Reader) (oggScan, error) {
 			s.EOS = page.flags&flagEOS != 0
 			s.End = in.pos
 			whole = s
+			if !open.give(emit) {
+				return whole, errStopped
+			}
 		}
 	}
 	if err := in.drain(); err != nil {
@@ -126,6 +129,21 @@ func headerError(err error) error {
 type openPacket struct {
 	is   bool
 	head []byte // its first two bytes, all that tells its duration
+
+	keep  bool    // packets are kept, to be given out once no packet is open
+	data  []byte  // what there is of it
+	ended []Frame // those before it
+}
+
+// give hands out the packets that have ended. It reports false when no more are wanted.
+func (o *openPacket) give(emit emitter) bool {
+	for _, f := range o.ended {
+		if !emit.frame(f) {
+			return false
+		}
+	}
+	o.ended = o.ended[:0]
+	return true
 }
 
 // packets counts the packets that end on a page and checks their time against its granule
@@ -135,7 +153,7 @@ func (s *oggScan) packets(page oggPage, open *openPacket) {
 	first := s.Frames
 	start := s.end
 	if fresh {
-		open.head = open.head[:0]
+		open.head, open.data = open.head[:0], nil
 	}
 	open.is = false
 	for i, n := range page.lacing {
@@ -147,10 +165,17 @@ func (s *oggScan) packets(page oggPage, open *openPacket) {
 		if missing := 2 - len(open.head); missing > 0 {
 			open.head = append(open.head, body[:min(size, missing)]...)
 		}
+		if open.keep && len(open.data)+size <= maxFrame {
+			open.data = append(open.data, body[:size]...)
+		}
 		body, size = body[size:], 0
 		if !ends {
 			open.is = true
 			break
+		}
+		if open.keep {
+			open.ended = append(open.ended, Frame{PTS: s.end, Key: true, Data: open.data})
+			open.data = nil
 		}
 		s.LastPTS = s.end
 		s.end += int64(OpusSamples(open.head))
@@ -169,6 +194,9 @@ func (s *oggScan) packets(page oggPage, open *openPacket) {
 		// A stream may begin at any position.
 		shift := page.granule - s.end
 		s.FirstPTS, s.LastPTS, s.end = shift, s.LastPTS+shift, page.granule
+		for i := range open.ended {
+			open.ended[i].PTS += shift
+		}
 	case page.flags&flagEOS != 0 && page.granule >= start && page.granule < s.end:
 		// The end may be trimmed (RFC 7845 §4.4).
 	case page.granule != s.end:

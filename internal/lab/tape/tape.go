@@ -5,6 +5,7 @@ package tape
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
@@ -101,27 +102,53 @@ func (tp *Tape) Takes(files ...string) (all []Take, err error) {
 	defer tp.mu.Unlock()
 	last := -1
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		for found, err := range numbered(file) {
+			if err != nil {
+				return nil, fmt.Errorf("read %s: %w", file, err)
+			}
+			if found.number == last {
+				all = all[:len(all)-1]
+			}
+			all, last = append(all, Take{tp.frames[found.number], found.position}), found.number
+		}
+	}
+	return all, nil
+}
+
+// numberedFrame is a frame of a file that was captured.
+type numberedFrame struct {
+	number   int
+	position time.Duration
+}
+
+// numbered are the frames of a file that have a number.
+func numbered(file string) iter.Seq2[numberedFrame, error] {
+	return func(yield func(numberedFrame, error) bool) {
+		f, err := os.Open(file)
 		if err != nil {
-			return nil, err
+			yield(numberedFrame{}, err)
+			return
 		}
-		packets := ivfPackets(data)
+		defer f.Close()
+		codec, rate := container.VP8, int64(container.VideoClockRate) // VP9 is laid out like VP8
 		if filepath.Ext(file) == container.Opus.Extension() {
-			packets = oggPackets(data)
+			codec, rate = container.Opus, container.OpusRate
 		}
-		for position, packet := range packets {
-			number, ok := bytes.CutSuffix(packet, []byte(numberMark))
+		for frame, err := range container.Frames(codec, f) {
+			if err != nil {
+				yield(numberedFrame{}, err)
+				return
+			}
+			number, ok := bytes.CutSuffix(frame.Data, []byte(numberMark))
 			if !ok {
 				continue
 			}
 			n := int(binary.BigEndian.Uint32(number[len(number)-4:]))
-			if n == last {
-				all = all[:len(all)-1]
+			if !yield(numberedFrame{n, time.Duration(frame.PTS) * time.Second / time.Duration(rate)}, nil) {
+				return
 			}
-			all, last = append(all, Take{tp.frames[n], position}), n
 		}
 	}
-	return all, nil
 }
 
 // Apart returns, for each picture, by how much it is later than the sound that
@@ -164,45 +191,4 @@ func Moved(takes []Take) (by []time.Duration) {
 		by[i] -= by[0]
 	}
 	return by
-}
-
-// oggPackets are the packets of an Ogg file of Opus, and where they are heard.
-func oggPackets(file []byte) iter.Seq2[time.Duration, []byte] {
-	return func(yield func(time.Duration, []byte) bool) {
-		var packet []byte
-		samples, headers := 0, 2
-		for len(file) > 0 {
-			segments := file[27 : 27+file[26]]
-			file = file[27+len(segments):]
-			for _, n := range segments {
-				packet = append(packet, file[:n]...)
-				file = file[n:]
-				if n == 255 {
-					continue
-				}
-				if headers > 0 {
-					headers--
-				} else {
-					if !yield(time.Duration(samples)*time.Second/48000, packet) {
-						return
-					}
-					samples += container.OpusSamples(packet)
-				}
-				packet = nil
-			}
-		}
-	}
-}
-
-// ivfPackets are the pictures of an IVF file, and when they are shown.
-func ivfPackets(file []byte) iter.Seq2[time.Duration, []byte] {
-	return func(yield func(time.Duration, []byte) bool) {
-		for file = file[32:]; len(file) > 0; {
-			size, pts := binary.LittleEndian.Uint32(file), binary.LittleEndian.Uint64(file[4:])
-			if !yield(time.Duration(pts)*time.Second/container.VideoClockRate, file[12:12+size]) {
-				return
-			}
-			file = file[12+size:]
-		}
-	}
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"recorder/internal/config"
+
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,8 +24,8 @@ import (
 // App is a recorder: a bot in each configured channel, the files they write and the HTTP server that tells of them. Several can
 // live in one process.
 type App struct {
-	cfg       Config                 // as it was when the App was made
-	live      atomic.Pointer[Config] // as it is now; only what can change meanwhile differs, see Reload
+	cfg       config.Config                 // as it was when the App was made
+	live      atomic.Pointer[config.Config] // as it is now; only what can change meanwhile differs, see Reload
 	log       *slog.Logger
 	level     *slog.LevelVar
 	reg       *prometheus.Registry
@@ -40,7 +42,7 @@ type App struct {
 
 // AppOptions configure an App.
 type AppOptions struct {
-	Config Config // checked, as loadConfig returns it
+	Config config.Config // checked, as loadConfig returns it
 	Logger *slog.Logger
 	// Level, if not nil, is the Logger's, for Reload to set.
 	Level *slog.LevelVar
@@ -141,7 +143,7 @@ func (a *App) Start() error {
 }
 
 // sessionConfigs is what cfg says of each channel.
-func sessionConfigs(cfg *Config) []session.Config {
+func sessionConfigs(cfg *config.Config) []session.Config {
 	configs := make([]session.Config, 0, len(cfg.Channels))
 	for _, c := range cfg.Channels {
 		configs = append(configs, session.Config{
@@ -247,7 +249,7 @@ func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 		peerID := salt.peerID(a.cfg.Bot.Name, channel)
 		credential := liveCredential(func() (signaling.Credential, error) {
 			cfg := a.live.Load()
-			return newCredential(cfg.Signaling, cfg.Bot, peerID, channel)
+			return config.NewCredential(cfg.Signaling, cfg.Bot, peerID, channel)
 		})
 		if _, err := credential(); err != nil {
 			return nil, err
@@ -262,7 +264,7 @@ func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 	}
 }
 
-func iceServers(servers []ICEServerConfig) []webrtc.ICEServer {
+func iceServers(servers []config.ICEServerConfig) []webrtc.ICEServer {
 	var all []webrtc.ICEServer
 	for _, s := range servers {
 		all = append(all, webrtc.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential})

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"recorder/internal/e2e"
@@ -44,22 +46,22 @@ func startDevserver(t testing.TB) string {
 	return "ws://" + web.Listener.Addr().String()
 }
 
-func testConfig(t testing.TB, url, secret string, channels ...string) Config {
+func testConfig(t testing.TB, url, secret string, channels ...string) config.Config {
 	t.Helper()
-	cfg := defaultConfig()
-	cfg.Signaling = SignalingConfig{URL: url, SecretKey: SecretKeyConfig{ID: "sk_id_1", Secret: secret}}
+	cfg := config.Default()
+	cfg.Signaling = config.SignalingConfig{URL: url, SecretKey: config.SecretKeyConfig{ID: "sk_id_1", Secret: secret}}
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Recordings.MinFree = 0
 	cfg.Recordings.Dir = filepath.Join(t.TempDir(), "recordings")
 	cfg.Channels = nil
 	for _, name := range channels {
-		cfg.Channels = append(cfg.Channels, ChannelConfig{Name: name, ChannelOptions: defaultConfig().Defaults})
+		cfg.Channels = append(cfg.Channels, config.ChannelConfig{Name: name, ChannelOptions: config.Default().Defaults})
 	}
 	return cfg
 }
 
 // startApp runs an App until the test ends, and checks then that it never showed a credential.
-func startApp(t testing.TB, cfg Config) *App {
+func startApp(t testing.TB, cfg config.Config) *App {
 	t.Helper()
 	var log e2e.Buffer
 	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", slog.LevelDebug), Loopback: true})
@@ -190,7 +192,7 @@ func TestWrongKeyFailsTheChannelAndNotTheProcess(t *testing.T) {
 	if why := r.Channels[0].Error; !strings.Contains(why, "4001") {
 		t.Errorf("got %q", why)
 	}
-	if err := healthcheck(t.Context(), HTTPConfig{Listen: app.Addr().String()}); err != nil {
+	if err := healthcheck(t.Context(), config.HTTPConfig{Listen: app.Addr().String()}); err != nil {
 		t.Error(err)
 	}
 }
@@ -203,7 +205,7 @@ func TestRefusedConnectionIsTriedAgainUntilTheServiceIsThere(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	cfg := testConfig(t, "ws://"+address, "", "a")
-	cfg.Signaling.SecretKey = SecretKeyConfig{}
+	cfg.Signaling.SecretKey = config.SecretKeyConfig{}
 	cfg.Signaling.APIKey = testKey
 	app := startApp(t, cfg)
 	await(t, app, "joining")
@@ -236,13 +238,13 @@ func TestWhatCannotBeTakenIsOneClearErrorAndLeavesNothingBehind(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		breaks func(*Config)
+		breaks func(*config.Config)
 		want   string
 	}{
-		{"directory below a file", func(c *Config) { c.Recordings.Dir = filepath.Join(file, "x") },
+		{"directory below a file", func(c *config.Config) { c.Recordings.Dir = filepath.Join(file, "x") },
 			`recordings directory "` + file + `/x": `},
-		{"directory is a file", func(c *Config) { c.Recordings.Dir = file }, `recordings directory "` + file + `": `},
-		{"address taken", func(c *Config) { c.HTTP.Listen = taken.Addr().String() },
+		{"directory is a file", func(c *config.Config) { c.Recordings.Dir = file }, `recordings directory "` + file + `": `},
+		{"address taken", func(c *config.Config) { c.HTTP.Listen = taken.Addr().String() },
 			"http.listen: listen tcp " + taken.Addr().String() + ": bind: address already in use"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

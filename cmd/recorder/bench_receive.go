@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"recorder/internal/config"
+
 	"recorder/internal/sink"
 )
 
@@ -125,11 +127,11 @@ func newRecordingReceiver(url string, stderr io.Writer) (_ *recordingReceiver, e
 	if err != nil {
 		return nil, err
 	}
-	cfg := defaultConfig()
-	cfg.Signaling = SignalingConfig{URL: url, APIKey: "pk_live_bench"}
+	cfg := config.Default()
+	cfg.Signaling = config.SignalingConfig{URL: url, APIKey: "pk_live_bench"}
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Recordings.Dir = dir
-	cfg.Channels = []ChannelConfig{{Name: benchChannel, ChannelOptions: cfg.Defaults}}
+	cfg.Channels = []config.ChannelConfig{{Name: benchChannel, ChannelOptions: cfg.Defaults}}
 	app, err := NewApp(AppOptions{Config: cfg, Loopback: true, Logger: newLogger(stderr, "text", slog.LevelWarn)})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

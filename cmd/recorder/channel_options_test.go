@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"recorder/internal/config"
+
 	"recorder/internal/session"
 	"recorder/internal/sink"
 )
@@ -33,7 +35,7 @@ func TestEveryChannelOptionReachesItsSession(t *testing.T) {
 		"start_at":         {"2030-01-31T09:00:00Z", func(c *session.Config) { c.Start = at }},
 		"stop_at":          {"2030-01-31T10:00:00+01:00", func(c *session.Config) { c.Stop = at }},
 	}
-	for _, key := range keysOf(reflect.TypeFor[ChannelOptions]()) {
+	for _, key := range config.KeysOf(reflect.TypeFor[config.ChannelOptions]()) {
 		tt, ok := tests[key]
 		if !ok {
 			t.Errorf("%s is not tried here", key)

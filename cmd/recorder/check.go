@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/spf13/cobra"
 )
 
@@ -25,10 +27,10 @@ Exit codes: 0 the configuration is good, 2 it is not.`,
   recorder check --config config.yaml --json | jq -r '.faults[].key'`,
 		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
-			warnings := ignoredVariables()
+			cfg, err := config.Load(path)
+			warnings := config.IgnoredVariables()
 			if err == nil {
-				warnings = append(warnings, cfg.doubts(time.Now())...)
+				warnings = append(warnings, cfg.Doubts(time.Now())...)
 			}
 			if asJSON {
 				if err := printCheck(cmd.OutOrStdout(), err, warnings); err != nil {
@@ -66,14 +68,14 @@ func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
 // printCheck prints what loadConfig returned.
 func printCheck(w io.Writer, err error, warnings []string) error {
 	result := struct {
-		OK       bool     `json:"ok"`
-		Faults   []Fault  `json:"faults"`
-		Warnings []string `json:"warnings"`
-	}{OK: err == nil, Faults: []Fault{}, Warnings: append([]string{}, warnings...)}
-	if bad := (*ConfigError)(nil); errors.As(err, &bad) {
+		OK       bool           `json:"ok"`
+		Faults   []config.Fault `json:"faults"`
+		Warnings []string       `json:"warnings"`
+	}{OK: err == nil, Faults: []config.Fault{}, Warnings: append([]string{}, warnings...)}
+	if bad := (*config.ConfigError)(nil); errors.As(err, &bad) {
 		result.Faults = bad.Faults
 	} else if err != nil {
-		result.Faults = []Fault{{Message: err.Error()}}
+		result.Faults = []config.Fault{{Message: err.Error()}}
 	}
 	return printJSON(w, result)
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"net/url"
 
 	"recorder/internal/signaling"
 )
@@ -27,24 +26,6 @@ func (salt processSalt) peerID(name, channel string) string {
 	mac := hmac.New(sha256.New, salt[:])
 	mac.Write([]byte(channel))
 	return name + "-" + hex.EncodeToString(mac.Sum(nil)[:4])
-}
-
-// newCredential returns the credential that is configured, good for one channel where we can say so.
-func newCredential(cfg SignalingConfig, bot BotConfig, peerID, channel string) (signaling.Credential, error) {
-	switch {
-	case cfg.APIKey != "":
-		return signaling.PublishableKey(cfg.APIKey)
-	case cfg.TokenURL != "":
-		return signaling.TokenURL(cfg.TokenURL, url.Values{"peerId": {peerID}, "channel": {channel}}, nil)
-	default:
-		return signaling.NewSecretKey(signaling.SecretKeyOptions{
-			ID:           cfg.SecretKey.ID,
-			Secret:       cfg.SecretKey.Secret,
-			PeerID:       peerID,
-			Channels:     []string{channel},
-			PeerMetadata: bot.Metadata,
-		})
-	}
 }
 
 // liveCredential is a credential that is looked up anew whenever it is needed, so that a connection made after a reload uses

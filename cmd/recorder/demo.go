@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
@@ -139,12 +141,12 @@ func (d *demo) startServer() (stop func(), err error) {
 }
 
 // config is what a user would write to config.yaml.
-func (d *demo) config() Config {
-	cfg := defaultConfig()
-	cfg.Signaling = SignalingConfig{URL: d.server, SecretKey: SecretKeyConfig{ID: "sk_id_demo", Secret: d.secret}}
+func (d *demo) config() config.Config {
+	cfg := config.Default()
+	cfg.Signaling = config.SignalingConfig{URL: d.server, SecretKey: config.SecretKeyConfig{ID: "sk_id_demo", Secret: d.secret}}
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Recordings.Dir, cfg.Recordings.MinFree = d.dir, 0
-	cfg.Channels = []ChannelConfig{{Name: demoChannel, ChannelOptions: defaultConfig().Defaults}}
+	cfg.Channels = []config.ChannelConfig{{Name: demoChannel, ChannelOptions: config.Default().Defaults}}
 	return cfg
 }
 

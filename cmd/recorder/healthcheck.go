@@ -5,13 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
+
+	"recorder/internal/config"
 
 	"github.com/spf13/cobra"
 )
@@ -34,7 +33,7 @@ Exit codes: 0 it is alive, 1 it is not, 2 the configuration does not tell the ad
 		Example: "  recorder healthcheck --config config.yaml",
 		Args:    noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := httpConfig(path, cmd.Flags().Changed("config"))
+			cfg, err := config.LoadHTTP(path, cmd.Flags().Changed("config"))
 			if err != nil {
 				return &usageError{err}
 			}
@@ -45,30 +44,8 @@ Exit codes: 0 it is alive, 1 it is not, 2 the configuration does not tell the ad
 	return cmd
 }
 
-// httpConfig returns where the configuration says the recorder answers. Unlike loadConfig it minds nothing else, so that a
-// probe does not fail for a mistake that a running recorder has not taken on. A file that was not asked for by name need not
-// be there.
-func httpConfig(path string, named bool) (HTTPConfig, error) {
-	text, err := readFile(path)
-	if err != nil && (named || !errors.Is(err, fs.ErrNotExist)) {
-		return HTTPConfig{}, fmt.Errorf("read configuration: %w", err)
-	}
-	l := newLoader(path)
-	cfg := defaultConfig()
-	if l.decode(text, &cfg) {
-		l.checkListen(cfg.HTTP.Listen)
-	}
-	l.faults = slices.DeleteFunc(l.faults, func(f Fault) bool {
-		return f.Key != "" && f.Key != "http" && !strings.HasPrefix(f.Key, "http.")
-	})
-	if len(l.faults) > 0 {
-		return HTTPConfig{}, l.error()
-	}
-	return cfg.HTTP, nil
-}
-
 // healthcheck succeeds if a recorder answers there, be it that it wants to know who asks.
-func healthcheck(ctx context.Context, cfg HTTPConfig) error {
+func healthcheck(ctx context.Context, cfg config.HTTPConfig) error {
 	host, port, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("http.listen: %w", err)

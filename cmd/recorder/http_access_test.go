@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"recorder/internal/config"
 )
 
 // users is basic_auth_users with alice, whose password is TOPSECRET.
@@ -34,11 +36,11 @@ func certificate(t *testing.T, more string) string {
 }
 
 // serveWith returns where a recorder with a web configuration answers.
-func serveWith(t *testing.T, webConfig string) HTTPConfig {
+func serveWith(t *testing.T, webConfig string) config.HTTPConfig {
 	t.Helper()
 	cfg := testConfig(t, "ws://127.0.0.1:1", testSecret, "a")
 	cfg.HTTP.WebConfigFile = secretFile(t, webConfig)
-	must(t, checkWebConfig(cfg.HTTP.WebConfigFile))
+	must(t, config.CheckWebConfig(cfg.HTTP.WebConfigFile))
 	app := startApp(t, cfg)
 	cfg.HTTP.Listen = app.Addr().String()
 	return cfg.HTTP
@@ -133,7 +135,7 @@ func TestHealthcheckOverTLSIsNotFooledByAnother(t *testing.T) {
 	elsewhere := httptest.NewServer(http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound))
 	defer elsewhere.Close()
 	for _, server := range []*httptest.Server{sick, plain, elsewhere} {
-		cfg := HTTPConfig{Listen: server.Listener.Addr().String(), WebConfigFile: webConfig}
+		cfg := config.HTTPConfig{Listen: server.Listener.Addr().String(), WebConfigFile: webConfig}
 		if err := healthcheck(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "answered ") {
 			t.Errorf("got %v", err)
 		}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/spf13/cobra"
 )
 
@@ -76,7 +78,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	cmd, err := root.ExecuteContextC(ctx)
 	var usage *usageError
-	var faults *ConfigError
+	var faults *config.ConfigError
 	switch {
 	case err == nil:
 		return exitOK

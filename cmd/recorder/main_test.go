@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"recorder/internal/config"
+
 	"go.uber.org/goleak"
 
 	"recorder/internal/e2e"
@@ -43,9 +45,9 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	// What the developer's shell says must not decide what a test sees.
-	singles, _ := keyPaths(reflect.TypeFor[Config](), "")
+	singles, _ := config.KeyPaths(reflect.TypeFor[config.Config](), "")
 	for _, key := range singles {
-		os.Unsetenv(envName(key))
+		os.Unsetenv(config.EnvName(key))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -66,7 +68,7 @@ func TestExitCodeSaysWhoseFaultItIs(t *testing.T) {
 		{"help", []string{"check", "--help"}, exitOK, "check reads a configuration", ""},
 		{"version", []string{"version"}, exitOK, "recorder ", ""},
 		{"good configuration", []string{"check", "-c", good}, exitOK, good + ": good: channels 1, recordings ./recordings", ""},
-		{"bad configuration", []string{"check", "-c", "testdata/bad/channels-none.yaml"}, exitUsage, "", "testdata/bad/channels-none.yaml:2: channels: needs at least one channel"},
+		{"bad configuration", []string{"check", "-c", "../../internal/config/testdata/bad/channels-none.yaml"}, exitUsage, "", "../../internal/config/testdata/bad/channels-none.yaml:2: channels: needs at least one channel"},
 		{"no configuration", []string{"check", "-c", "none.yaml"}, exitUsage, "", "recorder: read configuration: open none.yaml: "},
 		{"unknown command", []string{"recrod"}, exitUsage, "", `recorder: unknown command "recrod" for "recorder"`},
 		{"unknown flag", []string{"check", "--fast"}, exitUsage, "", "recorder: unknown flag: --fast"},
@@ -76,7 +78,7 @@ func TestExitCodeSaysWhoseFaultItIs(t *testing.T) {
 		{"two directories", []string{"repair", "a", "b"}, exitUsage, "", "recorder: repair wants one DIR, got 2"},
 		{"bad secret key", []string{"devserver", "--secret-key", "TOPSECRET"}, exitUsage, "", "recorder: --secret-key number 1: want id=secret"},
 		{"SDK that is not there", []string{"devserver", "--sdk", "/nonexist"}, exitUsage, "", "recorder: --sdk /nonexist: stat /nonexist: no such file or directory"},
-		{"SDK that is a directory", []string{"devserver", "--sdk", "testdata"}, exitUsage, "", "recorder: --sdk testdata: want a file"},
+		{"SDK that is a directory", []string{"devserver", "--sdk", "."}, exitUsage, "", "recorder: --sdk .: want a file"},
 		{"version as a flag", []string{"--version"}, exitOK, "recorder ", ""},
 		{"address in use or forbidden", []string{"devserver", "--listen", "256.0.0.1:1"}, exitFailed, "", "recorder: devserver: listen tcp: "},
 		{"nothing to check", []string{"healthcheck", "-c", good}, exitFailed, "", `recorder: Get "http://127.0.0.1:1/healthz": `},
@@ -117,7 +119,7 @@ func TestVersionLeavesOutWhatIsNotKnown(t *testing.T) {
 // The join page, the example configuration and the manual meet in one channel without anybody typing.
 func TestJoinPageOffersTheChannelOfTheExampleConfiguration(t *testing.T) {
 	t.Setenv("RECORDER_SIGNALING_API_KEY", testKey)
-	cfg, err := loadConfig("../../config.yaml")
+	cfg, err := config.Load("../../config.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,13 +133,13 @@ func TestJoinPageOffersTheChannelOfTheExampleConfiguration(t *testing.T) {
 }
 
 func TestCheckPrintsItsFindingsAsJSON(t *testing.T) {
-	code, stdout, _ := try(t, t.Context(), "check", "--json", "-c", "testdata/bad/all-at-once.yaml")
+	code, stdout, _ := try(t, t.Context(), "check", "--json", "-c", "../../internal/config/testdata/bad/all-at-once.yaml")
 	if code != exitUsage {
 		t.Errorf("exit code %d", code)
 	}
 	var result struct {
 		OK     bool
-		Faults []Fault
+		Faults []config.Fault
 	}
 	if err := json.Unmarshal([]byte(stdout), &result); err != nil {
 		t.Fatal(err)
@@ -170,7 +172,7 @@ func TestMisspeltVariableIsReportedOnceWithoutItsValue(t *testing.T) {
 }
 
 func TestBrokenYAMLIsPlacedByItsLineInJSONToo(t *testing.T) {
-	_, stdout, _ := try(t, t.Context(), "check", "--json", "-c", "testdata/bad/key-twice.yaml")
+	_, stdout, _ := try(t, t.Context(), "check", "--json", "-c", "../../internal/config/testdata/bad/key-twice.yaml")
 	if !strings.Contains(stdout, `"line": 3`) {
 		t.Errorf("got %s", stdout)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -20,6 +23,8 @@ import (
 	"recorder/internal/lab/member"
 	"recorder/internal/series"
 )
+
+var update = flag.Bool("update", false, "write the list of metrics to docs/operating.md")
 
 //go:generate go test -run TestTheOperatingGuideListsEveryMetric . -update
 
@@ -39,8 +44,8 @@ func visit(t testing.TB, url, channel, name string, length time.Duration) *membe
 
 func visitWith(t testing.TB, url, channel, name string, picture, sound member.Source) *member.Member {
 	t.Helper()
-	credential, err := newCredential(SignalingConfig{SecretKey: SecretKeyConfig{ID: "sk_id_1", Secret: testSecret}},
-		BotConfig{}, name, channel)
+	credential, err := config.NewCredential(config.SignalingConfig{SecretKey: config.SecretKeyConfig{ID: "sk_id_1", Secret: testSecret}},
+		config.BotConfig{}, name, channel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,9 @@
 package main
 
 import (
-	"reflect"
 	"slices"
+
+	"recorder/internal/config"
 )
 
 // Reload makes the App what cfg says, as far as that can change while it runs: added channels are joined, removed ones left
@@ -10,14 +11,14 @@ import (
 // not touched. Another credential, or other metadata of the bot, is used from the next connection on, and channels that had
 // failed are tried again. The level of the log changes at once. Keys that take a restart are logged and stay as they were.
 // Once Stop has begun nothing is joined any more.
-func (a *App) Reload(cfg Config) error {
+func (a *App) Reload(cfg config.Config) error {
 	live := a.cfg
 	live.Channels, live.Defaults = cfg.Channels, cfg.Defaults
 	live.Bot.Metadata = cfg.Bot.Metadata
 	live.Log.Level = cfg.Log.Level
 	live.Signaling = cfg.Signaling
 	live.Signaling.URL = a.cfg.Signaling.URL
-	for _, key := range differences(reflect.ValueOf(live), reflect.ValueOf(cfg), "") {
+	for _, key := range config.Differences(live, cfg) {
 		a.log.Warn("configuration key takes effect with the next start", "key", key)
 	}
 	before := a.live.Swap(&live)
@@ -26,25 +27,9 @@ func (a *App) Reload(cfg Config) error {
 	}
 	err := a.set.Apply(sessionConfigs(&live))
 	for _, gone := range before.Channels {
-		if !slices.ContainsFunc(live.Channels, func(c ChannelConfig) bool { return c.Name == gone.Name }) {
+		if !slices.ContainsFunc(live.Channels, func(c config.ChannelConfig) bool { return c.Name == gone.Name }) {
 			a.signaling.Forget(gone.Name)
 		}
 	}
 	return err
-}
-
-// differences lists the keys in which two sections of a configuration differ.
-func differences(one, other reflect.Value, path string) []string {
-	var keys []string
-	for _, key := range keysOf(one.Type()) {
-		field, _ := fieldOf(one.Type(), key)
-		a, b := one.FieldByIndex(field.Index), other.FieldByIndex(field.Index)
-		switch {
-		case kindOf(field.Type) == reflect.Struct:
-			keys = append(keys, differences(a, b, join(path, key))...)
-		case !reflect.DeepEqual(a.Interface(), b.Interface()):
-			keys = append(keys, join(path, key))
-		}
-	}
-	return keys
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"recorder/internal/lab/member"
@@ -28,7 +30,7 @@ func TestReloadsLoseNoPacketOfWhatTheyDoNotTouch(t *testing.T) {
 			"recordings: {dir: '%s', min_free: 0}\nchannels: [{name: call}, %s]\n", url, dir, channels)
 	}
 	mounted := newConfigMap(t, file("{name: goes}, {name: changes}"))
-	cfg, read, err := loadFiles(mounted.path())
+	cfg, read, err := config.LoadFiles(mounted.path())
 	must(t, err)
 	app := startApp(t, *cfg)
 	watch, err := newWatcher(mounted.path(), read, app.reg, app.Reload, app.log)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -41,7 +43,7 @@ func TestReloadJoinsAndLeavesAndLeavesAlone(t *testing.T) {
 		t.Fatalf("got %+v", before)
 	}
 
-	cfg.Channels = []ChannelConfig{cfg.Channels[0], {Name: "comes", ChannelOptions: defaultConfig().Defaults}}
+	cfg.Channels = []config.ChannelConfig{cfg.Channels[0], {Name: "comes", ChannelOptions: config.Default().Defaults}}
 	cfg.Channels[0].MaxDuration = time.Hour
 	if err := app.Reload(cfg); err != nil {
 		t.Fatal(err)
@@ -118,10 +120,10 @@ type watched struct {
 	t       *testing.T
 	path    string
 	reg     *prometheus.Registry
-	read    contents    // when the file was first loaded
-	applied chan string // names of the channel
-	failing error       // what applying returns, after it has noted the name
-	during  func()      // if not nil, happens while a configuration is applied, between loading it and watching its files
+	read    config.Contents // when the file was first loaded
+	applied chan string     // names of the channel
+	failing error           // what applying returns, after it has noted the name
+	during  func()          // if not nil, happens while a configuration is applied, between loading it and watching its files
 	log     e2e.Buffer
 	hangups chan os.Signal
 }
@@ -133,14 +135,14 @@ func channelFile(name string) string {
 // unwatched loads the file at path, which begin watches.
 func unwatched(t *testing.T, path string) *watched {
 	t.Helper()
-	_, read, err := loadFiles(path)
+	_, read, err := config.LoadFiles(path)
 	must(t, err)
 	return &watched{t: t, path: path, read: read, reg: prometheus.NewRegistry(), applied: make(chan string, 16), hangups: make(chan os.Signal)}
 }
 
 func (w *watched) begin() {
 	w.t.Helper()
-	watcher, err := newWatcher(w.path, w.read, w.reg, func(cfg Config) error {
+	watcher, err := newWatcher(w.path, w.read, w.reg, func(cfg config.Config) error {
 		if w.during != nil {
 			w.during()
 		}
@@ -347,7 +349,7 @@ func TestAPipeIsReadOnce(t *testing.T) {
 	go func() { written <- os.WriteFile(path, []byte(channelFile("a")), 0o600) }()
 	w := unwatched(t, path)
 	must(t, <-written)
-	if len(w.read) != 0 || w.read.changed() {
+	if len(w.read) != 0 || w.read.Changed() {
 		t.Errorf("kept %q", w.read)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/spf13/cobra"
 )
 
@@ -35,14 +37,14 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go; the recording goes on without it
-			cfg, read, err := loadFiles(path)
+			cfg, read, err := config.LoadFiles(path)
 			if err != nil {
 				return &usageError{err}
 			}
 			level := new(slog.LevelVar)
 			level.Set(cfg.Log.Level)
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
-			for _, warning := range append(ignoredVariables(), cfg.doubts(time.Now())...) {
+			for _, warning := range append(config.IgnoredVariables(), cfg.Doubts(time.Now())...) {
 				log.Warn(warning)
 			}
 			return run(cmd.Context(), path, *cfg, read, log, level)
@@ -57,7 +59,7 @@ const overtime = 200 * time.Millisecond
 
 // run records until ctx ends and shutdown_timeout at most has passed since, whatever does not return: a disk that hangs when
 // the recorder starts keeps everything that touches it.
-func run(ctx context.Context, path string, cfg Config, read contents, log *slog.Logger, level *slog.LevelVar) error {
+func run(ctx context.Context, path string, cfg config.Config, read config.Contents, log *slog.Logger, level *slog.LevelVar) error {
 	done := make(chan error, 1)
 	go func() { done <- record(ctx, path, cfg, read, log, level) }()
 	select {
@@ -80,7 +82,7 @@ func (e errTooLate) Error() string {
 }
 
 // record records until ctx ends, following the configuration at path, of which cfg is what it said when its files were read.
-func record(ctx context.Context, path string, cfg Config, read contents, log *slog.Logger, level *slog.LevelVar) error {
+func record(ctx context.Context, path string, cfg config.Config, read config.Contents, log *slog.Logger, level *slog.LevelVar) error {
 	defer tuneRuntime(ctx)()
 	hangups := make(chan os.Signal, 1) // from the start to the end, as one that nobody awaits ends the process
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -112,7 +114,7 @@ func record(ctx context.Context, path string, cfg Config, read contents, log *sl
 
 // follow reloads the configuration as it changes, until ctx ends or the App fails. A reload under way may outlast it: reloads
 // is what to wait for then.
-func follow(ctx context.Context, app *App, path string, read contents, hangups <-chan os.Signal, reloads *sync.WaitGroup) error {
+func follow(ctx context.Context, app *App, path string, read config.Contents, hangups <-chan os.Signal, reloads *sync.WaitGroup) error {
 	watch, err := newWatcher(path, read, app.reg, app.Reload, app.log)
 	if err != nil {
 		return fmt.Errorf("watch the configuration: %w", err)

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"recorder/internal/config"
+
 	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -23,10 +25,10 @@ const reloadRetry = 5 * time.Second
 // nothing.
 type watcher struct {
 	path   string
-	apply  func(Config) error
+	apply  func(config.Config) error
 	log    *slog.Logger
-	read   contents // the files as they were last loaded, whatever was in them
-	failed string   // why the configuration could not be loaded, or put in force, when that was last tried; empty if it could
+	read   config.Contents // the files as they were last loaded, whatever was in them
+	failed string          // why the configuration could not be loaded, or put in force, when that was last tried; empty if it could
 	notify *fsnotify.Watcher
 
 	successful prometheus.Gauge
@@ -36,7 +38,7 @@ type watcher struct {
 // newWatcher watches the configuration at path; read is what was in its files when it was loaded. The directories of the files
 // are watched, because editors replace a file, and Kubernetes the link to the directory that it is in; and the files themselves,
 // because one that is mounted alone is written in place, which its directory does not tell.
-func newWatcher(path string, read contents, reg prometheus.Registerer, apply func(Config) error, log *slog.Logger) (*watcher, error) {
+func newWatcher(path string, read config.Contents, reg prometheus.Registerer, apply func(config.Config) error, log *slog.Logger) (*watcher, error) {
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 			w.log.Warn("a change of the configuration may have been missed", "err", err)
 			settled.Reset(reloadPause)
 		case <-settled.C:
-			if w.read.changed() {
+			if w.read.Changed() {
 				reload("file changed")
 			}
 		case <-retry.C:
@@ -116,7 +118,7 @@ func (w *watcher) Run(ctx context.Context, hangups <-chan os.Signal) {
 
 // reload loads the configuration and puts it in force, if it is right.
 func (w *watcher) reload(why string) {
-	cfg, read, err := loadFiles(w.path)
+	cfg, read, err := config.LoadFiles(w.path)
 	w.read = read
 	if err != nil {
 		w.refuse(why, "configuration not reloaded, the one before stays in force", err)

@@ -1,4 +1,6 @@
-package main
+// Package config reads the configuration: a YAML file, environment variables over it and the files
+// that it names. It finds every fault at once, by file, line and key, and connects to nothing.
+package config
 
 import (
 	"log/slog"
@@ -163,7 +165,7 @@ type ChannelOptions struct {
 }
 
 // defaultConfig is what holds where neither the file nor the environment says anything.
-func defaultConfig() Config {
+func Default() Config {
 	return Config{
 		Signaling: SignalingConfig{URL: "wss://rms.metered.ca"},
 		Bot: BotConfig{

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"encoding/json"
@@ -42,7 +42,7 @@ func (l *loader) check(cfg *Config) {
 	l.checkListen(cfg.HTTP.Listen)
 	if file := cfg.HTTP.WebConfigFile; file != "" {
 		_, _ = l.readFile(file) // before it is checked, so that a change meanwhile is noticed
-		if err := checkWebConfig(file); err != nil {
+		if err := CheckWebConfig(file); err != nil {
 			l.fault("http.web_config_file", "%v", err)
 		}
 	}
@@ -101,12 +101,12 @@ func (l *loader) checkCredential(s *SignalingConfig) {
 	case len(set) > 1:
 		l.fault("signaling", "more than one credential: %s; keep exactly one", strings.Join(set, ", "))
 	case len(set) == 0 && !slices.ContainsFunc(l.faults, func(f Fault) bool { return slices.Contains(credentialKeys, f.Key) }):
-		l.fault("signaling", "no credential: set exactly one of api_key, secret_key and token_url (or %s)", envName("signaling.api_key"))
+		l.fault("signaling", "no credential: set exactly one of api_key, secret_key and token_url (or %s)", EnvName("signaling.api_key"))
 	}
 }
 
 func (l *loader) checkSecretKey(k SecretKeyConfig) {
-	_, err := newCredential(SignalingConfig{SecretKey: k}, BotConfig{}, "bot", "channel")
+	_, err := NewCredential(SignalingConfig{SecretKey: k}, BotConfig{}, "bot", "channel")
 	switch id, secret := strings.HasPrefix(k.ID, "sk_id_"), strings.HasPrefix(k.Secret, "sk_secret_"); {
 	case id && secret:
 		l.refused("signaling.secret_key", err)
@@ -238,7 +238,7 @@ func (l *loader) checkChannels(channels []ChannelConfig) {
 }
 
 // doubts says what of a good configuration is hardly meant.
-func (cfg *Config) doubts(now time.Time) (doubts []string) {
+func (cfg *Config) Doubts(now time.Time) (doubts []string) {
 	for i, c := range cfg.Channels {
 		if !c.StopAt.IsZero() && c.StopAt.Before(now) {
 			doubts = append(doubts, fmt.Sprintf("channels[%d].stop_at is over: %q is not joined any more", i, c.Name))

@@ -1,14 +1,12 @@
-package main
+package config
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,7 +23,7 @@ func TestEveryBadConfigurationIsNamed(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			_, err := loadConfig(file)
+			_, err := Load(file)
 			if err == nil {
 				t.Fatal("was accepted")
 			}
@@ -55,9 +53,9 @@ func TestEveryBadConfigurationIsNamed(t *testing.T) {
 
 func TestEmptyKeysTakeTheirDefaults(t *testing.T) {
 	cfg := load(t, "signaling: {api_key: pk_live_x, url: }\nbot:\nlog: {level: }\nchannels: [{name: a}]\n")
-	want := defaultConfig()
+	want := Default()
 	want.Signaling.APIKey = "pk_live_x"
-	want.Channels = []ChannelConfig{{Name: "a", ChannelOptions: defaultConfig().Defaults}}
+	want.Channels = []ChannelConfig{{Name: "a", ChannelOptions: Default().Defaults}}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)
 	}
@@ -171,7 +169,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"signaling.secret_key.secret":      "sk_secret_env",
 		"signaling.secret_key.id":          "sk_id_env",
 	}
-	singles, _ := keyPaths(reflect.TypeFor[Config](), "")
+	singles, _ := KeyPaths(reflect.TypeFor[Config](), "")
 	for _, key := range singles {
 		if values[key] == "" && others[key] == "" {
 			t.Errorf("%s is not tried here", key)
@@ -179,7 +177,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 	}
 
 	for key, value := range values {
-		t.Setenv(envName(key), value)
+		t.Setenv(EnvName(key), value)
 	}
 	cfg := load(t, file)
 	for key, want := range values {
@@ -191,7 +189,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 	t.Setenv("RECORDER_SIGNALING_API_KEY", "")
 	for key, value := range others {
 		t.Run(key, func(t *testing.T) {
-			t.Setenv(envName(key), value)
+			t.Setenv(EnvName(key), value)
 			if strings.Contains(key, "secret_key") {
 				t.Setenv("RECORDER_SIGNALING_SECRET_KEY_ID", "sk_id_env")
 				if key == "signaling.secret_key.id" {
@@ -208,7 +206,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 func TestFaultNamesTheVariableItCameFrom(t *testing.T) {
 	t.Setenv("RECORDER_SHUTDOWN_TIMEOUT", "10")
 	t.Setenv("RECORDER_SIGNALING_URL", "ftp://user:TOPSECRET@x")
-	_, err := loadConfig(write(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: a}]\n"))
+	_, err := Load(write(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: a}]\n"))
 	if err == nil {
 		t.Fatal("was accepted")
 	}
@@ -233,7 +231,7 @@ func TestCredentialsAreReadFromTheirFiles(t *testing.T) {
 }
 
 func TestFileThatCannotBeReadIsNoConfigError(t *testing.T) {
-	_, err := loadConfig(filepath.Join(t.TempDir(), "none.yaml"))
+	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"))
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
@@ -244,11 +242,11 @@ func TestFileThatCannotBeReadIsNoConfigError(t *testing.T) {
 func TestShippedConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	const shipped = "../../config.yaml"
 	t.Setenv("RECORDER_SIGNALING_API_KEY", "pk_live_x")
-	cfg, err := loadConfig(shipped)
+	cfg, err := Load(shipped)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := defaultConfig()
+	want := Default()
 	want.Signaling.APIKey = "pk_live_x"
 	want.Defaults.Roles = []string{}
 	want.Channels = []ChannelConfig{{Name: "room-42", ChannelOptions: want.Defaults}}
@@ -305,25 +303,6 @@ func TestDurationsAndSizesAreReadAsPeopleWriteThem(t *testing.T) {
 	}
 }
 
-func TestWhatIsHardlyMeantIsWarnedOf(t *testing.T) {
-	t.Setenv("RECORDER_SIGNALLING_URL", "wss://example.com")
-	t.Setenv("RECORDER_WEBRTC_ICE_SERVERS", "stun:example.com")
-	path := write(t, "signaling: {api_key: pk_live_x}\nchannels: [{name: a, stop_at: 2020-01-01T00:00:00Z}]")
-	code, out, _ := try(t, t.Context(), "check", "--json", "--config", path)
-	var got struct{ Warnings []string }
-	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
-		t.Fatal(err, code)
-	}
-	want := []string{
-		"RECORDER_SIGNALLING_URL is ignored: no key has that variable",
-		"RECORDER_WEBRTC_ICE_SERVERS is ignored: webrtc.ice_servers holds a list or a map, which only the file can say",
-		`channels[0].stop_at is over: "a" is not joined any more`,
-	}
-	if !slices.Equal(got.Warnings, want) {
-		t.Errorf("%q", got.Warnings)
-	}
-}
-
 func FuzzLoadConfig(f *testing.F) {
 	files, _ := filepath.Glob("testdata/bad/*.yaml")
 	for _, file := range files {
@@ -337,7 +316,7 @@ func FuzzLoadConfig(f *testing.F) {
 	f.Add([]byte("channels: [*y]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l := newLoader("fuzz.yaml")
-		cfg := defaultConfig()
+		cfg := Default()
 		if !l.decode(text, &cfg) && len(l.faults) == 0 {
 			t.Error("refused without a word")
 		}
@@ -346,7 +325,7 @@ func FuzzLoadConfig(f *testing.F) {
 
 func load(t *testing.T, text string) *Config {
 	t.Helper()
-	cfg, err := loadConfig(write(t, text))
+	cfg, err := Load(write(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +334,7 @@ func load(t *testing.T, text string) *Config {
 
 func write(t *testing.T, text string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "config.yaml")
+	path := filepath.Join(t.TempDir(), "yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +353,7 @@ func secretFile(t *testing.T, text string) string {
 // allKeys returns the last part of every key, inside lists too.
 func allKeys(typ reflect.Type) []string {
 	var keys []string
-	for _, key := range keysOf(typ) {
+	for _, key := range KeysOf(typ) {
 		keys = append(keys, key)
 		field, _ := fieldOf(typ, key)
 		child := field.Type

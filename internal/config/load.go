@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -25,19 +25,19 @@ const maxFileSize = 1 << 20
 // loadConfig reads the file at path, lays the environment over it and checks everything. Its error, when the file could be
 // read at all, is a *ConfigError that holds every fault. It connects to nothing; of the files that the configuration
 // names it reads those with credentials.
-func loadConfig(path string) (*Config, error) {
-	cfg, _, err := loadFiles(path)
+func Load(path string) (*Config, error) {
+	cfg, _, err := LoadFiles(path)
 	return cfg, err
 }
 
 // loadFiles is loadConfig, and returns what was in the files that it read, with an error too.
-func loadFiles(path string) (*Config, contents, error) {
+func LoadFiles(path string) (*Config, Contents, error) {
 	l := newLoader(path)
 	text, err := l.readFile(path)
 	if err != nil {
 		return nil, l.read, fmt.Errorf("read configuration: %w", err)
 	}
-	cfg := defaultConfig()
+	cfg := Default()
 	if l.decode(text, &cfg) {
 		l.check(&cfg)
 	}
@@ -48,10 +48,10 @@ func loadFiles(path string) (*Config, contents, error) {
 }
 
 // contents is what was in the files of a configuration when they were read, nil for what could not be.
-type contents map[string][]byte
+type Contents map[string][]byte
 
 // changed reports whether something else is in one of them now.
-func (c contents) changed() bool {
+func (c Contents) Changed() bool {
 	for file, before := range c {
 		if now, _ := readFile(file); !bytes.Equal(now, before) {
 			return true
@@ -66,12 +66,12 @@ type loader struct {
 	lines  map[string]int            // of each key that the file has
 	env    map[string]string         // the variable of each key that the environment sets
 	maps   map[string]map[string]any // the free-form maps of the file, spelled as there
-	read   contents
+	read   Contents
 	faults []Fault
 }
 
 func newLoader(path string) *loader {
-	return &loader{path: path, lines: map[string]int{}, env: map[string]string{}, maps: map[string]map[string]any{}, read: contents{}}
+	return &loader{path: path, lines: map[string]int{}, env: map[string]string{}, maps: map[string]map[string]any{}, read: Contents{}}
 }
 
 // decode lays the file and the environment over cfg. It reports whether text is YAML at all.
@@ -128,7 +128,7 @@ func (l *loader) walk(node *yaml.Node, typ reflect.Type, path string) {
 	switch kindOf(typ) {
 	case reflect.Struct:
 		if node.Kind != yaml.MappingNode {
-			l.fault(path, "want a map of %s", strings.Join(keysOf(typ), ", "))
+			l.fault(path, "want a map of %s", strings.Join(KeysOf(typ), ", "))
 			return
 		}
 		for i := 0; i+1 < len(node.Content); i += 2 {
@@ -166,7 +166,7 @@ func (l *loader) walkKey(key, value *yaml.Node, typ reflect.Type, path string) {
 	l.lines[child] = key.Line
 	field, ok := fieldOf(typ, key.Value)
 	if !ok {
-		l.fault(child, "unknown key (known here: %s)", strings.Join(keysOf(typ), ", "))
+		l.fault(child, "unknown key (known here: %s)", strings.Join(KeysOf(typ), ", "))
 		return
 	}
 	l.walk(value, field.Type, child)
@@ -175,7 +175,7 @@ func (l *loader) walkKey(key, value *yaml.Node, typ reflect.Type, path string) {
 // inheritDefaults writes into every channel what it does not say itself: what the environment or the file says for all of
 // them, or what holds without a word.
 func inheritDefaults(v *viper.Viper) {
-	standard := defaultConfig().Defaults
+	standard := Default().Defaults
 	v.SetDefault("defaults.audio", standard.Audio)
 	v.SetDefault("defaults.video", standard.Video)
 	v.SetDefault("defaults.reconnect_window", standard.ReconnectWindow.String())
@@ -185,7 +185,7 @@ func inheritDefaults(v *viper.Viper) {
 		if !ok {
 			continue
 		}
-		for _, key := range keysOf(reflect.TypeFor[ChannelOptions]()) {
+		for _, key := range KeysOf(reflect.TypeFor[ChannelOptions]()) {
 			if value := v.Get("defaults." + key); m[key] == nil && value != nil {
 				m[key] = value
 			}
@@ -301,7 +301,7 @@ func fieldOf(typ reflect.Type, key string) (reflect.StructField, bool) {
 }
 
 // keysOf lists the keys that a section knows, those of the sections within it that have no key of their own included.
-func keysOf(typ reflect.Type) []string {
+func KeysOf(typ reflect.Type) []string {
 	var keys []string
 	for _, f := range reflect.VisibleFields(typ) {
 		if !f.Anonymous {

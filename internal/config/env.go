@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -14,16 +14,16 @@ import (
 const envPrefix = "RECORDER_"
 
 // envName returns the variable of a key that holds one value.
-func envName(key string) string {
+func EnvName(key string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // bindEnv tells viper of the variable of every key that holds one value. AutomaticEnv would not do: Unmarshal asks it
 // only for the keys that the file has anyway.
 func (l *loader) bindEnv(v *viper.Viper) {
-	singles, _ := keyPaths(reflect.TypeFor[Config](), "")
+	singles, _ := KeyPaths(reflect.TypeFor[Config](), "")
 	for _, key := range singles {
-		name := envName(key)
+		name := EnvName(key)
 		if os.Getenv(name) != "" {
 			l.env[key] = name
 		}
@@ -32,15 +32,15 @@ func (l *loader) bindEnv(v *viper.Viper) {
 }
 
 // ignoredVariables says of the variables that look like ours and set nothing why that is: a misspelt one would go unnoticed.
-func ignoredVariables() []string {
+func IgnoredVariables() []string {
 	const none, list = "no key has that variable", "%s holds a list or a map, which only the file can say"
 	why := map[string]string{"RECORDER_E2E": "", "RECORDER_SDK_UMD": ""} // the test suite's, which runs this command too
-	singles, others := keyPaths(reflect.TypeFor[Config](), "")
+	singles, others := KeyPaths(reflect.TypeFor[Config](), "")
 	for _, key := range others {
-		why[envName(key)] = fmt.Sprintf(list, key)
+		why[EnvName(key)] = fmt.Sprintf(list, key)
 	}
 	for _, key := range singles {
-		why[envName(key)] = ""
+		why[EnvName(key)] = ""
 	}
 	var ignored []string
 	for _, variable := range os.Environ() {
@@ -54,12 +54,12 @@ func ignoredVariables() []string {
 }
 
 // keyPaths returns the path of every key that holds one value, and of every other that no section is.
-func keyPaths(typ reflect.Type, path string) (singles, others []string) {
-	for _, key := range keysOf(typ) {
+func KeyPaths(typ reflect.Type, path string) (singles, others []string) {
+	for _, key := range KeysOf(typ) {
 		field, _ := fieldOf(typ, key)
 		switch kindOf(field.Type) {
 		case reflect.Struct:
-			s, o := keyPaths(field.Type, join(path, key))
+			s, o := KeyPaths(field.Type, join(path, key))
 			singles, others = append(singles, s...), append(others, o...)
 		case reflect.Slice, reflect.Map:
 			others = append(others, join(path, key))

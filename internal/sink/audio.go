@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"recorder/internal/timeline"
+
 	"recorder/internal/container"
 )
 
@@ -60,7 +62,7 @@ func (w *audioWriter) reach(src *Source, p *packet, now time.Duration) bool {
 }
 
 func (w *audioWriter) position(p *packet) int64 {
-	return p.pos - toTicks(w.track.stream.origin, opusRate)
+	return p.pos - timeline.ToTicks(w.track.stream.origin, opusRate)
 }
 
 func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration) {
@@ -249,7 +251,7 @@ func (w *audioWriter) advance(samples int64) {
 }
 
 func (w *audioWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {
-	w.any, w.ended = true, toTicks(end, opusRate)
+	w.any, w.ended = true, timeline.ToTicks(end, opusRate)
 	if f != nil {
 		w.part, w.manifest, w.written = w.track.resumePart(m, f), m, f.audio.Granule()
 		w.ended = max(w.ended, w.written)
@@ -271,7 +273,7 @@ func (w *audioWriter) seal(now time.Duration) {
 
 // clock is now on the stream's clock.
 func (w *audioWriter) clock(now time.Duration) int64 {
-	return toTicks(now-w.track.stream.origin, opusRate)
+	return timeline.ToTicks(now-w.track.stream.origin, opusRate)
 }
 
 // silent accounts for a sender that sends nothing up to a position.
@@ -302,4 +304,4 @@ func (w *audioWriter) finish() {
 	w.part = nil
 }
 
-func samplesTime(n int64) time.Duration { return toDuration(n, opusRate) }
+func samplesTime(n int64) time.Duration { return timeline.ToDuration(n, opusRate) }

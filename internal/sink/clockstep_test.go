@@ -10,6 +10,8 @@ import (
 	"time"
 	_ "time/tzdata" // for daylight saving wherever this runs
 
+	"recorder/internal/timeline"
+
 	"recorder/internal/e2e"
 )
 
@@ -34,7 +36,7 @@ func checkSteady(t *testing.T, r recorded, length time.Duration) {
 		t.Errorf("%d pictures in %v", len(pts), length)
 	}
 	for i, p := range pts {
-		if at := toDuration(p, 90_000); !near(at, time.Duration(i)*40*ms, 40*ms) || i > 0 && p <= pts[i-1] {
+		if at := timeline.ToDuration(p, 90_000); !near(at, time.Duration(i)*40*ms, 40*ms) || i > 0 && p <= pts[i-1] {
 			t.Fatalf("picture %d is shown at %v", i, at)
 		}
 	}
@@ -179,10 +181,10 @@ func TestALeapOfTheSendersClockPartsNothing(t *testing.T) {
 						shown += leap
 					}
 					if at%time.Second == 0 {
-						a.WriteSenderReport(ntp(shown), sound+uint32(toTicks(at, 48_000)), time.Now())
+						a.WriteSenderReport(ntp(shown), sound+uint32(timeline.ToTicks(at, 48_000)), time.Now())
 					}
 					if at%time.Second == 500*ms {
-						v.WriteSenderReport(ntp(shown), picture+uint32(toTicks(at, 90_000)), time.Now())
+						v.WriteSenderReport(ntp(shown), picture+uint32(timeline.ToTicks(at, 90_000)), time.Now())
 					}
 					a.put(tone(a.seq))
 					a.rtp += 960
@@ -199,7 +201,7 @@ func TestALeapOfTheSendersClockPartsNothing(t *testing.T) {
 			_, pts := pictures(t, r.of(video).file)
 			pts = pts[1:] // the first is held
 			for i, p := range pts {
-				at, taken := toDuration(p, 90_000), time.Duration(i)*40*ms
+				at, taken := timeline.ToDuration(p, 90_000), time.Duration(i)*40*ms
 				if i > 0 && p <= pts[i-1] {
 					t.Fatalf("picture %d is shown at %v, behind the one before", i, at)
 				}

@@ -85,7 +85,7 @@ func (s *streamSums) add(t *Track, now time.Duration) {
 	}
 	s.bytes += t.writer.unwritten()
 	if t.kind == video && t.active != nil {
-		if apart, ok := t.active.clock.apart(); ok {
+		if apart, ok := t.active.clock.Apart(); ok {
 			s.apart, s.tied = apart, true
 		}
 	}
@@ -132,13 +132,6 @@ func (src *Source) queued() int {
 
 // len is how many packets are held.
 func (r *reorder) len() int { return int(r.end-r.next) - len(r.missing) }
-
-// apart is how far a position is from where the sender's clock puts it beside the leader's. It is
-// false when nothing ties the two.
-func (c *clock) apart() (time.Duration, bool) {
-	target := c.target()
-	return toDuration(c.offset-target, c.rate), c.followed
-}
 
 func (w *audioWriter) unwritten() int { return w.part.unwritten() }
 func (w *videoWriter) unwritten() int { return w.part.unwritten() }

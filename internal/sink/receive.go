@@ -35,13 +35,13 @@ func (src *Source) stray(p *packet, now time.Duration) {
 	}
 	src.candidate = nil
 	lost := 0
-	if c.ssrc == src.ssrc && src.clock.runsOn(c.rtp, c.arrival) { // it did not begin anew
+	if c.ssrc == src.ssrc && src.clock.RunsOn(c.rtp, c.arrival) { // it did not begin anew
 		lost = src.window.ahead(c.seq16)
 	}
 	src.release(now, true)
 	src.window.clear()
 	src.window.lost = lost
-	src.clock = newClock(src.clock.rate, src.clock.slew)
+	src.clock.Reset()
 	src.ssrc, src.asm, src.codec = p.ssrc, nil, ""
 	for _, p := range []*packet{c, p} {
 		if src.accept(p) == astray {
@@ -84,7 +84,7 @@ func (src *Source) accept(p *packet) arrived {
 		if p.late {
 			l.Reordered++
 		} else if len(p.payload) > 0 {
-			src.clock.observe(p.rtp, p.arrival)
+			src.clock.Observe(p.rtp, p.arrival)
 		}
 	case filled:
 		l.Received++
@@ -147,7 +147,7 @@ func (src *Source) release(now time.Duration, force bool) {
 			return
 		}
 		if len(p.payload) > 0 && !p.placed {
-			p.pos, p.placed = src.clock.admit(p.rtp, p.arrival, now, p.late, force)
+			p.pos, p.placed = src.clock.Admit(p.rtp, p.arrival, now, p.late, force)
 			if !p.placed {
 				return
 			}

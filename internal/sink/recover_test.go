@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"recorder/internal/timeline"
+
 	"recorder/internal/container"
 )
 
@@ -239,8 +241,8 @@ func TestARestartIsAGapInTheSameFiles(t *testing.T) {
 		t.Errorf("sound lasts %v", length)
 	}
 	_, pts := pictures(t, r.of(video).file)
-	if last := pts[len(pts)-1]; !near(toDuration(last, 90000), 22*time.Second-40*ms, 40*ms) {
-		t.Errorf("the last picture is at %v", toDuration(last, 90000))
+	if last := pts[len(pts)-1]; !near(timeline.ToDuration(last, 90000), 22*time.Second-40*ms, 40*ms) {
+		t.Errorf("the last picture is at %v", timeline.ToDuration(last, 90000))
 	}
 	opusInfo(t, r.of(audio).file)
 }

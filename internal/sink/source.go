@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"recorder/internal/timeline"
+
 	"recorder/internal/container"
 )
 
@@ -58,7 +60,7 @@ type Source struct {
 	candidate  *packet // of another SSRC, or far off in sequence
 	window     reorder
 	nacker     nacker
-	clock      clock
+	clock      timeline.Clock
 	keys       keyFrames
 	begins     bool          // nothing has come, and a key frame will come first
 	urged      time.Duration // when a key frame was last asked for as a precaution
@@ -109,13 +111,13 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	t.counter++
 	t.orphan = false
 	src := &Source{track: t, number: t.counter, connection: info.Connection, feedback: info.Feedback}
-	slew, held := int64(audioSlew), audioHeld
+	slew, held := int64(timeline.AudioSlew), audioHeld
 	if t.kind == video {
-		slew, held = videoSlew, videoHeld
+		slew, held = timeline.VideoSlew, videoHeld
 		src.keys.need()
 		src.begins = info.Begins
 	}
-	src.clock = newClock(t.rate(), slew)
+	src.clock = timeline.New(t.rate(), slew)
 	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}
 	if t.stream.closed || rec.closing {
 		src.closed = true
@@ -243,11 +245,11 @@ func (src *Source) receive(now time.Duration) {
 	l.Malformed += src.broken
 	src.overflow, src.broken = 0, 0
 	for _, r := range src.reports {
-		src.clock.report(r.ntp, r.rtp, r.arrival)
+		src.clock.Report(r.ntp, r.rtp, r.arrival)
 	}
 	src.reports = src.reports[:0]
 	src.mu.Unlock()
-	src.clock.expire(now)
+	src.clock.Expire(now)
 
 	s := src.track.stream
 	heard := s.heard()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"recorder/internal/timeline"
 )
 
 // StreamInfo names a stream and its sender. All of it may come from a hostile peer.
@@ -241,8 +243,8 @@ func (s *Stream) begin() {
 	first := time.Duration(1<<63 - 1)
 	for _, t := range s.tracks {
 		for _, src := range t.sources {
-			if pos, ok := src.clock.start(); ok {
-				first = min(first, toDuration(pos, src.clock.rate))
+			if at, ok := src.clock.Start(); ok {
+				first = min(first, at)
 			}
 		}
 	}
@@ -254,19 +256,16 @@ func (s *Stream) begin() {
 // follow ties the pictures' clocks to the sound's, which is left alone: shifting a picture is
 // invisible, shifting sound is not.
 func (s *Stream) follow() {
-	var leader *clock
+	var leader *timeline.Clock
 	for _, t := range s.tracks {
-		if t.kind == audio && t.active != nil && t.active.clock.reported {
+		if t.kind == audio && t.active != nil && t.active.clock.Reported() {
 			leader = &t.active.clock
 			break
 		}
 	}
 	for _, t := range s.tracks {
 		for _, src := range t.sources {
-			src.clock.leader = nil
-			if leader != &src.clock {
-				src.clock.leader = leader
-			}
+			src.clock.Follow(leader)
 		}
 	}
 }

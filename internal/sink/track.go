@@ -271,7 +271,7 @@ func (t *Track) began(src *Source, at time.Duration) {
 	at = max(at, 0)
 	t.manifest.Start = &TrackStart{
 		At: t.stream.rec.instant(t.stream.origin + at), Position: Seconds(at),
-		Error: Seconds(src.clock.errorBound()), Source: StartFromArrival,
+		Error: Seconds(src.clock.ErrorBound()), Source: StartFromArrival,
 	}
 	t.ledger.begin(at)
 	t.stream.rec.changed()
@@ -287,8 +287,8 @@ func (t *Track) account(now time.Duration) {
 		m.Completeness = Completeness(m.Recorded, m.Expected)
 	}
 	if t.active != nil && m.Start != nil {
-		m.Start.Drift = t.active.clock.drift(now)
-		if t.active.clock.followed {
+		m.Start.Drift = t.active.clock.Drift(now)
+		if t.active.clock.Followed() {
 			m.Start.Source = StartFromSenderReport
 		}
 	}

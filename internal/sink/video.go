@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"time"
 
+	"recorder/internal/timeline"
+
 	"recorder/internal/container"
 )
 
@@ -59,10 +61,12 @@ func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration)
 
 // position is a position of the recording's clock on the stream's.
 func (w *videoWriter) position(pos int64) int64 {
-	return max(pos-toTicks(w.track.stream.origin, container.VideoClockRate), 0)
+	return max(pos-timeline.ToTicks(w.track.stream.origin, container.VideoClockRate), 0)
 }
 
-func (w *videoWriter) time(pos int64) time.Duration { return toDuration(pos, container.VideoClockRate) }
+func (w *videoWriter) time(pos int64) time.Duration {
+	return timeline.ToDuration(pos, container.VideoClockRate)
+}
 
 // current reports whether what src delivers is, or would be, written.
 func (w *videoWriter) current(src *Source) bool {
@@ -287,7 +291,7 @@ func (w *videoWriter) resized(pic picture, pts int64) {
 }
 
 func (w *videoWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {
-	w.any, w.due = true, toTicks(end, container.VideoClockRate)
+	w.any, w.due = true, timeline.ToTicks(end, container.VideoClockRate)
 	if f != nil {
 		w.part, w.manifest, w.sets = w.track.resumePart(m, f), m, f.sets
 		if all := w.track.manifest.Resolutions; len(all) > 0 {
@@ -331,7 +335,7 @@ func (w *videoWriter) takes(src *Source, now time.Duration) bool {
 
 func (w *videoWriter) end(now time.Duration, alive bool) {
 	w.close(w.due)
-	until := toTicks(now-w.track.stream.origin, container.VideoClockRate)
+	until := timeline.ToTicks(now-w.track.stream.origin, container.VideoClockRate)
 	if w.any && alive && w.time(until-w.due) > endSilence {
 		w.begin(ReasonMute, w.due)
 		if r := w.track.outage; r.outage() {

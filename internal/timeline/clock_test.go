@@ -1,4 +1,4 @@
-package sink
+package timeline
 
 import (
 	"math"
@@ -7,6 +7,12 @@ import (
 )
 
 const ms = time.Millisecond
+
+// ntp is an NTP timestamp of a sender whose clock shows the given time.
+func ntp(d time.Duration) uint64 {
+	s := uint64(3_900_000_000) + uint64(d/time.Second)
+	return s<<32 | uint64(d%time.Second)<<32/uint64(time.Second)
+}
 
 // sent is a packet as it meets the clock.
 type sent struct {
@@ -17,17 +23,17 @@ type sent struct {
 
 // positions passes packets through a clock as the pump does, every 20 ms, and returns where it put
 // them. A report, if any, arrives with the packet of its index.
-func positions(c *clock, packets []sent, report func(i int)) (out []time.Duration) {
+func positions(c *Clock, packets []sent, report func(i int)) (out []time.Duration) {
 	queue := packets[:0:0]
 	flush := func(now time.Duration, force bool) {
 		for len(queue) > 0 {
 			p := queue[0]
-			pos, ok := c.admit(p.rtp, p.at, now, p.late, force)
+			pos, ok := c.Admit(p.rtp, p.at, now, p.late, force)
 			if !ok {
 				return
 			}
 			queue = queue[1:]
-			out = append(out, toDuration(pos, c.rate))
+			out = append(out, ToDuration(pos, c.rate))
 		}
 	}
 	var now time.Duration
@@ -40,7 +46,7 @@ func positions(c *clock, packets []sent, report func(i int)) (out []time.Duratio
 			flush(now, false)
 		}
 		if !p.late {
-			c.observe(p.rtp, p.at)
+			c.Observe(p.rtp, p.at)
 		}
 		if report != nil {
 			report(i)
@@ -124,7 +130,7 @@ func TestPositionsFollowTheSendersClock(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := newClock(48000, audioSlew)
+			c := New(48000, AudioSlew)
 			got := positions(&c, tt.packets, nil)
 			if len(got) != len(tt.packets) {
 				t.Fatalf("%d positions for %d packets", len(got), len(tt.packets))
@@ -140,10 +146,10 @@ func TestPositionsFollowTheSendersClock(t *testing.T) {
 
 // The clock of a video track wraps every 13 h 15 min. Positions go on.
 func TestPositionsGoOnAfterThirteenHours(t *testing.T) {
-	c := newClock(90000, videoSlew)
+	c := New(90000, VideoSlew)
 	var packets []sent
 	for at := time.Duration(0); at < 41*time.Hour; at += 10 * time.Second {
-		packets = append(packets, sent{rtp: uint32(0xfffffff0 + uint64(toTicks(at, 90000))), at: at})
+		packets = append(packets, sent{rtp: uint32(0xfffffff0 + uint64(ToTicks(at, 90000))), at: at})
 	}
 	for i, got := range positions(&c, packets, nil) {
 		if got != packets[i].at {
@@ -156,8 +162,8 @@ func TestPositionsGoOnAfterThirteenHours(t *testing.T) {
 func TestDriftIsAbsorbed(t *testing.T) {
 	for _, ppm := range []float64{-200, -20, 20, 200} {
 		for _, rate := range []int64{48000, 90000} {
-			slew := int64(audioSlew)
-			c := newClock(rate, slew)
+			slew := int64(AudioSlew)
+			c := New(rate, slew)
 			var packets []sent
 			var late time.Duration
 			for at := time.Duration(0); at < 3*time.Hour; at += 200 * ms {
@@ -173,17 +179,11 @@ func TestDriftIsAbsorbed(t *testing.T) {
 					t.Fatalf("%v ppm: packet %d at %v, behind %v", ppm, i, at, got[i-1])
 				}
 			}
-			if drift := c.drift(3 * time.Hour); math.Abs(drift-ppm) > 5 {
+			if drift := c.Drift(3 * time.Hour); math.Abs(drift-ppm) > 5 {
 				t.Errorf("%v ppm of drift measured as %v", ppm, drift)
 			}
 		}
 	}
-}
-
-// ntp is an NTP timestamp of a sender whose clock shows the given time.
-func ntp(d time.Duration) uint64 {
-	s := uint64(3_900_000_000) + uint64(d/time.Second)
-	return s<<32 | uint64(d%time.Second)<<32/uint64(time.Second)
 }
 
 // Sender reports tie sound and picture. They are believed as far as arrival permits.
@@ -210,25 +210,25 @@ func TestSenderReportsTieTracks(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			sound, picture := newClock(48000, audioSlew), newClock(90000, videoSlew)
+			sound, picture := New(48000, AudioSlew), New(90000, VideoSlew)
 			picture.leader = &sound
 			var error time.Duration
 			for at := time.Duration(0); at < 20*time.Second; at += 20 * ms {
-				rtp := uint32(777 + toTicks(at, 48000))
-				sound.observe(rtp, at)
-				sound.admit(rtp, at, at, false, true)
-				rtp = uint32(99_999 + toTicks(at, 90000))
-				picture.observe(rtp, at+delay)
-				pos, _ := picture.admit(rtp, at+delay, at+delay, false, true)
-				error = toDuration(pos, 90000) - at
+				rtp := uint32(777 + ToTicks(at, 48000))
+				sound.Observe(rtp, at)
+				sound.Admit(rtp, at, at, false, true)
+				rtp = uint32(99_999 + ToTicks(at, 90000))
+				picture.Observe(rtp, at+delay)
+				pos, _ := picture.Admit(rtp, at+delay, at+delay, false, true)
+				error = ToDuration(pos, 90000) - at
 				if at%time.Second != 0 {
 					continue
 				}
 				if tt.audioReported {
-					sound.report(ntp(at), uint32(777+toTicks(at, 48000)), at)
+					sound.Report(ntp(at), uint32(777+ToTicks(at, 48000)), at)
 				}
 				if !tt.none && at >= tt.first {
-					picture.report(ntp(at+tt.wrong), rtp, at+delay)
+					picture.Report(ntp(at+tt.wrong), rtp, at+delay)
 				}
 			}
 			if d := error - tt.want; max(d, -d) > ms {
@@ -246,7 +246,7 @@ func FuzzClock(f *testing.F) {
 	f.Add([]byte{0, 0, 3, 192, 20, 0, 0, 3, 192, 20})
 	f.Add([]byte{255, 255, 0, 0, 1, 0, 0, 0, 0, 255, 128, 0, 0, 0, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := newClock(90000, videoSlew)
+		c := New(90000, VideoSlew)
 		var packets []sent
 		var rtp uint32
 		var at time.Duration
@@ -257,11 +257,11 @@ func FuzzClock(f *testing.F) {
 		}
 		for i, pos := range positions(&c, packets, func(i int) {
 			if i%3 == 0 {
-				c.report(uint64(packets[i].rtp)<<33, packets[i].rtp*3, packets[i].at)
+				c.Report(uint64(packets[i].rtp)<<33, packets[i].rtp*3, packets[i].at)
 			}
 		}) {
 			d := pos - packets[i].at
-			if d > clockClamp+ms || d < -clockBehind-ms {
+			if d > clamp+ms || d < -mostDelay-ms {
 				t.Fatalf("packet %d, which came at %v, put at %v", i, packets[i].at, pos)
 			}
 		}
@@ -269,14 +269,14 @@ func FuzzClock(f *testing.F) {
 }
 
 func TestClockDoesNotAllocate(t *testing.T) {
-	c := newClock(90000, videoSlew)
+	c := New(90000, VideoSlew)
 	var rtp uint32
 	var at time.Duration
 	if n := testing.AllocsPerRun(1000, func() {
 		rtp += 3000
 		at += 33 * ms
-		c.observe(rtp, at)
-		c.admit(rtp, at, at, false, false)
+		c.Observe(rtp, at)
+		c.Admit(rtp, at, at, false, false)
 	}); n != 0 {
 		t.Errorf("%v allocations a packet", n)
 	}

@@ -309,7 +309,7 @@ func checkRecorded(t *testing.T, s *sink.ManifestStream, sent []member.Sent) {
 
 // vp9Picture is moving VP9, looped.
 func vp9Picture(t *testing.T) member.Source {
-	frames := ivfFrames(t, "../sink/testdata/vp9.ivf")
+	frames := ivfFrames(t, "../lab/clip/testdata/vp9.ivf")
 	return func(yield func([]byte, time.Duration) bool) {
 		for {
 			for _, frame := range frames {

@@ -11,7 +11,7 @@ func TestPacketsCostNoAllocation(t *testing.T) {
 	for _, m := range append(videoMedia(t), opusMedia(), voiceMedia(t)) {
 		for _, w := range conditions {
 			t.Run(m.name+"/"+w.name, func(t *testing.T) {
-				p := newPlayer(t, m, w.loss, w.reorder)
+				p := newPlayer(t, m, w.loss, w.JitterBuffer)
 				for range 5000 {
 					p.step()
 				}

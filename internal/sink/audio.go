@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"recorder/internal/depacket"
+
 	"recorder/internal/timeline"
 
 	"recorder/internal/container"
@@ -29,29 +31,29 @@ type audioWriter struct {
 
 const (
 	// Drift is made up for in steps too short to hear: 10 ms of concealment, or a packet left out.
-	audioBehind = opusRate / 100
+	audioBehind = container.OpusRate / 100
 	// More than that is no drift: the sender's clock stood still.
-	audioJump = opusRate / 20
+	audioJump = container.OpusRate / 20
 	// After that much concealment, a decoder is given silence. The comfort noise of a sender that
 	// suppresses silence goes on longer.
-	concealLoss = opusRate / 10
-	concealMute = opusRate
+	concealLoss = container.OpusRate / 10
+	concealMute = container.OpusRate
 	// fillStep is how much is filled between two ticks, which takes some milliseconds. A file that is
 	// begun late in a stream of days takes many.
-	fillStep = 30 * 60 * opusRate
+	fillStep = 30 * 60 * container.OpusRate
 	// fillMost is how much is filled at once when nothing may be waited for, some 6 MB.
-	fillMost = 12 * 60 * 60 * opusRate
+	fillMost = 12 * 60 * 60 * container.OpusRate
 	// silenceLag is how far the file of a silent sender is behind, and twice that at most. It is more
 	// than a packet may be late.
-	silenceLag = 30 * opusRate
+	silenceLag = 30 * container.OpusRate
 )
 
-func (w *audioWriter) reach(src *Source, p *packet, now time.Duration) bool {
+func (w *audioWriter) reach(src *Source, p *depacket.Packet, now time.Duration) bool {
 	pos := w.position(p)
 	if w.part != nil && pos-w.written <= fillStep && (w.manifest.Channels == 2 || opusChannels(src, p) == 1) {
 		return true
 	}
-	if !opusValid(p.payload) || !w.track.takeOver(src, now) || !w.ready(src, p, now) || pos-w.written <= fillStep {
+	if !depacket.OpusValid(p.Payload) || !w.track.takeOver(src, now) || !w.ready(src, p, now) || pos-w.written <= fillStep {
 		return true
 	}
 	if w.part.unwritten() < partWrite {
@@ -61,20 +63,20 @@ func (w *audioWriter) reach(src *Source, p *packet, now time.Duration) bool {
 	return false
 }
 
-func (w *audioWriter) position(p *packet) int64 {
-	return p.pos - timeline.ToTicks(w.track.stream.origin, opusRate)
+func (w *audioWriter) position(p *depacket.Packet) int64 {
+	return p.Position - timeline.ToTicks(w.track.stream.origin, container.OpusRate)
 }
 
-func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration) {
+func (w *audioWriter) write(src *Source, p *depacket.Packet, lost int, now time.Duration) {
 	if w.track.active != nil && w.track.active.number > src.number {
 		return
 	}
 	l := &w.track.manifest.Ledger
-	if len(p.payload) == 0 {
+	if len(p.Payload) == 0 {
 		w.lost += lost
 		return
 	}
-	if !opusValid(p.payload) {
+	if !depacket.OpusValid(p.Payload) {
 		l.Malformed++
 		w.lost += lost + 1
 		return
@@ -85,7 +87,7 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	w.lost += lost
 	pos := w.position(p)
 	w.track.began(src, samplesTime(pos))
-	samples := int64(container.OpusSamples(p.payload))
+	samples := int64(container.OpusSamples(p.Payload))
 	if !w.ready(src, p, now) || pos-w.written > fillMost {
 		w.refuse(src, p, pos, samples)
 		return
@@ -93,35 +95,35 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	if !w.bridge(src, p, pos, samples) {
 		w.track.drop(dropOverlap)
 		if w.from == src {
-			w.expected = p.rtp + uint32(samples)
+			w.expected = p.Timestamp + uint32(samples)
 		}
 		return
 	}
-	if !w.part.writeAudio(p.payload, int(samples), false) {
+	if !w.part.writeAudio(p.Payload, int(samples), false) {
 		w.refuse(src, p, pos, samples)
 		return
 	}
 	w.advance(samples)
 	w.ended = w.written
 	w.follow(src, p, samples)
-	w.toc, w.samples = p.payload[0], samples
-	w.track.delivered(src, p.arrival)
-	w.track.frame(len(p.payload))
+	w.toc, w.samples = p.Payload[0], samples
+	w.track.delivered(src, p.Arrival)
+	w.track.frame(len(p.Payload))
 	w.track.ledger.media(samplesTime(pos), samplesTime(w.written))
 }
 
 // follow notes which packet comes next without a gap.
-func (w *audioWriter) follow(src *Source, p *packet, samples int64) {
-	w.any, w.quiet, w.expected, w.from, w.lost = true, false, p.rtp+uint32(samples), src, 0
+func (w *audioWriter) follow(src *Source, p *depacket.Packet, samples int64) {
+	w.any, w.quiet, w.expected, w.from, w.lost = true, false, p.Timestamp+uint32(samples), src, 0
 }
 
 // refuse notes a packet that the disk did not take: a gap, one with those of the packets before.
-func (w *audioWriter) refuse(src *Source, p *packet, pos, samples int64) {
+func (w *audioWriter) refuse(src *Source, p *depacket.Packet, pos, samples int64) {
 	w.track.drop(dropDisk)
 	switch gap := pos - w.ended; {
 	case !w.any:
 		w.ended = pos
-	case gap >= audioJump || gap >= opusUnit && w.lost > 0:
+	case gap >= audioJump || gap >= depacket.OpusUnit && w.lost > 0:
 		w.explain(src, p, pos)
 		w.ended = pos
 	}
@@ -133,7 +135,7 @@ func (w *audioWriter) refuse(src *Source, p *packet, pos, samples int64) {
 }
 
 // ready has a file open that takes a packet like p.
-func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
+func (w *audioWriter) ready(src *Source, p *depacket.Packet, now time.Duration) bool {
 	if w.track.pressed() == pressureFull {
 		return false
 	}
@@ -148,12 +150,12 @@ func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
 	if w.part == nil {
 		return w.retry.due(now) && w.track.mayBegin(now) && w.begin(channels)
 	}
-	return w.part.hasRoom(len(p.payload))
+	return w.part.hasRoom(len(p.Payload))
 }
 
 // opusChannels is how many a file needs for p.
-func opusChannels(src *Source, p *packet) uint8 {
-	if len(p.payload) > 0 && opusStereo(p.payload[0]) || src.formats[p.pt].stereo {
+func opusChannels(src *Source, p *depacket.Packet) uint8 {
+	if len(p.Payload) > 0 && depacket.OpusStereo(p.Payload[0]) || src.formats[p.PayloadType].stereo {
 		return 2
 	}
 	return 1
@@ -167,7 +169,7 @@ func (w *audioWriter) begin(channels uint8) bool {
 	if err != nil {
 		return false
 	}
-	w.manifest = &ManifestPart{Codec: string(container.Opus), ClockRate: opusRate, Channels: channels}
+	w.manifest = &ManifestPart{Codec: string(container.Opus), ClockRate: container.OpusRate, Channels: channels}
 	w.part = w.track.newPart(w.manifest, ogg, nil)
 	w.written = 0
 	return true
@@ -175,13 +177,13 @@ func (w *audioWriter) begin(channels uint8) bool {
 
 // bridge fills what lies between the file's end and a packet at pos. It is false when the packet
 // does not belong in the file, as its time is taken.
-func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
+func (w *audioWriter) bridge(src *Source, p *depacket.Packet, pos, samples int64) bool {
 	gap := pos - w.ended
 	switch {
-	case !w.any || gap < opusUnit:
+	case !w.any || gap < depacket.OpusUnit:
 		w.fill(pos, 0)
 		return pos-w.written > -samples*3/4
-	case w.from == src && w.lost == 0 && w.written >= w.ended && p.rtp == w.expected && gap < audioJump:
+	case w.from == src && w.lost == 0 && w.written >= w.ended && p.Timestamp == w.expected && gap < audioJump:
 		if gap >= audioBehind {
 			w.fill(w.written+audioBehind, audioBehind)
 		}
@@ -192,10 +194,10 @@ func (w *audioWriter) bridge(src *Source, p *packet, pos, samples int64) bool {
 }
 
 // explain notes the gap before a packet at pos, and says how many samples of it are to be concealed.
-func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64) {
-	reason, kind, gap := w.track.gapReason(src, p.arrival, w.lost), FillConcealment, pos-w.ended
+func (w *audioWriter) explain(src *Source, p *depacket.Packet, pos int64) (conceal int64) {
+	reason, kind, gap := w.track.gapReason(src, p.Arrival, w.lost), FillConcealment, pos-w.ended
 	from, until := samplesTime(w.ended), samplesTime(pos)
-	if silent := gap - int64(w.lost)*w.samples; reason == ReasonLoss && silent >= opusUnit {
+	if silent := gap - int64(w.lost)*w.samples; reason == ReasonLoss && silent >= depacket.OpusUnit {
 		// More time passed than packets were lost: the sender was silent, too.
 		w.track.gap(reason, from, until-samplesTime(silent), w.lost, kind)
 		reason, from = ReasonMute, until-samplesTime(silent)
@@ -209,7 +211,7 @@ func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64)
 		conceal, kind = 0, FillSilence
 	case gap > conceal:
 		kind = FillSilence
-	case reason == ReasonLoss && opusFEC(p.payload):
+	case reason == ReasonLoss && depacket.OpusHasFEC(p.Payload):
 		kind = FillFEC
 	}
 	if reason.outage() {
@@ -226,18 +228,18 @@ func (w *audioWriter) explain(src *Source, p *packet, pos int64) (conceal int64)
 func (w *audioWriter) fill(pos, conceal int64) {
 	for {
 		rest := pos - w.written
-		var f fill
+		var f depacket.OpusFill
 		var ok bool
-		if conceal >= opusUnit {
-			f, ok = concealment(w.toc, int(min(rest, conceal)))
-			conceal -= int64(f.samples)
+		if conceal >= depacket.OpusUnit {
+			f, ok = depacket.OpusConcealment(w.toc, int(min(rest, conceal)))
+			conceal -= int64(f.Samples)
 		} else {
-			f, ok = silence(w.manifest.Channels == 2, int(min(rest, opusLong)))
+			f, ok = depacket.OpusSilence(w.manifest.Channels == 2, int(min(rest, depacket.OpusLongest)))
 		}
-		if !ok || !w.part.writeAudio(f.packet(), f.samples, true) {
+		if !ok || !w.part.writeAudio(f.Bytes(), f.Samples, true) {
 			return
 		}
-		w.advance(int64(f.samples))
+		w.advance(int64(f.Samples))
 	}
 }
 
@@ -251,7 +253,7 @@ func (w *audioWriter) advance(samples int64) {
 }
 
 func (w *audioWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {
-	w.any, w.ended = true, timeline.ToTicks(end, opusRate)
+	w.any, w.ended = true, timeline.ToTicks(end, container.OpusRate)
 	if f != nil {
 		w.part, w.manifest, w.written = w.track.resumePart(m, f), m, f.audio.Granule()
 		w.ended = max(w.ended, w.written)
@@ -273,7 +275,7 @@ func (w *audioWriter) seal(now time.Duration) {
 
 // clock is now on the stream's clock.
 func (w *audioWriter) clock(now time.Duration) int64 {
-	return timeline.ToTicks(now-w.track.stream.origin, opusRate)
+	return timeline.ToTicks(now-w.track.stream.origin, container.OpusRate)
 }
 
 // silent accounts for a sender that sends nothing up to a position.
@@ -293,7 +295,7 @@ func (w *audioWriter) end(now time.Duration, alive bool) {
 		return
 	}
 	until := w.clock(now)
-	if alive && until-w.ended > opusRate*int64(endSilence)/int64(time.Second) {
+	if alive && until-w.ended > container.OpusRate*int64(endSilence)/int64(time.Second) {
 		w.silent(min(until, w.written+fillStep))
 	}
 	w.finish()
@@ -304,4 +306,4 @@ func (w *audioWriter) finish() {
 	w.part = nil
 }
 
-func samplesTime(n int64) time.Duration { return timeline.ToDuration(n, opusRate) }
+func samplesTime(n int64) time.Duration { return timeline.ToDuration(n, container.OpusRate) }

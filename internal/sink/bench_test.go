@@ -156,20 +156,20 @@ func (devNull) Truncate(int64) error                     { return nil }
 func (devNull) Close() error                             { return nil }
 
 var conditions = []struct {
-	name    string
-	loss    float64
-	reorder time.Duration
+	name         string
+	loss         float64
+	JitterBuffer time.Duration
 }{
 	{name: "in order"},
 	{name: "lossy", loss: 0.05},
-	{name: "reordered", reorder: 30 * time.Millisecond},
+	{name: "reordered", JitterBuffer: 30 * time.Millisecond},
 }
 
 func BenchmarkPacket(b *testing.B) {
 	for _, m := range append(videoMedia(b), opusMedia()) {
 		for _, w := range conditions {
 			b.Run(m.name+"/"+w.name, func(b *testing.B) {
-				p := newPlayer(b, m, w.loss, w.reorder)
+				p := newPlayer(b, m, w.loss, w.JitterBuffer)
 				for range 2000 {
 					p.step()
 				}

@@ -11,7 +11,7 @@ func TestGapsCloseTogetherAreListedAsOne(t *testing.T) {
 		reason     Reason
 		start, end time.Duration
 		lost       int
-		fill       string
+		OpusFill   string
 	}
 	tests := []struct {
 		name string
@@ -33,7 +33,7 @@ func TestGapsCloseTogetherAreListedAsOne(t *testing.T) {
 	for _, tt := range tests {
 		var l ledger
 		for _, g := range tt.gaps {
-			l.gap(g.reason, g.start, g.end, g.lost, g.fill)
+			l.gap(g.reason, g.start, g.end, g.lost, g.OpusFill)
 		}
 		var got []ManifestGap
 		for _, g := range l.gaps {

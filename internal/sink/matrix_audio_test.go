@@ -23,7 +23,7 @@ type redPayloader struct {
 func (r *redPayloader) Payload(_ uint16, primary []byte) [][]byte {
 	var payload []byte
 	for i, b := range r.before {
-		offset := uint32(len(r.before)-i) * opusFrame
+		offset := uint32(len(r.before)-i) * 960
 		payload = append(payload, 0x80|111, byte(offset>>6), byte(offset<<2)|byte(len(b)>>8), byte(len(b)))
 	}
 	payload = append(payload, 111)
@@ -125,7 +125,7 @@ func checkPlaces(t *testing.T, sent [][]byte, file []byte) (missing int) {
 		at += int64(opusSamples(packet))
 	}
 	for i, packet := range sent {
-		if places[int64(i)*opusFrame] != string(packet) {
+		if places[int64(i)*960] != string(packet) {
 			missing++
 		}
 	}

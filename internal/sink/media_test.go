@@ -48,7 +48,7 @@ type media struct {
 
 func load(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile("testdata/" + name)
+	b, err := os.ReadFile("../lab/clip/testdata/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,11 +127,8 @@ func (s *streamSums) collect(ch chan<- prometheus.Metric, key streamKey) {
 func (src *Source) queued() int {
 	src.mu.Lock()
 	defer src.mu.Unlock()
-	return len(src.inbox) + src.window.len()
+	return len(src.inbox) + src.window.Len()
 }
-
-// len is how many packets are held.
-func (r *reorder) len() int { return int(r.end-r.next) - len(r.missing) }
 
 func (w *audioWriter) unwritten() int { return w.part.unwritten() }
 func (w *videoWriter) unwritten() int { return w.part.unwritten() }

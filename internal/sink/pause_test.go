@@ -183,7 +183,7 @@ func TestLossStaysLoss(t *testing.T) {
 			c.lose(a, v, 250)
 		}, 10*time.Second + 40*ms},
 		"so many that the sequence seems another": {func(c *call, a, v *leg) {
-			v.seq += maxDropout
+			v.seq += farAhead
 			c.lose(a, v, 250)
 		}, 10 * time.Second},
 		"a sender that begins anew at once": {func(c *call, a, v *leg) {

@@ -1,11 +1,15 @@
 package sink
 
-import "time"
+import (
+	"time"
+
+	"recorder/internal/depacket"
+)
 
 // order is a request to a source's sender, made by the pump and given out when no lock is held.
 type order struct {
 	to      Feedback
-	request keyFrameRequest
+	request depacket.KeyFrameRequest
 	nack    []uint16 // the source's own, not touched before the next tick
 }
 
@@ -47,8 +51,8 @@ func (rec *Recording) tick(now time.Duration) {
 	orders := rec.orders
 	rec.mu.Unlock()
 	for _, o := range orders {
-		if o.request != noRequest {
-			o.to.RequestKeyFrame(o.request == fir)
+		if o.request != depacket.NoRequest {
+			o.to.RequestKeyFrame(o.request == depacket.FIR)
 		}
 		if len(o.nack) > 0 {
 			o.to.NACK(o.nack)

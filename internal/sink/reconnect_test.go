@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 	"weak"
+
+	"recorder/internal/container"
 )
 
 // The last connection to deliver is written; until it does, the one before is.
@@ -235,7 +237,7 @@ func TestASecondInWhichNothingComesThroughIsAnOutage(t *testing.T) {
 		v.film(50, true)
 		lose(100)
 		a.speak(100)
-		a.rtp += 2 * opusRate
+		a.rtp += 2 * container.OpusRate
 		c.wait(2 * time.Second)
 		a.speak(100)
 		c.wait(3 * time.Second)
@@ -273,7 +275,7 @@ func TestAnEndedConnectionIsLetGo(t *testing.T) {
 // More packets may be lost in a row than a sequence number may jump. When the sender's clock tells that
 // it has not begun anew they are counted.
 func TestThousandsOfPacketsLostStayLost(t *testing.T) {
-	const lost = maxDropout + 500
+	const lost = farAhead + 500
 	for name, test := range map[string]struct {
 		anew func(v *leg)
 		want uint64

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"recorder/internal/depacket"
 )
 
 // wantGaps compares the gaps of a track, to 25 ms.
@@ -338,12 +340,12 @@ func TestOpusPacketsOfAnyLength(t *testing.T) {
 		a := c.audio()
 		for range 10 {
 			for _, samples := range lengths {
-				f, ok := silence(false, samples)
-				if !ok || f.samples != samples {
+				f, ok := depacket.OpusSilence(false, samples)
+				if !ok || f.Samples != samples {
 					t.Fatalf("no packet of %d samples", samples)
 				}
-				want = append(want, string(f.packet()))
-				a.put(f.packet())
+				want = append(want, string(f.Bytes()))
+				a.put(f.Bytes())
 				a.rtp += uint32(samples)
 				c.wait(samplesTime(int64(samples)))
 			}

@@ -292,7 +292,7 @@ func (p *ManifestPart) nothing(why string, size int64) {
 // holds says what the file holds.
 func (p *ManifestPart) holds(info *container.Info) {
 	p.Size, p.Frames, p.KeyFrames, p.FirstPTS, p.LastPTS = info.End, info.Frames, info.KeyFrames, info.FirstPTS, info.LastPTS
-	p.Duration = Seconds(info.Duration + timeline.ToDuration(int64(info.PreSkip), opusRate))
+	p.Duration = Seconds(info.Duration + timeline.ToDuration(int64(info.PreSkip), container.OpusRate))
 }
 
 // cutResolutions drops the pictures of a part that did not reach the disk.

@@ -5,7 +5,7 @@
 // Sources, one for each connection it comes over; when a connection is replaced its successor takes
 // over as soon as it delivers, and the files go on.
 //
-//	Source.WriteRTP → inbox → reorder → clock → assembler or Opus → part → disk
+//	Source.WriteRTP → inbox → jitter buffer → clock → depacketizer → part → disk
 //	 (any goroutine)  └─────────── pump, every 20 ms ───────────┘   └ flusher ┘
 //
 // The goroutine that delivers packets only copies them. One pump for each Recording does everything

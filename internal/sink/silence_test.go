@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"recorder/internal/container"
 )
 
 // waitingMost is the most a fill may have waiting for the disk: what is written at once, and a step.
@@ -59,7 +61,7 @@ func TestFileKeepsUpWithSilence(t *testing.T) {
 			a.rtp += 48_000
 			track := c.stream.tracks[0]
 			behind := c.rec.now() - c.stream.origin - track.manifest.Parts[0].Duration.Duration()
-			if behind > 2*silenceLag*time.Second/opusRate+time.Second {
+			if behind > 2*silenceLag*time.Second/container.OpusRate+time.Second {
 				t.Fatalf("the file is %v behind", behind)
 			}
 			if expected, recorded := track.seconds(); !near(expected.Duration(), time.Second, 20*ms) || expected != recorded {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"recorder/internal/depacket"
+
 	"recorder/internal/timeline"
 
 	"recorder/internal/container"
@@ -45,7 +47,7 @@ type Source struct {
 	feedback   Feedback
 
 	mu       sync.Mutex
-	inbox    []*packet
+	inbox    []*depacket.Packet
 	renewed  map[uint8]codecFormat // formats from here on, if not nil
 	reports  []senderReport
 	overflow uint64 // packets refused
@@ -53,24 +55,24 @@ type Source struct {
 	closed   bool
 
 	// Owned by the pump.
-	taken      []*packet // the other inbox
+	taken      []*depacket.Packet // the other inbox
 	formats    map[uint8]codecFormat
 	ssrc       uint32
-	known      bool    // ssrc is
-	candidate  *packet // of another SSRC, or far off in sequence
-	window     reorder
-	nacker     nacker
+	known      bool             // ssrc is
+	candidate  *depacket.Packet // of another SSRC, or far off in sequence
+	window     depacket.JitterBuffer
+	nacker     depacket.NACKGenerator
 	clock      timeline.Clock
-	keys       keyFrames
+	keys       depacket.KeyFrames
 	begins     bool          // nothing has come, and a key frame will come first
 	urged      time.Duration // when a key frame was last asked for as a precaution
 	delivered  bool          // something of it is accounted for
 	superseded bool          // a newer source has taken over
 	over       bool          // closed, and all of it is in the window
-	asm        *assembler
+	asm        *depacket.Depacketizer
 	codec      container.Codec // asm's
 	wanted     []uint16
-	blocks     []redBlock
+	blocks     []depacket.REDBlock
 }
 
 type senderReport struct {
@@ -114,11 +116,11 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	slew, held := int64(timeline.AudioSlew), audioHeld
 	if t.kind == video {
 		slew, held = timeline.VideoSlew, videoHeld
-		src.keys.need()
+		src.keys.Need()
 		src.begins = info.Begins
 	}
 	src.clock = timeline.New(t.rate(), slew)
-	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}
+	src.window = depacket.NewJitterBuffer(rec.root.options.ReorderWindow, held)
 	if t.stream.closed || rec.closing {
 		src.closed = true
 		return src
@@ -135,7 +137,7 @@ func (t *Track) rate() int64 {
 	if t.kind == video {
 		return container.VideoClockRate
 	}
-	return opusRate
+	return container.OpusRate
 }
 
 // kind is the kind of track the format is for.
@@ -189,11 +191,11 @@ func (src *Source) SetFormats(formats map[uint8]Format) {
 
 // WriteRTP takes one RTP packet, which it copies. Arrival carries Go's monotonic reading.
 func (src *Source) WriteRTP(b []byte, arrival time.Time) {
-	p, bad := newPacket(), len(b) > maxPacket
+	p, bad := depacket.NewPacket(), len(b) > maxPacket
 	if !bad {
-		p.buf = append(p.buf[:0], b...)
-		p.arrival = arrival.Sub(src.track.stream.rec.start)
-		bad = p.parse() != nil
+		p.Raw = append(p.Raw[:0], b...)
+		p.Arrival = arrival.Sub(src.track.stream.rec.start)
+		bad = p.Parse() != nil
 	}
 	src.mu.Lock()
 	defer src.mu.Unlock()
@@ -207,7 +209,7 @@ func (src *Source) WriteRTP(b []byte, arrival time.Time) {
 		src.inbox = append(src.inbox, p)
 		return
 	}
-	p.free()
+	p.Free()
 }
 
 // WriteSenderReport takes the clocks of an RTCP sender report of the track's SSRC.
@@ -255,17 +257,17 @@ func (src *Source) receive(now time.Duration) {
 	heard := s.heard()
 	for i, p := range src.taken {
 		src.taken[i] = nil
-		before, arrival, holes := heard, p.arrival, len(src.window.missing)
+		before, arrival, holes := heard, p.Arrival, src.window.Holes()
 		heard = max(heard, arrival)
 		src.track.heard = max(src.track.heard, arrival)
 		if src.superseded {
-			p.free()
+			p.Free()
 			continue
 		}
 		src.sort(p, now)
-		if !s.out && arrival-before > pathSilence && len(src.window.missing) > holes {
+		if !s.out && arrival-before > pathSilence && src.window.Holes() > holes {
 			// So few packets may be missing that for most of the time none was sent.
-			most := time.Duration(len(src.window.missing)-holes) * pathSilence
+			most := time.Duration(src.window.Holes()-holes) * pathSilence
 			s.noteOutage(outage{ReasonReconnect, before, min(arrival, before+most)})
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"recorder/internal/depacket"
 )
 
 // TrackInfo names a track. Kind is "audio" or "video".
@@ -46,9 +48,9 @@ type Track struct {
 type writer interface {
 	// reach reports whether p can be written, which is next. What it takes to get there may be more than
 	// fits between two ticks; then a part of it is done, and p has to wait.
-	reach(src *Source, p *packet, now time.Duration) bool
+	reach(src *Source, p *depacket.Packet, now time.Duration) bool
 	// write takes a packet in sequence, from the active source or one that would be.
-	write(src *Source, p *packet, lost int, now time.Duration)
+	write(src *Source, p *depacket.Packet, lost int, now time.Duration)
 	// seal has everything so far on the disk soon.
 	seal(now time.Duration)
 	// resume goes on with a track that had media up to end on the stream's clock: in file f, which is
@@ -202,7 +204,7 @@ func (t *Track) retire(src *Source) {
 	if i := slices.Index(t.sources, src); i >= 0 {
 		t.sources = slices.Delete(t.sources, i, i+1) // and its connection with it
 	}
-	src.window.clear()
+	src.window.Clear()
 	if t.active == src {
 		t.active = nil
 	}

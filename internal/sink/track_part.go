@@ -129,7 +129,7 @@ func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duratio
 	if kept == nil {
 		return
 	}
-	length := Seconds(kept.Duration + timeline.ToDuration(int64(kept.PreSkip), opusRate))
+	length := Seconds(kept.Duration + timeline.ToDuration(int64(kept.PreSkip), container.OpusRate))
 	t.ledger.lose(ReasonDisk, max(length.Duration(), from), m.Duration.Duration())
 	if n := min(m.Frames-kept.Frames, sent); n > 0 {
 		t.drops[dropDisk] += uint64(n)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"time"
 
+	"recorder/internal/depacket"
+
 	"recorder/internal/timeline"
 
 	"recorder/internal/container"
@@ -38,23 +40,23 @@ const (
 	atOnce      = container.VideoClockRate / 1000
 )
 
-func (w *videoWriter) reach(*Source, *packet, time.Duration) bool { return true }
+func (w *videoWriter) reach(*Source, *depacket.Packet, time.Duration) bool { return true }
 
-func (w *videoWriter) write(src *Source, p *packet, lost int, now time.Duration) {
+func (w *videoWriter) write(src *Source, p *depacket.Packet, lost int, now time.Duration) {
 	w.now = now
-	if c := src.formats[p.pt].codec; len(p.payload) > 0 && (src.asm == nil || c != src.codec) {
+	if c := src.formats[p.PayloadType].codec; len(p.Payload) > 0 && (src.asm == nil || c != src.codec) {
 		src.codec = c
-		src.asm = newAssembler(newPayloadFormat(c, src.formats[p.pt].fmtp),
-			func(pic picture) { w.picture(src, pic) },
-			func(pic picture) { w.dropped(src, pic) })
+		src.asm = depacket.New(c, src.formats[p.PayloadType].fmtp,
+			func(pic depacket.Frame) { w.picture(src, pic) },
+			func(pic depacket.Frame) { w.dropped(src, pic) })
 	}
-	if len(p.payload) > 0 {
-		w.track.began(src, w.time(w.position(p.pos)))
+	if len(p.Payload) > 0 {
+		w.track.began(src, w.time(w.position(p.Position)))
 	}
 	if src.asm != nil {
-		src.asm.push(p, lost)
-		if src.asm.broken {
-			src.keys.need()
+		src.asm.Push(p, lost)
+		if src.asm.NeedsKeyFrame() {
+			src.keys.Need()
 		}
 	}
 }
@@ -74,13 +76,13 @@ func (w *videoWriter) current(src *Source) bool {
 }
 
 // dropped notes a picture that is not whole.
-func (w *videoWriter) dropped(src *Source, pic picture) {
+func (w *videoWriter) dropped(src *Source, pic depacket.Frame) {
 	w.track.drop(dropIncomplete)
 	if !w.current(src) {
 		return
 	}
-	reason, pos := ReasonLoss, w.position(pic.pos)
-	if !w.track.owns(src) || w.track.ends(pic.arrival) {
+	reason, pos := ReasonLoss, w.position(pic.Position)
+	if !w.track.owns(src) || w.track.ends(pic.Arrival) {
 		reason = ReasonKeyFrameWait // it began before anything could come, and could not be decoded if it were whole
 	}
 	w.explain(src, pic, pos)
@@ -121,17 +123,17 @@ func (w *videoWriter) close(pos int64) {
 }
 
 // picture takes a whole picture.
-func (w *videoWriter) picture(src *Source, pic picture) {
-	pos := w.position(pic.pos)
-	if pic.key {
-		src.keys.came()
+func (w *videoWriter) picture(src *Source, pic depacket.Frame) {
+	pos := w.position(pic.Position)
+	if pic.Key {
+		src.keys.Came()
 	}
 	if w.track.pressed() >= pressureHigh {
 		w.explain(src, pic, pos)
 		w.refuse(pos)
 		return
 	}
-	if !pic.key && (pic.broken || w.gated || !w.track.owns(src)) {
+	if !pic.Key && (pic.Broken || w.gated || !w.track.owns(src)) {
 		w.track.drop(dropUndecodable)
 		if w.current(src) {
 			w.explain(src, pic, pos)
@@ -148,7 +150,7 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 		return
 	}
 	w.close(pos)
-	if pic.key {
+	if pic.Key {
 		w.track.keyed = w.now
 	}
 	w.gated = false
@@ -156,24 +158,24 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 
 // explain accounts for the time from when a picture was due to pos, where pic is the next that came,
 // be it written or not.
-func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
+func (w *videoWriter) explain(src *Source, pic depacket.Frame, pos int64) {
 	late := pos - w.due
-	silent := late - int64(pic.lost)*w.pace // what is lost was sent in no more than the rest
+	silent := late - int64(pic.Lost)*w.pace // what is lost was sent in no more than the rest
 	switch t := w.track; {
 	case !w.any || late <= w.interval/2:
-		w.lost += pic.lost
-	case t.fresh(src) || t.ends(pic.arrival):
+		w.lost += pic.Lost
+	case t.fresh(src) || t.ends(pic.Arrival):
 		w.close(w.due)
-		w.begin(t.gapReason(src, pic.arrival, 0), w.due)
-		w.lost, w.due = pic.lost, pos
+		w.begin(t.gapReason(src, pic.Arrival, 0), w.due)
+		w.lost, w.due = pic.Lost, pos
 		w.close(pos)
 	case silent > videoMute:
-		if !w.missing && pic.lost > 0 {
+		if !w.missing && pic.Lost > 0 {
 			w.begin(ReasonLoss, w.due)
 		}
-		w.lost += pic.lost
+		w.lost += pic.Lost
 		w.close(pos - silent)
-		if pic.broken { // it may be that something was sent, in an outage
+		if pic.Broken { // it may be that something was sent, in an outage
 			t.missed(ReasonMute, ReasonMute, w.time(pos-silent), w.time(pos), 0, "")
 		} else {
 			t.gap(ReasonMute, w.time(pos-silent), w.time(pos), 0, "")
@@ -181,12 +183,12 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 		w.due = pos
 	default:
 		anew := !src.delivered && src.number > 1 // it was taken away, and is sent again
-		if pic.broken && !w.missing && !anew {
+		if pic.Broken && !w.missing && !anew {
 			w.begin(ReasonLoss, w.due)
 		}
-		w.lost += pic.lost
+		w.lost += pic.Lost
 	}
-	w.track.delivered(src, pic.arrival)
+	w.track.delivered(src, pic.Arrival)
 }
 
 // refuse notes a picture that the disk did not take.
@@ -197,15 +199,15 @@ func (w *videoWriter) refuse(pos int64) {
 }
 
 // ready has a file open that takes pic.
-func (w *videoWriter) ready(src *Source, pic picture) bool {
+func (w *videoWriter) ready(src *Source, pic depacket.Frame) bool {
 	if w.part != nil && w.part.failed() != nil {
 		w.finish()
 		w.retry.failed(w.now)
 	}
-	if w.part != nil && w.manifest.Codec == string(src.codec) && !(pic.key && w.otherSets(pic)) {
+	if w.part != nil && w.manifest.Codec == string(src.codec) && !(pic.Key && w.otherSets(pic)) {
 		return true
 	}
-	if !pic.key || !w.retry.due(w.now) || !w.track.mayBegin(w.now) {
+	if !pic.Key || !w.retry.due(w.now) || !w.track.mayBegin(w.now) {
 		return false
 	}
 	if w.part != nil {
@@ -215,27 +217,27 @@ func (w *videoWriter) ready(src *Source, pic picture) bool {
 	if err != nil {
 		return false
 	}
-	w.sets = container.AVC{SPS: bytes.Clone(pic.sets.SPS), PPS: bytes.Clone(pic.sets.PPS)}
-	w.manifest = &ManifestPart{Codec: string(src.codec), ClockRate: container.VideoClockRate, Width: pic.width, Height: pic.height}
+	w.sets = container.AVC{SPS: bytes.Clone(pic.ParameterSets.SPS), PPS: bytes.Clone(pic.ParameterSets.PPS)}
+	w.manifest = &ManifestPart{Codec: string(src.codec), ClockRate: container.VideoClockRate, Width: pic.Width, Height: pic.Height}
 	w.part = w.track.newPart(w.manifest, nil, encoder)
 	w.width, w.height = 0, 0
 	return true
 }
 
 // otherSets reports whether pic is H.264 with other parameter sets than stand in the file's header.
-func (w *videoWriter) otherSets(pic picture) bool {
-	return !bytes.Equal(w.sets.SPS, pic.sets.SPS) || !bytes.Equal(w.sets.PPS, pic.sets.PPS)
+func (w *videoWriter) otherSets(pic depacket.Frame) bool {
+	return !bytes.Equal(w.sets.SPS, pic.ParameterSets.SPS) || !bytes.Equal(w.sets.PPS, pic.ParameterSets.PPS)
 }
 
-func newEncoder(c container.Codec, pic picture) (container.Video, error) {
+func newEncoder(c container.Codec, pic depacket.Frame) (container.Video, error) {
 	if c == container.H264 {
-		return container.NewMatroska(pic.sets)
+		return container.NewMatroska(pic.ParameterSets)
 	}
-	return container.NewIVF(c, pic.width, pic.height)
+	return container.NewIVF(c, pic.Width, pic.Height)
 }
 
 // put writes pic at pos, or right behind the last one if that is later.
-func (w *videoWriter) put(pic picture, pos int64) bool {
+func (w *videoWriter) put(pic depacket.Frame, pos int64) bool {
 	m := w.manifest
 	if m.Frames == 0 && pos < atOnce {
 		pos = 0
@@ -248,31 +250,31 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 	case pos > 0:
 		// Players begin a file with its first picture. Held from 0 it keeps all others in their
 		// places.
-		if !w.part.writeVideo(0, true, pic.data) {
+		if !w.part.writeVideo(0, true, pic.Data) {
 			return false
 		}
 		m.HeldFirst = true
 		m.Frames, m.KeyFrames = 1, 1
 	}
-	if !w.part.writeVideo(pts, pic.key, pic.data) {
+	if !w.part.writeVideo(pts, pic.Key, pic.Data) {
 		return false
 	}
 	if step > 0 {
 		w.interval = min(step, maxInterval)
 	}
-	if step > 0 && step <= videoMute && !w.missing && pic.lost == 0 {
+	if step > 0 && step <= videoMute && !w.missing && pic.Lost == 0 {
 		w.pace = max(step, w.pace*7/8)
 	}
 	w.any, w.due = true, pts+w.interval
 	m.Frames++
-	if pic.key {
+	if pic.Key {
 		m.KeyFrames++
 	}
-	if pic.width > 0 && (pic.width != w.width || pic.height != w.height) {
+	if pic.Width > 0 && (pic.Width != w.width || pic.Height != w.height) {
 		w.resized(pic, pts)
 	}
 	m.LastPTS, m.Duration = pts, Seconds(w.time(pts))
-	w.track.frame(len(pic.data))
+	w.track.frame(len(pic.Data))
 	w.track.ledger.media(w.time(pts), w.time(w.due))
 	return true
 }
@@ -281,11 +283,11 @@ func (w *videoWriter) put(pic picture, pos int64) bool {
 const resolutionLimit = 20_000
 
 // resized notes that pictures are of another size from pts on.
-func (w *videoWriter) resized(pic picture, pts int64) {
-	w.width, w.height = pic.width, pic.height
+func (w *videoWriter) resized(pic depacket.Frame, pts int64) {
+	w.width, w.height = pic.Width, pic.Height
 	list := &w.track.manifest.Resolutions
 	if len(*list) < resolutionLimit {
-		*list = append(*list, &ManifestResolution{File: w.manifest.File, PTS: pts, Width: pic.width, Height: pic.height})
+		*list = append(*list, &ManifestResolution{File: w.manifest.File, PTS: pts, Width: pic.Width, Height: pic.Height})
 		w.track.stream.rec.changed()
 	}
 }
@@ -317,7 +319,7 @@ func (w *videoWriter) seal(now time.Duration) {
 	}
 	for _, src := range w.track.sources {
 		if w.takes(src, now) {
-			src.keys.needAnother()
+			src.keys.NeedAnother()
 		}
 	}
 }

@@ -2,7 +2,6 @@ package sink
 
 import (
 	"bytes"
-	"encoding/binary"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -10,27 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"recorder/internal/depacket"
+
 	"github.com/pion/rtp"
 
 	"recorder/internal/container"
 )
-
-// layers splits a superframe at its index.
-func layers(super []byte) (frames [][]byte) {
-	marker := super[len(super)-1]
-	if marker&0xe0 != 0xc0 {
-		return [][]byte{super}
-	}
-	n, size := int(marker&7)+1, int(marker>>3&3)+1
-	index := super[len(super)-n*size-1 : len(super)-1]
-	for i := range n {
-		var length [4]byte
-		copy(length[:], index[i*size:(i+1)*size])
-		end := binary.LittleEndian.Uint32(length[:])
-		frames, super = append(frames, super[:end]), super[end:]
-	}
-	return frames
-}
 
 // layersPayloader sends superframes as Chromium does: each spatial layer in packets of its own, in
 // non-flexible mode.
@@ -58,19 +42,18 @@ func layersMedia(t testing.TB) media {
 	sent, _ := ivfFrames(t, load(t, "vp9layers.ivf"))
 	m := media{name: "VP9layers", kind: video, format: Format{MimeType: "video/VP9", ClockRate: 90000}, frames: sent, every: time.Second / 20,
 		payloads: func() rtp.Payloader { return new(layersPayloader) }}
-	v := new(vp9)
-	for _, super := range sent {
-		v.reset()
-		var b []byte
-		for _, frame := range layers(super) {
-			v.frames = append(v.frames, len(b))
-			b = append(b, frame...)
+	var pic []byte
+	whole := depacket.New(container.VP9, "", func(p depacket.Frame) { pic = bytes.Clone(p.Data) }, func(depacket.Frame) {})
+	payloader := m.payloads()
+	for i, super := range sent {
+		payloads := payloader.Payload(1200, super)
+		for n, payload := range payloads {
+			whole.Push(&depacket.Packet{Timestamp: uint32(i), Marker: n == len(payloads)-1, Payload: payload}, 0)
 		}
-		p, ok := v.finish(b)
-		if !ok || len(v.frames) != 2 {
-			t.Fatalf("superframe of %d layers: %v", len(v.frames), ok)
+		if pic == nil {
+			t.Fatalf("superframe %d is not whole", i)
 		}
-		m.want = append(m.want, bytes.Clone(p.data))
+		m.want, pic = append(m.want, pic), nil
 	}
 	return m
 }
@@ -90,7 +73,7 @@ func TestHighestVP9LayerIsShown(t *testing.T) {
 	if len(shown) != len(m.frames) {
 		t.Fatalf("%d pictures are shown of %d", len(shown), len(m.frames))
 	}
-	all := decoded(t, filepath.Join("testdata", "vp9layers.ivf")) // the lower layers, too
+	all := decoded(t, filepath.Join("../lab/clip/testdata", "vp9layers.ivf")) // the lower layers, too
 	var highest []string
 	for i := 1; i < len(all); i += 2 {
 		highest = append(highest, all[i])
@@ -117,56 +100,4 @@ func decoded(t *testing.T, file string) (pictures []string) {
 		}
 	}
 	return pictures
-}
-
-// A bit that is put into a header moves all behind it, to another byte if need be.
-func TestHidingAFrameKeepsItsHeader(t *testing.T) {
-	tests := []struct {
-		name        string
-		header      vp9Header
-		frame, want []byte
-	}{
-		{"key frame", vp9Header{key: true, shown: true, shownAt: 6, end: 12}, []byte{0x82, 0x40, 0xaa}, []byte{0x80, 0x40, 0xaa}},
-		{"within a byte's padding", vp9Header{shown: true, shownAt: 6, end: 15}, []byte{0x87, 0xfe, 0xaa}, []byte{0x85, 0x7f, 0xaa}},
-		{"into another byte", vp9Header{shown: true, shownAt: 6, end: 16}, []byte{0x87, 0xff, 0xaa}, []byte{0x85, 0x7f, 0x80, 0xaa}},
-		{"not at a byte's edge", vp9Header{shown: true, shownAt: 7, end: 16}, []byte{0x83, 0xff}, []byte{0x82, 0xbf, 0x80}},
-		{"hidden already", vp9Header{shownAt: 6, end: 16}, []byte{0x85, 0x7f, 0xaa}, []byte{0x85, 0x7f, 0xaa}},
-	}
-	for _, tt := range tests {
-		if got := tt.header.hide(nil, tt.frame); !bytes.Equal(got, tt.want) {
-			t.Errorf("%s: %x, want %x", tt.name, got, tt.want)
-		}
-	}
-}
-
-// A hidden frame is the same one but for that.
-func FuzzHiddenVP9Frames(f *testing.F) {
-	superframes, _ := ivfFrames(f, load(f, "vp9layers.ivf"))
-	for _, super := range superframes[:4] {
-		for _, frame := range layers(super) {
-			f.Add(frame[:64])
-		}
-	}
-	f.Fuzz(func(t *testing.T, frame []byte) {
-		var before vp9Sizes
-		for i := range before {
-			before[i].width, before[i].height = 320, 180
-		}
-		after := before
-		h, ok := before.read(frame)
-		if !ok || h.end == 0 {
-			return
-		}
-		hidden := h.hide(nil, frame)
-		want := h
-		if want.shown = false; h.shown && !h.key {
-			want.end++
-		}
-		if got, ok := after.read(hidden); !ok || got != want || after != before {
-			t.Errorf("%+v is %+v when hidden", h, got)
-		}
-		if rest := (h.end + 7) / 8; !bytes.HasSuffix(hidden, frame[rest:]) || len(hidden)-len(frame) > 1 {
-			t.Errorf("%x became %x", frame, hidden)
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package sink
+package depacket
 
 // bitReader reads big-endian bit fields. Behind the end there are zeros, and short is set.
 type bitReader struct {

@@ -1,18 +1,17 @@
-package sink
+package depacket
 
 import "recorder/internal/container"
 
 // Opus positions count samples at 48 kHz, whatever rate the sender encodes at.
 const (
-	opusRate  = container.OpusRate
-	opusUnit  = opusRate / 400        // 2.5 ms, the shortest frame
-	opusLong  = opusRate * 120 / 1000 // 120 ms, the longest packet
-	opusFrame = opusRate / 50         // 20 ms
+	OpusUnit    = container.OpusRate / 400        // 2.5 ms, the shortest frame
+	OpusLongest = container.OpusRate * 120 / 1000 // 120 ms, the longest packet
+	opusFrame   = container.OpusRate / 50         // 20 ms
 )
 
-// opusValid reports whether a packet keeps the rules of RFC 6716 §3.4, so that a decoder will
+// OpusValid reports whether a packet keeps the rules of RFC 6716 §3.4, so that a decoder will
 // take it.
-func opusValid(b []byte) bool {
+func OpusValid(b []byte) bool {
 	if container.OpusSamples(b) == 0 { // [R1], [R5], unknown length
 		return false
 	}
@@ -76,12 +75,12 @@ func opusLength(b []byte) (n int, rest []byte, ok bool) {
 	return int(b[1])*4 + int(b[0]), b[2:], true
 }
 
-// opusStereo is the channel flag of a packet's TOC.
-func opusStereo(toc byte) bool { return toc&4 != 0 }
+// OpusStereo is the channel flag of a packet's TOC.
+func OpusStereo(toc byte) bool { return toc&4 != 0 }
 
-// opusFEC reports whether a packet carries its predecessor a second time at a lower rate (LBRR,
+// OpusHasFEC reports whether a packet carries its predecessor a second time at a lower rate (LBRR,
 // RFC 6716 §4.2.4): the flag follows one voice activity bit per 20 ms, uncompressed.
-func opusFEC(b []byte) bool {
+func OpusHasFEC(b []byte) bool {
 	if len(b) < 2 || b[0]&0x80 != 0 || b[0]&3 != 0 { // CELT only has none
 		return false
 	}
@@ -92,21 +91,21 @@ func opusFEC(b []byte) bool {
 	return b[1]&(0x80>>frames) != 0
 }
 
-// fill is one packet that stands in for media that is not there.
-type fill struct {
+// OpusFill is one packet that stands in for media that is not there.
+type OpusFill struct {
 	data    [2 + 6*2]byte
 	n       int
-	samples int
+	Samples int
 }
 
-// packet is the stand-in's bytes.
-func (f *fill) packet() []byte { return f.data[:f.n] }
+// Bytes is the packet. It is valid as long as f.
+func (f *OpusFill) Bytes() []byte { return f.data[:f.n] }
 
-// concealment makes a packet of empty frames, for which a decoder conceals or goes on with comfort
+// OpusConcealment makes a packet of empty frames, for which a decoder conceals or goes on with comfort
 // noise, of at most samples and of the mode, bandwidth and channels of toc (RFC 7845 §4.1). It is
 // false when samples is less than the shortest frame; the caller carries the rest over.
-func concealment(toc byte, samples int) (f fill, ok bool) {
-	if samples < opusUnit {
+func OpusConcealment(toc byte, samples int) (f OpusFill, ok bool) {
+	if samples < OpusUnit {
 		return f, false
 	}
 	config, frame := toc>>3, 0
@@ -118,23 +117,23 @@ func concealment(toc byte, samples int) (f fill, ok bool) {
 			size--
 		}
 		config |= byte(size)
-	case samples < opusRate/100: // less than 10 ms: only CELT has it, at the nearest bandwidth
+	case samples < container.OpusRate/100: // less than 10 ms: only CELT has it, at the nearest bandwidth
 		bandwidth := [...]byte{16, 16, 20, 24}[min(int(config>>2), 3)] // narrow, medium, wide, above
 		if config >= 14 {
 			bandwidth = 28
 		}
-		frame, config = opusUnit, bandwidth
-		if samples >= 2*opusUnit {
-			frame, config = 2*opusUnit, bandwidth+1
+		frame, config = OpusUnit, bandwidth
+		if samples >= 2*OpusUnit {
+			frame, config = 2*OpusUnit, bandwidth+1
 		}
 	case config >= 12: // hybrid: 10 or 20 ms
-		frame = opusRate / 100
+		frame = container.OpusRate / 100
 		config &^= 1
 		if samples >= opusFrame {
 			frame, config = opusFrame, config|1
 		}
 	default: // SILK: 10 or 20 ms, as 40 and 60 are several of 20
-		frame = opusRate / 100
+		frame = container.OpusRate / 100
 		config &^= 3
 		if samples >= opusFrame {
 			frame, config = opusFrame, config|1
@@ -147,9 +146,9 @@ func concealment(toc byte, samples int) (f fill, ok bool) {
 // §4.3), whatever the bandwidth and frame size.
 var silentFrame = []byte{0xff, 0xfe}
 
-// silence makes a packet of digital silence of at most samples, like concealment.
-func silence(stereo bool, samples int) (f fill, ok bool) {
-	if samples < opusUnit {
+// OpusSilence makes a packet of digital silence of at most samples, like OpusConcealment.
+func OpusSilence(stereo bool, samples int) (f OpusFill, ok bool) {
+	if samples < OpusUnit {
 		return f, false
 	}
 	config, frame := byte(31), opusFrame // CELT, full band, 20 ms
@@ -164,8 +163,8 @@ func silence(stereo bool, samples int) (f fill, ok bool) {
 }
 
 // pack lays out as many equal frames as fit into samples and 120 ms, six at most.
-func pack(toc byte, frame, samples int, data []byte) (f fill) {
-	count := min(samples, opusLong) / frame
+func pack(toc byte, frame, samples int, data []byte) (f OpusFill) {
+	count := min(samples, OpusLongest) / frame
 	count = min(count, 6)
 	b := f.data[:0]
 	if count == 1 {
@@ -176,6 +175,6 @@ func pack(toc byte, frame, samples int, data []byte) (f fill) {
 	for range count {
 		b = append(b, data...)
 	}
-	f.n, f.samples = len(b), count*frame
+	f.n, f.Samples = len(b), count*frame
 	return f
 }

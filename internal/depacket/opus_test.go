@@ -1,4 +1,4 @@
-package sink
+package depacket
 
 import (
 	"bytes"
@@ -6,19 +6,22 @@ import (
 	"testing"
 
 	"recorder/internal/container"
+	"recorder/internal/lab/clip"
 )
 
 func TestInvalidOpusIsRecognised(t *testing.T) {
-	for _, m := range []media{opusMedia(), voiceMedia(t)} {
-		for i, p := range m.frames {
-			if !opusValid(p) {
-				t.Fatalf("%s: packet %d of a real encoder is refused", m.name, i)
-			}
+	real := frames(t, container.Opus, "voice.ogg")
+	for _, s := range clip.Opus() {
+		real = append(real, s.Data)
+	}
+	for i, p := range real {
+		if !OpusValid(p) {
+			t.Fatalf("packet %d of a real encoder is refused", i)
 		}
 	}
 	tests := []struct {
 		name   string
-		packet []byte
+		Packet []byte
 		want   bool
 	}{
 		{"nothing", nil, false},
@@ -42,7 +45,7 @@ func TestInvalidOpusIsRecognised(t *testing.T) {
 		{"a frame too long", append([]byte{0xf8}, make([]byte, 1276)...), false},
 	}
 	for _, tt := range tests {
-		if got := opusValid(tt.packet); got != tt.want {
+		if got := OpusValid(tt.Packet); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
@@ -78,14 +81,14 @@ func TestGapsAreFilledByTheBook(t *testing.T) {
 		var text []byte
 		rest := tt.samples
 		for {
-			f, ok := concealment(tt.toc, rest)
+			f, ok := OpusConcealment(tt.toc, rest)
 			if !ok {
 				break
 			}
-			text = fmt.Appendf(text, "%x:%d ", f.packet(), f.samples)
-			rest -= f.samples
-			if n := container.OpusSamples(f.packet()); n != f.samples || !opusValid(f.packet()) {
-				t.Errorf("toc %x: packet %x lasts %d samples, not %d", tt.toc, f.packet(), n, f.samples)
+			text = fmt.Appendf(text, "%x:%d ", f.Bytes(), f.Samples)
+			rest -= f.Samples
+			if n := container.OpusSamples(f.Bytes()); n != f.Samples || !OpusValid(f.Bytes()) {
+				t.Errorf("toc %x: packet %x lasts %d samples, not %d", tt.toc, f.Bytes(), n, f.Samples)
 			}
 		}
 		if got := string(bytes.TrimSpace(text)); got != tt.want || rest != tt.rest {
@@ -98,16 +101,16 @@ func TestSilenceLastsAsLongAsAsked(t *testing.T) {
 	for samples := range 6000 {
 		rest := samples
 		for {
-			f, ok := silence(samples%2 == 1, rest)
+			f, ok := OpusSilence(samples%2 == 1, rest)
 			if !ok {
 				break
 			}
-			if n := container.OpusSamples(f.packet()); n != f.samples || !opusValid(f.packet()) || opusStereo(f.data[0]) != (samples%2 == 1) {
-				t.Fatalf("%d samples: packet %x", rest, f.packet())
+			if n := container.OpusSamples(f.Bytes()); n != f.Samples || !OpusValid(f.Bytes()) || OpusStereo(f.data[0]) != (samples%2 == 1) {
+				t.Fatalf("%d samples: packet %x", rest, f.Bytes())
 			}
-			rest -= f.samples
+			rest -= f.Samples
 		}
-		if rest != samples%opusUnit {
+		if rest != samples%OpusUnit {
 			t.Fatalf("%d samples: %d left", samples, rest)
 		}
 	}
@@ -115,7 +118,7 @@ func TestSilenceLastsAsLongAsAsked(t *testing.T) {
 
 func TestInBandFECIsSeen(t *testing.T) {
 	tests := []struct {
-		packet []byte
+		Packet []byte
 		want   bool
 	}{
 		{[]byte{0x08, 0xc1}, true},  // 20 ms, voice, LBRR
@@ -127,8 +130,8 @@ func TestInBandFECIsSeen(t *testing.T) {
 		{[]byte{0x08}, false},
 	}
 	for _, tt := range tests {
-		if got := opusFEC(tt.packet); got != tt.want {
-			t.Errorf("%x: %v", tt.packet, got)
+		if got := OpusHasFEC(tt.Packet); got != tt.want {
+			t.Errorf("%x: %v", tt.Packet, got)
 		}
 	}
 }
@@ -136,22 +139,22 @@ func TestInBandFECIsSeen(t *testing.T) {
 func TestREDBlocksAreSplit(t *testing.T) {
 	// Two blocks before the primary: 1920 and 960 ticks older, of 2 and 1 bytes.
 	payload := []byte{0xef, 0x1e, 0x00, 0x02, 0xef, 0x0f, 0x00, 0x01, 0x6f, 'a', 'b', 'c', 'd', 'e'}
-	blocks, ok := parseRED(nil, payload)
+	blocks, ok := ParseRED(nil, payload)
 	if !ok || len(blocks) != 3 {
 		t.Fatalf("%v, %v", blocks, ok)
 	}
-	want := []redBlock{{111, 1920, []byte("ab")}, {111, 960, []byte("c")}, {111, 0, []byte("de")}}
+	want := []REDBlock{{111, 1920, []byte("ab")}, {111, 960, []byte("c")}, {111, 0, []byte("de")}}
 	for i, b := range blocks {
-		if b.pt != want[i].pt || b.offset != want[i].offset || !bytes.Equal(b.payload, want[i].payload) {
+		if b.PayloadType != want[i].PayloadType || b.Offset != want[i].Offset || !bytes.Equal(b.Payload, want[i].Payload) {
 			t.Errorf("block %d: %+v", i, b)
 		}
 	}
 	for n := range payload {
-		if blocks, ok := parseRED(nil, payload[:n]); ok && n < 12 {
+		if blocks, ok := ParseRED(nil, payload[:n]); ok && n < 12 {
 			t.Errorf("cut to %d bytes: %v", n, blocks)
 		}
 	}
-	if _, ok := parseRED(nil, bytes.Repeat([]byte{0x80, 0, 0, 0}, 100)); ok {
+	if _, ok := ParseRED(nil, bytes.Repeat([]byte{0x80, 0, 0, 0}, 100)); ok {
 		t.Error("100 blocks taken")
 	}
 }
@@ -160,23 +163,23 @@ func FuzzAudioPayloads(f *testing.F) {
 	f.Add([]byte{0xef, 0x0f, 0x00, 0x01, 0x6f, 1, 2})
 	f.Add([]byte{0xfb, 0xc3, 1, 1, 2, 3, 4})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if opusValid(b) {
-			if n := container.OpusSamples(b); n < opusUnit || n > opusLong {
+		if OpusValid(b) {
+			if n := container.OpusSamples(b); n < OpusUnit || n > OpusLongest {
 				t.Fatalf("%d samples", n)
 			}
 		}
-		opusFEC(b)
-		if blocks, ok := parseRED(nil, b); ok {
+		OpusHasFEC(b)
+		if blocks, ok := ParseRED(nil, b); ok {
 			total := 0
 			for _, block := range blocks {
-				total += len(block.payload)
+				total += len(block.Payload)
 			}
 			if total >= len(b) {
 				t.Fatalf("%d bytes in blocks of %d", total, len(b))
 			}
 		}
-		p := packet{buf: b}
-		if p.parse() == nil && len(p.payload) > len(b)-12 {
+		p := Packet{Raw: b}
+		if p.Parse() == nil && len(p.Payload) > len(b)-12 {
 			t.Fatal("payload beyond the packet")
 		}
 	})

@@ -1,4 +1,4 @@
-package sink
+package depacket
 
 import (
 	"slices"
@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-func testPacket(seq uint16, at time.Duration) *packet {
-	p := newPacket()
-	p.seq16, p.arrival, p.rtp = seq, at, uint32(seq)*960
-	p.buf = append(p.buf, byte(seq))
-	p.payload = p.buf
+func testPacket(seq uint16, at time.Duration) *Packet {
+	p := NewPacket()
+	p.SequenceNumber, p.Arrival, p.Timestamp = seq, at, uint32(seq)*960
+	p.Raw = append(p.Raw, byte(seq))
+	p.Payload = p.Raw
 	return p
 }
 
@@ -20,12 +20,12 @@ type released struct {
 	lost int
 }
 
-func (r *released) drain(w *reorder, now time.Duration, force bool) {
-	for w.front(now, force) != nil {
-		p, lost := w.take()
-		r.seqs = append(r.seqs, p.seq16)
+func (r *released) drain(w *JitterBuffer, now time.Duration, force bool) {
+	for w.Front(now, force) != nil {
+		p, lost := w.Take()
+		r.seqs = append(r.seqs, p.SequenceNumber)
 		r.lost += lost
-		p.free()
+		p.Free()
 	}
 }
 
@@ -49,12 +49,12 @@ func TestPacketsAreReleasedInSequence(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := reorder{window: 2 * time.Second, maxBytes: 1 << 20}
+			w := JitterBuffer{window: 2 * time.Second, maxBytes: 1 << 20}
 			var got released
 			var now time.Duration
 			for _, seq := range tt.in {
-				if p := testPacket(seq, now); !taken(w.push(p)) {
-					p.free()
+				if p := testPacket(seq, now); !taken(w.Push(p)) {
+					p.Free()
 				}
 				got.drain(&w, now, false)
 				now += 10 * ms
@@ -70,13 +70,13 @@ func TestPacketsAreReleasedInSequence(t *testing.T) {
 	}
 }
 
-func taken(a arrived, _ hole) bool { return a == inOrder || a == filled }
+func taken(a Outcome, _ Hole) bool { return a == InOrder || a == Filled }
 
 // While nothing was released, as the clock is not known yet, the first packets may still be sorted.
 func TestFirstPacketsAreSortedBeforeAnyIsReleased(t *testing.T) {
-	w := reorder{window: 2 * time.Second, maxBytes: 1 << 20}
+	w := JitterBuffer{window: 2 * time.Second, maxBytes: 1 << 20}
 	for _, seq := range []uint16{2, 5, 65534, 3, 65535, 1, 4, 0} {
-		if !taken(w.push(testPacket(seq, 0))) {
+		if !taken(w.Push(testPacket(seq, 0))) {
 			t.Fatalf("packet %d refused", seq)
 		}
 	}
@@ -90,10 +90,10 @@ func TestFirstPacketsAreSortedBeforeAnyIsReleased(t *testing.T) {
 // A hole is waited for as long as the window, and no longer; what comes later is refused, and told
 // from a duplicate.
 func TestHoleIsGivenUpWhenTheWindowEnds(t *testing.T) {
-	w := reorder{window: 2 * time.Second, maxBytes: 1 << 20}
+	w := JitterBuffer{window: 2 * time.Second, maxBytes: 1 << 20}
 	var got released
-	w.push(testPacket(10, 0))
-	w.push(testPacket(12, 100*ms))
+	w.Push(testPacket(10, 0))
+	w.Push(testPacket(12, 100*ms))
 	got.drain(&w, 2099*ms, false)
 	if len(got.seqs) != 1 {
 		t.Fatalf("released %v before the window's end", got.seqs)
@@ -102,20 +102,20 @@ func TestHoleIsGivenUpWhenTheWindowEnds(t *testing.T) {
 	if len(got.seqs) != 2 || got.lost != 1 {
 		t.Fatalf("released %v, %d lost", got.seqs, got.lost)
 	}
-	if a, _ := w.push(testPacket(11, 2101*ms)); a != tooLate {
+	if a, _ := w.Push(testPacket(11, 2101*ms)); a != TooLate {
 		t.Errorf("late packet is %v", a)
 	}
-	if a, _ := w.push(testPacket(12, 2101*ms)); a != duplicate {
+	if a, _ := w.Push(testPacket(12, 2101*ms)); a != Duplicate {
 		t.Errorf("duplicate is %v", a)
 	}
 }
 
 // The window is bounded in bytes, too.
 func TestWindowIsBoundedInBytes(t *testing.T) {
-	w := reorder{window: time.Hour, maxBytes: 100}
-	w.push(testPacket(0, 0))
+	w := JitterBuffer{window: time.Hour, maxBytes: 100}
+	w.Push(testPacket(0, 0))
 	for seq := uint16(2); seq < 200; seq++ {
-		w.push(testPacket(seq, 0))
+		w.Push(testPacket(seq, 0))
 	}
 	var got released
 	got.drain(&w, 0, false)
@@ -126,10 +126,10 @@ func TestWindowIsBoundedInBytes(t *testing.T) {
 
 // A sequence number out of all proportion does not make thousands of holes.
 func TestFarSequenceNumberIsAstray(t *testing.T) {
-	w := reorder{window: time.Second, maxBytes: 1 << 20}
-	w.push(testPacket(100, 0))
+	w := JitterBuffer{window: time.Second, maxBytes: 1 << 20}
+	w.Push(testPacket(100, 0))
 	for _, seq := range []uint16{100 + 20000, 100 + 3100, 65536 - 20000} {
-		if a, _ := w.push(testPacket(seq, 0)); a != astray {
+		if a, _ := w.Push(testPacket(seq, 0)); a != Astray {
 			t.Errorf("packet %d is %v", seq, a)
 		}
 	}
@@ -143,30 +143,30 @@ func FuzzReorder(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 5, 4, 3, 250, 1})
 	f.Add([]byte{1, 1, 255, 127, 128, 9, 200, 255, 255})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		w := reorder{window: 50 * ms, maxBytes: 64}
+		w := JitterBuffer{window: 50 * ms, maxBytes: 64}
 		last, known := int64(0), false
 		var now time.Duration
 		var seq uint16
 		pushed, out, lost := 0, 0, 0
 		drain := func(force bool) {
-			for w.front(now, force) != nil {
-				p, n := w.take()
+			for w.Front(now, force) != nil {
+				p, n := w.Take()
 				if known && p.seq != last+1+int64(n) {
 					t.Fatalf("packet %d after %d with %d lost", p.seq, last, n)
 				}
 				last, known = p.seq, true
 				out++
 				lost += n
-				p.free()
+				p.Free()
 			}
 		}
 		for _, c := range b {
 			seq += uint16(int8(c)) * uint16(1+c%7)
 			p := testPacket(seq, now)
-			if taken(w.push(p)) {
+			if taken(w.Push(p)) {
 				pushed++
 			} else {
-				p.free()
+				p.Free()
 			}
 			now += time.Duration(c) * time.Millisecond / 8
 			if c%3 > 0 {
@@ -189,17 +189,17 @@ func TestGivingUpIsLinear(t *testing.T) {
 	cost := func(holes int) time.Duration {
 		best := time.Hour
 		for range 200 {
-			w := reorder{window: time.Second, maxBytes: 1 << 20}
-			w.push(testPacket(0, 0))
-			w.take()
+			w := JitterBuffer{window: time.Second, maxBytes: 1 << 20}
+			w.Push(testPacket(0, 0))
+			w.Take()
 			for seq := 0; seq < holes; {
 				seq += min(holes-seq, maxDropout-1)
-				w.push(testPacket(uint16(seq), 0))
+				w.Push(testPacket(uint16(seq), 0))
 			}
 			from := time.Now()
-			for w.front(0, true) != nil {
-				p, _ := w.take()
-				p.free()
+			for w.Front(0, true) != nil {
+				p, _ := w.Take()
+				p.Free()
 			}
 			best = min(best, time.Since(from))
 		}

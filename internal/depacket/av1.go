@@ -1,8 +1,8 @@
-package sink
+package depacket
 
 import "recorder/internal/container"
 
-// av1 reads AV1 payloads (RTP Payload Format For AV1, §4). A picture is a temporal unit in the
+// av1 reads AV1 payloads (RTP Payload Format For AV1, §4). A frame is a temporal unit in the
 // low-overhead format: a temporal delimiter, then OBUs that state their size, which on the wire
 // they need not.
 type av1 struct {
@@ -15,8 +15,8 @@ type av1 struct {
 	partial  bool
 	sequence av1Sequence
 	header   bool // the unit holds a sequence header
-	pictures int  // and so many frame headers
-	width    int  // of the unit's picture, if it is a key picture
+	frames   int  // and so many frame headers
+	width    int  // of the unit's frame, if it is a key frame
 	height   int
 }
 
@@ -32,7 +32,7 @@ const (
 
 func (v *av1) reset() {
 	v.obu, v.partial = v.obu[:0], false
-	v.header, v.pictures = false, 0
+	v.header, v.frames = false, 0
 }
 
 // parse reads the aggregation header.
@@ -52,7 +52,7 @@ func (v *av1) parse(b []byte) (f fragment, ok bool) {
 		f.begins = surely
 	default:
 		f.begins = perhaps
-		if element, _, ok := v.element(v.payload, 0); ok && len(element) > 0 && !v.header && v.pictures == 0 &&
+		if element, _, ok := v.element(v.payload, 0); ok && len(element) > 0 && !v.header && v.frames == 0 &&
 			element[0]>>3&15 == obuSequenceHeader {
 			f.begins = surely
 		}
@@ -85,7 +85,7 @@ func (v *av1) appendTo(dst []byte) ([]byte, bool) {
 			return dst, false
 		}
 		v.obu = append(v.obu, element...)
-		if len(v.obu) > maxPicture {
+		if len(v.obu) > maxFrame {
 			return dst, false
 		}
 		b = rest
@@ -136,12 +136,12 @@ func (v *av1) unit(dst, obu []byte) ([]byte, bool) {
 		}
 		v.sequence, v.header = s, true
 	case obuFrameHeader, obuFrame:
-		if v.pictures == 0 {
+		if v.frames == 0 {
 			v.width, v.height = v.sequence.size(body)
 		} else if headSize == 2 && obu[1]>>3&3 > 0 { // spatial_id: players show the highest layer
 			v.width, v.height = v.sequence.width, v.sequence.height
 		}
-		v.pictures++
+		v.frames++
 	}
 	dst = append(dst, head|2)
 	dst = append(dst, obu[1:headSize]...)
@@ -149,13 +149,13 @@ func (v *av1) unit(dst, obu []byte) ([]byte, bool) {
 	return append(dst, body...), true
 }
 
-func (v *av1) finish(b []byte) (p picture, ok bool) {
-	if v.partial || v.pictures == 0 {
+func (v *av1) finish(b []byte) (p Frame, ok bool) {
+	if v.partial || v.frames == 0 {
 		return p, false
 	}
-	p.data = b
-	if p.key = container.KeyFrame(container.AV1, b); p.key {
-		p.width, p.height = v.width, v.height
+	p.Data = b
+	if p.Key = container.KeyFrame(container.AV1, b); p.Key {
+		p.Width, p.Height = v.width, v.height
 	}
-	return p, !p.key || p.width > 0
+	return p, !p.Key || p.Width > 0
 }

@@ -1,4 +1,4 @@
-package sink
+package depacket
 
 // av1Sequence is what a sequence header (AV1 specification §5.5) says that a frame header needs to
 // be read.
@@ -94,7 +94,7 @@ func (s *av1Sequence) tools(r *bitReader) {
 	}
 }
 
-// size reads the header of a key frame (§5.9.2) for the picture's size, 0 when it is cut short.
+// size reads the header of a key frame (§5.9.2) for the frame's size, 0 when it is cut short.
 func (s *av1Sequence) size(b []byte) (width, height int) {
 	width, height = s.width, s.height
 	if s.still || s.decoderModel { // no encoder for calls has one

@@ -1,12 +1,12 @@
-package sink
+package depacket
 
 import "encoding/binary"
 
-// vp9 reads VP9 payloads (RFC 9628). All spatial layers of a picture go into one superframe.
+// vp9 reads VP9 payloads (RFC 9628). All spatial layers of a frame go into one superframe.
 type vp9 struct {
 	body         []byte
 	starts, ends bool  // the payload begins, ends a layer frame
-	frames       []int // offsets of the picture's layer frames
+	frames       []int // offsets of the frame's layer frames
 	open         bool  // the last of them has not ended
 	sizes        vp9Sizes
 	super        []byte
@@ -86,9 +86,9 @@ func skipStructure(b []byte) (rest []byte, ok bool) {
 	if len(b) == 0 {
 		return b, false
 	}
-	pictures := int(b[0])
+	frames := int(b[0])
 	b = b[1:]
-	for range pictures {
+	for range frames {
 		if len(b) == 0 {
 			return b, false
 		}
@@ -115,13 +115,13 @@ func (v *vp9) appendTo(dst []byte) ([]byte, bool) {
 // finish checks the frames' headers and, for several layers, adds the superframe index (VP9
 // bitstream specification, annex B). Senders mark every layer as one to be shown, and their
 // receivers show the highest. Players show all that is marked, so in the file only that one is.
-func (v *vp9) finish(b []byte) (p picture, ok bool) {
+func (v *vp9) finish(b []byte) (p Frame, ok bool) {
 	if len(v.frames) == 0 || v.open {
 		return p, false
 	}
 	if len(v.frames) == 1 {
 		h, ok := v.sizes.read(b)
-		return picture{data: b, key: h.key, width: h.width, height: h.height}, ok
+		return Frame{Data: b, Key: h.key, Width: h.width, Height: h.height}, ok
 	}
 	const sizeBytes = 4
 	n := len(v.frames)
@@ -138,18 +138,18 @@ func (v *vp9) finish(b []byte) (p picture, ok bool) {
 			return p, false
 		}
 		if i == 0 {
-			p.key = h.key
+			p.Key = h.key
 		}
 		if i+1 < n {
 			v.super = h.hide(v.super, frame)
 		} else {
 			v.super = append(v.super, frame...)
-			p.width, p.height = h.width, h.height
+			p.Width, p.Height = h.width, h.height
 		}
 		index = binary.LittleEndian.AppendUint32(index, uint32(len(v.super)-before))
 	}
 	v.index = append(index, marker)
 	v.super = append(v.super, v.index...)
-	p.data = v.super
+	p.Data = v.super
 	return p, true
 }

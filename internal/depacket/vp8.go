@@ -1,4 +1,4 @@
-package sink
+package depacket
 
 // vp8 reads VP8 payloads (RFC 7741).
 type vp8 struct{ body []byte }
@@ -58,21 +58,21 @@ func (f *fragment) pictureID(b []byte) (rest []byte, ok bool) {
 func (v *vp8) appendTo(dst []byte) ([]byte, bool) { return append(dst, v.body...), true }
 
 // finish checks the frame header (RFC 6386 §9.1).
-func (v *vp8) finish(b []byte) (p picture, ok bool) {
+func (v *vp8) finish(b []byte) (p Frame, ok bool) {
 	if len(b) < 3 {
 		return p, false
 	}
 	tag := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
 	header := 3
-	p.data, p.key = b, tag&1 == 0
-	if p.key {
+	p.Data, p.Key = b, tag&1 == 0
+	if p.Key {
 		header = 10
 		if len(b) < header || b[3] != 0x9d || b[4] != 0x01 || b[5] != 0x2a {
 			return p, false
 		}
-		p.width = int(b[6]) | int(b[7]&0x3f)<<8
-		p.height = int(b[8]) | int(b[9]&0x3f)<<8
-		if p.width == 0 || p.height == 0 {
+		p.Width = int(b[6]) | int(b[7]&0x3f)<<8
+		p.Height = int(b[8]) | int(b[9]&0x3f)<<8
+		if p.Width == 0 || p.Height == 0 {
 			return p, false
 		}
 	}

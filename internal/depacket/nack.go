@@ -1,12 +1,12 @@
-package sink
+package depacket
 
 import "time"
 
-// nacker decides when a missing packet is asked for (RFC 4585 §6.2.1). It knows what came back, by
+// NACKGenerator decides when a missing packet is asked for (RFC 4585 §6.2.1). It knows what came back, by
 // whatever way: a packet recovered through RTX is not asked for again, a packet that is merely out
 // of order is not asked for at all, and one that stays away is asked for until the window ends, at
 // intervals that follow the round-trip time.
-type nacker struct {
+type NACKGenerator struct {
 	rtt, deviation time.Duration // smoothed, from a request to the packet's arrival
 }
 
@@ -18,8 +18,11 @@ const (
 	nackBatch    = 256 // sequence numbers in one request
 )
 
+// RTT is the time from a request to its answer, 0 while it is not known.
+func (n *NACKGenerator) RTT() time.Duration { return n.rtt }
+
 // interval is how long after the given number of requests the next is due.
-func (n *nacker) interval(tries int) time.Duration {
+func (n *NACKGenerator) interval(tries int) time.Duration {
 	d := nackUnknown
 	if n.rtt > 0 {
 		d = max(n.rtt+4*n.deviation, nackMinimum)
@@ -27,14 +30,14 @@ func (n *nacker) interval(tries int) time.Duration {
 	return d << min(max(tries-2, 0), 2) // what was refused twice is not to be had faster
 }
 
-// due marks and appends to dst the packets to ask for now.
-func (n *nacker) due(now, window time.Duration, missing []hole, dst []uint16) []uint16 {
-	for i := range missing {
-		h := &missing[i]
+// Due marks and appends to dst the packets of a jitter buffer to ask for now.
+func (n *NACKGenerator) Due(now time.Duration, from *JitterBuffer, dst []uint16) []uint16 {
+	for i := range from.missing {
+		h := &from.missing[i]
 		switch {
 		case now-h.since < nackPatience:
 			continue
-		case h.tries >= nackTries || now+n.rtt > h.since+window:
+		case h.tries >= nackTries || now+n.rtt > h.since+from.window:
 			continue // the answer would come too late
 		case h.tries > 0 && now-h.asked < n.interval(h.tries):
 			continue
@@ -51,9 +54,9 @@ func (n *nacker) due(now, window time.Duration, missing []hole, dst []uint16) []
 	return dst
 }
 
-// answered learns from the arrival of a packet that was missing. It reports whether the packet
+// Answered learns from the arrival of a packet that was missing. It reports whether the packet
 // owes its arrival to a request.
-func (n *nacker) answered(h hole, arrival time.Duration) bool {
+func (n *NACKGenerator) Answered(h Hole, arrival time.Duration) bool {
 	if h.tries == 0 {
 		return false
 	}

@@ -1,7 +1,8 @@
-package sink
+package depacket
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"testing"
@@ -15,36 +16,26 @@ type got struct {
 	drops    int
 }
 
-func assemble(f payloadFormat, packets []*packet, lost map[int]int) (g got) {
-	a := newAssembler(f, func(p picture) {
-		text := fmt.Sprintf("%x", p.data)
-		if p.broken {
+func assemble(f payloadFormat, packets []*Packet, lost map[int]int) (g got) {
+	a := newAssembler(f, func(p Frame) {
+		text := fmt.Sprintf("%x", p.Data)
+		if p.Broken {
 			text = "?" + text
 		}
-		if p.key {
+		if p.Key {
 			text = "!" + text
 		}
 		g.pictures = append(g.pictures, text)
-	}, func(picture) { g.drops++ })
+	}, func(Frame) { g.drops++ })
 	for i, p := range packets {
-		a.push(p, lost[i])
+		a.Push(p, lost[i])
 	}
 	return g
 }
 
 // wire is a packet of a picture; a time that ends in ! has the marker.
-func wire(rtp uint32, marker bool, payload ...byte) *packet {
-	return &packet{rtp: rtp, marker: marker, payload: payload}
-}
-
-// A key frame of 16×16 and a frame that follows it, as short as a decoder's header parser takes.
-var (
-	vp8Key   = []byte{0x10, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x10, 0x00, 0x10, 0x00}
-	vp8Delta = []byte{0x11, 0x00, 0x00}
-)
-
-func vp8Payload(descriptor []byte, frame ...byte) []byte {
-	return append(slices.Clone(descriptor), frame...)
+func wire(rtp uint32, marker bool, payload ...byte) *Packet {
+	return &Packet{Timestamp: rtp, Marker: marker, Payload: payload}
 }
 
 func TestVP8PicturesAreWhole(t *testing.T) {
@@ -53,59 +44,59 @@ func TestVP8PicturesAreWhole(t *testing.T) {
 		start = 0x10
 	)
 	key, delta := fmt.Sprintf("!%x", vp8Key), fmt.Sprintf("%x", vp8Delta)
-	first := func(rtp uint32, marker bool, frame []byte) *packet {
+	first := func(rtp uint32, marker bool, frame []byte) *Packet {
 		return wire(rtp, marker, vp8Payload([]byte{start}, frame...)...)
 	}
-	withID := func(rtp uint32, id byte, frame []byte) *packet {
+	withID := func(rtp uint32, id byte, frame []byte) *Packet {
 		return wire(rtp, m, vp8Payload([]byte{start | 0x80, 0x80, id}, frame...)...)
 	}
-	rest := func(rtp uint32, marker bool, frame []byte) *packet {
+	rest := func(rtp uint32, marker bool, frame []byte) *Packet {
 		return wire(rtp, marker, vp8Payload([]byte{0}, frame...)...)
 	}
 	tests := []struct {
 		name    string
-		packets []*packet
+		packets []*Packet
 		lost    map[int]int
 		want    []string
 		drops   int
 	}{
-		{"two pictures", []*packet{first(0, m, vp8Key), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
-		{"fragments", []*packet{first(0, false, vp8Key[:4]), rest(0, m, vp8Key[4:]), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
-		{"second partition starts a fragment", []*packet{first(0, false, vp8Key), wire(0, m, 0x11, 0xaa)}, nil, []string{"!?" + key[1:] + "aa"}, 0},
-		{"no markers at all", []*packet{first(0, false, vp8Key), first(1, false, vp8Delta), first(2, false, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
-		{"no markers, one time for all", []*packet{first(0, false, vp8Key), first(0, false, vp8Delta)}, nil, []string{"!?" + key[1:]}, 0},
+		{"two pictures", []*Packet{first(0, m, vp8Key), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"fragments", []*Packet{first(0, false, vp8Key[:4]), rest(0, m, vp8Key[4:]), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"second partition starts a fragment", []*Packet{first(0, false, vp8Key), wire(0, m, 0x11, 0xaa)}, nil, []string{"!?" + key[1:] + "aa"}, 0},
+		{"no markers at all", []*Packet{first(0, false, vp8Key), first(1, false, vp8Delta), first(2, false, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+		{"no markers, one time for all", []*Packet{first(0, false, vp8Key), first(0, false, vp8Delta)}, nil, []string{"!?" + key[1:]}, 0},
 		{"the packet with the marker is lost",
-			[]*packet{first(0, false, vp8Key[:4]), first(1, m, vp8Delta)}, map[int]int{1: 1}, []string{"?" + delta}, 1},
+			[]*Packet{first(0, false, vp8Key[:4]), first(1, m, vp8Delta)}, map[int]int{1: 1}, []string{"?" + delta}, 1},
 		{"a middle is lost",
-			[]*packet{first(0, false, vp8Key[:4]), rest(0, m, vp8Key[7:])}, map[int]int{1: 1}, nil, 1},
+			[]*Packet{first(0, false, vp8Key[:4]), rest(0, m, vp8Key[7:])}, map[int]int{1: 1}, nil, 1},
 		{"a start is lost",
-			[]*packet{first(0, m, vp8Key), rest(1, m, vp8Delta), first(2, m, vp8Delta)}, map[int]int{1: 1}, []string{"!?" + key[1:], "?" + delta}, 1},
+			[]*Packet{first(0, m, vp8Key), rest(1, m, vp8Delta), first(2, m, vp8Delta)}, map[int]int{1: 1}, []string{"!?" + key[1:], "?" + delta}, 1},
 		{"packets between pictures are lost",
-			[]*packet{first(0, m, vp8Key), first(2, m, vp8Delta)}, map[int]int{1: 1}, []string{"!?" + key[1:], "?" + delta}, 0},
+			[]*Packet{first(0, m, vp8Key), first(2, m, vp8Delta)}, map[int]int{1: 1}, []string{"!?" + key[1:], "?" + delta}, 0},
 		{"what is lost was padding, as picture IDs prove",
-			[]*packet{withID(0, 127, vp8Key), withID(1, 0, vp8Delta)}, map[int]int{1: 3}, []string{"!?" + key[1:], delta}, 0},
+			[]*Packet{withID(0, 127, vp8Key), withID(1, 0, vp8Delta)}, map[int]int{1: 3}, []string{"!?" + key[1:], delta}, 0},
 		{"as many as there are picture IDs, less one, were padding",
-			[]*packet{withID(0, 127, vp8Key), withID(1, 0, vp8Delta)}, map[int]int{1: 127}, []string{"!?" + key[1:], delta}, 0},
+			[]*Packet{withID(0, 127, vp8Key), withID(1, 0, vp8Delta)}, map[int]int{1: 127}, []string{"!?" + key[1:], delta}, 0},
 		{"as many as there are picture IDs may have been pictures",
-			[]*packet{withID(0, 127, vp8Key), withID(1, 0, vp8Delta)}, map[int]int{1: 128}, []string{"!?" + key[1:], "?" + delta}, 0},
+			[]*Packet{withID(0, 127, vp8Key), withID(1, 0, vp8Delta)}, map[int]int{1: 128}, []string{"!?" + key[1:], "?" + delta}, 0},
 		{"as many may have been, with padding that came among them",
-			[]*packet{withID(0, 127, vp8Key), wire(0, false), withID(1, 0, vp8Delta)}, map[int]int{1: 64, 2: 64}, []string{"!?" + key[1:], "?" + delta}, 0},
+			[]*Packet{withID(0, 127, vp8Key), wire(0, false), withID(1, 0, vp8Delta)}, map[int]int{1: 64, 2: 64}, []string{"!?" + key[1:], "?" + delta}, 0},
 		{"a picture is missing, as picture IDs prove",
-			[]*packet{withID(0, 5, vp8Key), withID(2, 7, vp8Delta)}, nil, []string{"!?" + key[1:], "?" + delta}, 0},
+			[]*Packet{withID(0, 5, vp8Key), withID(2, 7, vp8Delta)}, nil, []string{"!?" + key[1:], "?" + delta}, 0},
 		{"picture IDs that stand still mean nothing",
-			[]*packet{withID(0, 5, vp8Key), withID(2, 5, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+			[]*Packet{withID(0, 5, vp8Key), withID(2, 5, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
 		{"padding between fragments",
-			[]*packet{first(0, false, vp8Key[:4]), wire(0, false), rest(0, m, vp8Key[4:])}, nil, []string{"!?" + key[1:]}, 0},
+			[]*Packet{first(0, false, vp8Key[:4]), wire(0, false), rest(0, m, vp8Key[4:])}, nil, []string{"!?" + key[1:]}, 0},
 		{"a descriptor and nothing else",
-			[]*packet{first(0, m, vp8Key), wire(1, false, start), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
+			[]*Packet{first(0, m, vp8Key), wire(1, false, start), first(1, m, vp8Delta)}, nil, []string{"!?" + key[1:], delta}, 0},
 		{"a malformed descriptor",
-			[]*packet{first(0, m, vp8Key), wire(1, m, 0x90, 0x80), first(2, m, vp8Delta)}, nil, []string{"!?" + key[1:], "?" + delta}, 1},
+			[]*Packet{first(0, m, vp8Key), wire(1, m, 0x90, 0x80), first(2, m, vp8Delta)}, nil, []string{"!?" + key[1:], "?" + delta}, 1},
 		{"a key frame without its start code",
-			[]*packet{first(0, m, []byte{0x10, 0, 0, 1, 2, 3, 16, 0, 16, 0}), first(1, m, vp8Delta)}, nil, []string{"?" + delta}, 1},
+			[]*Packet{first(0, m, []byte{0x10, 0, 0, 1, 2, 3, 16, 0, 16, 0}), first(1, m, vp8Delta)}, nil, []string{"?" + delta}, 1},
 		{"a first partition larger than the frame",
-			[]*packet{first(0, m, []byte{0x11, 0xff, 0})}, nil, nil, 1},
+			[]*Packet{first(0, m, []byte{0x11, 0xff, 0})}, nil, nil, 1},
 		{"joined in the middle",
-			[]*packet{rest(0, false, vp8Delta), rest(0, m, vp8Delta), first(1, m, vp8Key)}, nil, []string{"!?" + key[1:]}, 1},
+			[]*Packet{rest(0, false, vp8Delta), rest(0, m, vp8Delta), first(1, m, vp8Key)}, nil, []string{"!?" + key[1:]}, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,34 +108,31 @@ func TestVP8PicturesAreWhole(t *testing.T) {
 	}
 }
 
-// vp9Key16 is the uncompressed header of a key frame of 16×16 in profile 0.
-var vp9Key16 = []byte{0x82, 0x49, 0x83, 0x42, 0x20, 0x00, 0xf0, 0x00, 0xf0, 0xaa}
-
 func TestVP9LayersMakeOneSuperframe(t *testing.T) {
 	// Two spatial layers, 15 bit picture ID, non-flexible mode, with a scalability structure.
-	superframes, _ := ivfFrames(t, load(t, "vp9layers.ivf"))
-	frames := layers(superframes[0])
+	superframes := frames(t, container.VP9, "vp9layers.ivf")
+	layer := layers(superframes[0])
 	structure := []byte{0x30, 1, 64, 0, 180, 2, 128, 1, 104}
-	base := slices.Concat([]byte{0x80 | 0x20 | 0x08 | 0x04 | 0x02, 0x81, 0x02, 0x00, 0x00}, structure, frames[0])
-	top1 := append([]byte{0x80 | 0x20 | 0x08, 0x81, 0x02, 0x03, 0x00}, frames[1][:300]...)
-	top2 := append([]byte{0x80 | 0x20 | 0x04, 0x81, 0x02, 0x03, 0x00}, frames[1][300:]...)
-	var pictures []picture
-	a := newAssembler(new(vp9), func(p picture) { p.data = bytes.Clone(p.data); pictures = append(pictures, p) }, func(picture) {})
-	a.push(wire(0, false, base...), 0)
-	a.push(wire(0, false, top1...), 0)
-	a.push(wire(0, true, top2...), 0)
+	base := slices.Concat([]byte{0x80 | 0x20 | 0x08 | 0x04 | 0x02, 0x81, 0x02, 0x00, 0x00}, structure, layer[0])
+	top1 := append([]byte{0x80 | 0x20 | 0x08, 0x81, 0x02, 0x03, 0x00}, layer[1][:300]...)
+	top2 := append([]byte{0x80 | 0x20 | 0x04, 0x81, 0x02, 0x03, 0x00}, layer[1][300:]...)
+	var pictures []Frame
+	a := newAssembler(new(vp9), func(p Frame) { p.Data = bytes.Clone(p.Data); pictures = append(pictures, p) }, func(Frame) {})
+	a.Push(wire(0, false, base...), 0)
+	a.Push(wire(0, false, top1...), 0)
+	a.Push(wire(0, true, top2...), 0)
 	if len(pictures) != 1 {
 		t.Fatalf("%d pictures", len(pictures))
 	}
 	p := pictures[0]
-	hidden := bytes.Clone(frames[0])
+	hidden := bytes.Clone(layer[0])
 	hidden[0] &^= 0x02 // show_frame
-	want := [][]byte{hidden, frames[1]}
-	if got := layers(p.data); !slices.EqualFunc(got, want, bytes.Equal) || !p.key || p.width != 640 || p.height != 360 {
-		t.Errorf("%x\nwant %x\nkey %v, %d×%d", got, want, p.key, p.width, p.height)
+	want := [][]byte{hidden, layer[1]}
+	if got := layers(p.Data); !slices.EqualFunc(got, want, bytes.Equal) || !p.Key || p.Width != 640 || p.Height != 360 {
+		t.Errorf("%x\nwant %x\nkey %v, %d×%d", got, want, p.Key, p.Width, p.Height)
 	}
 	// Without the end of its base layer a picture is not whole.
-	g := assemble(new(vp9), []*packet{wire(0, false, 0x28, 0, 0, 0x86), wire(0, true, 0x2c, 0x02, 0, 0x86)}, nil)
+	g := assemble(new(vp9), []*Packet{wire(0, false, 0x28, 0, 0, 0x86), wire(0, true, 0x2c, 0x02, 0, 0x86)}, nil)
 	if len(g.pictures) != 0 || g.drops != 1 {
 		t.Errorf("%v, %d dropped", g.pictures, g.drops)
 	}
@@ -203,8 +191,7 @@ func TestVP9KeyFrameSizes(t *testing.T) {
 
 // av1SequenceOBU is the sequence header of libaom for 240×136, realtime, as on the wire.
 func av1SequenceOBU(t testing.TB) []byte {
-	frames, _ := ivfFrames(t, load(t, "av1.ivf"))
-	unit := frames[0] // temporal delimiter, sequence header, frame
+	unit := frames(t, container.AV1, "av1.ivf")[0] // temporal delimiter, sequence header, frame
 	return append([]byte{0x08}, unit[4:4+unit[3]]...)
 }
 
@@ -218,33 +205,33 @@ func TestAV1UnitsAreInLowOverheadFormat(t *testing.T) {
 	const m = true
 	tests := []struct {
 		name    string
-		packets []*packet
+		packets []*Packet
 		lost    map[int]int
 		want    []string
 		drops   int
 	}{
-		{"counted elements", []*packet{
+		{"counted elements", []*Packet{
 			wire(0, m, slices.Concat([]byte{0x28}, element(sequence), keyFrame)...), wire(1, m, append([]byte{0x10}, delta...)...)},
 			nil, []string{key, plain}, 0},
-		{"elements with lengths", []*packet{wire(0, m, slices.Concat([]byte{0x08}, element(sequence), element(keyFrame))...)}, nil, []string{key}, 0},
+		{"elements with lengths", []*Packet{wire(0, m, slices.Concat([]byte{0x08}, element(sequence), element(keyFrame))...)}, nil, []string{key}, 0},
 		{"OBUs with a size already, and a temporal delimiter",
-			[]*packet{wire(0, m, slices.Concat([]byte{0x38}, element([]byte{0x12, 0}), element(sized(sequence)), sized(keyFrame))...)}, nil, []string{key}, 0},
-		{"an OBU over three packets", []*packet{
+			[]*Packet{wire(0, m, slices.Concat([]byte{0x38}, element([]byte{0x12, 0}), element(sized(sequence)), sized(keyFrame))...)}, nil, []string{key}, 0},
+		{"an OBU over three packets", []*Packet{
 			wire(0, false, slices.Concat([]byte{0x68}, element(sequence), keyFrame[:2])...),
 			wire(0, false, append([]byte{0xd0}, keyFrame[2])...), wire(0, m, append([]byte{0x90}, keyFrame[3])...)},
 			nil, []string{key}, 0},
-		{"the middle of an OBU is lost", []*packet{
+		{"the middle of an OBU is lost", []*Packet{
 			wire(0, false, slices.Concat([]byte{0x68}, element(sequence), keyFrame[:2])...),
 			wire(0, m, append([]byte{0x90}, keyFrame[3])...)},
 			map[int]int{1: 1}, nil, 1},
-		{"goes on with an OBU that had ended", []*packet{
+		{"goes on with an OBU that had ended", []*Packet{
 			wire(0, false, slices.Concat([]byte{0x28}, element(sequence), keyFrame)...), wire(0, m, 0x90, 1)},
 			nil, nil, 1},
-		{"its start is lost, and nothing says where it is", []*packet{
+		{"its start is lost, and nothing says where it is", []*Packet{
 			wire(0, m, slices.Concat([]byte{0x28}, element(sequence), keyFrame)...), wire(1, m, append([]byte{0x10}, delta...)...)},
 			map[int]int{1: 1}, []string{key}, 1},
-		{"a length beyond the packet", []*packet{wire(0, m, 0x08, 0xff, 0x7f, 1)}, nil, nil, 1},
-		{"no frame in it", []*packet{wire(0, m, append([]byte{0x18}, sequence...)...)}, nil, nil, 1},
+		{"a length beyond the packet", []*Packet{wire(0, m, 0x08, 0xff, 0x7f, 1)}, nil, nil, 1},
+		{"no frame in it", []*Packet{wire(0, m, append([]byte{0x18}, sequence...)...)}, nil, nil, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -280,8 +267,8 @@ func TestFileAndManifestAgreeOnAV1KeyPictures(t *testing.T) {
 		v.parse(payload)
 		b, whole := v.appendTo(nil)
 		pic, ok := v.finish(b)
-		if !whole || !ok || pic.key != tt.key || container.KeyFrame(container.AV1, pic.data) != tt.key {
-			t.Errorf("%s: key %v, by a scan %v, whole %v %v", name, pic.key, container.KeyFrame(container.AV1, pic.data), whole, ok)
+		if !whole || !ok || pic.Key != tt.key || container.KeyFrame(container.AV1, pic.Data) != tt.key {
+			t.Errorf("%s: key %v, by a scan %v, whole %v %v", name, pic.Key, container.KeyFrame(container.AV1, pic.Data), whole, ok)
 		}
 	}
 }
@@ -317,25 +304,25 @@ func TestH264AccessUnitsAreWhole(t *testing.T) {
 	start := wire(0, m, stap(sps, pps, idr)...)
 	tests := []struct {
 		name    string
-		packets []*packet
+		packets []*Packet
 		lost    map[int]int
 		want    []string
 		drops   int
 	}{
-		{"aggregated", []*packet{start, wire(1, m, slice...)}, nil, []string{key, nal(slice)}, 0},
-		{"single units", []*packet{wire(0, false, sps...), wire(0, false, pps...), wire(0, m, idr...)}, nil, []string{key}, 0},
-		{"fragmented", []*packet{wire(0, false, stap(sps, pps)...),
+		{"aggregated", []*Packet{start, wire(1, m, slice...)}, nil, []string{key, nal(slice)}, 0},
+		{"single units", []*Packet{wire(0, false, sps...), wire(0, false, pps...), wire(0, m, idr...)}, nil, []string{key}, 0},
+		{"fragmented", []*Packet{wire(0, false, stap(sps, pps)...),
 			wire(0, false, 0x7c, 0x85, 0x88, 1), wire(0, false, 0x7c, 0x05, 2), wire(0, m, 0x7c, 0x45, 3)}, nil, []string{key}, 0},
-		{"two slices", []*packet{start, wire(1, false, slice...), wire(1, m, second...)}, nil, []string{key, nal(slice, second)}, 0},
-		{"second slice lost, with the marker", []*packet{start, wire(1, false, slice...), wire(2, m, slice...)},
+		{"two slices", []*Packet{start, wire(1, false, slice...), wire(1, m, second...)}, nil, []string{key, nal(slice, second)}, 0},
+		{"second slice lost, with the marker", []*Packet{start, wire(1, false, slice...), wire(2, m, slice...)},
 			map[int]int{2: 1}, []string{key}, 2},
-		{"first slice lost", []*packet{start, wire(1, m, second...)}, map[int]int{1: 1}, []string{key}, 1},
-		{"parameter sets lost", []*packet{wire(0, m, idr...)}, map[int]int{0: 1}, nil, 1},
-		{"a fragment lost", []*packet{start, wire(1, false, 0x7c, 0x81, 0x9a), wire(1, m, 0x7c, 0x41, 4)},
+		{"first slice lost", []*Packet{start, wire(1, m, second...)}, map[int]int{1: 1}, []string{key}, 1},
+		{"parameter sets lost", []*Packet{wire(0, m, idr...)}, map[int]int{0: 1}, nil, 1},
+		{"a fragment lost", []*Packet{start, wire(1, false, 0x7c, 0x81, 0x9a), wire(1, m, 0x7c, 0x41, 4)},
 			map[int]int{2: 1}, []string{key}, 1},
-		{"the end of a fragmented unit missing", []*packet{start, wire(1, false, 0x7c, 0x81, 0x9a), wire(1, m, second...)}, nil, []string{key}, 1},
-		{"an aggregated length beyond the packet", []*packet{start, wire(1, m, 0x78, 0, 9, 0x41, 0x9a)}, nil, []string{key}, 1},
-		{"interleaved mode", []*packet{start, wire(1, m, 0x79, 0, 0, 0, 2, 0x41, 0x9a)}, nil, []string{key}, 1},
+		{"the end of a fragmented unit missing", []*Packet{start, wire(1, false, 0x7c, 0x81, 0x9a), wire(1, m, second...)}, nil, []string{key}, 1},
+		{"an aggregated length beyond the packet", []*Packet{start, wire(1, m, 0x78, 0, 9, 0x41, 0x9a)}, nil, []string{key}, 1},
+		{"interleaved mode", []*Packet{start, wire(1, m, 0x79, 0, 0, 0, 2, 0x41, 0x9a)}, nil, []string{key}, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -346,8 +333,8 @@ func TestH264AccessUnitsAreWhole(t *testing.T) {
 		})
 	}
 	// Parameter sets may come by the SDP alone.
-	h := newH264("packetization-mode=1;sprop-parameter-sets=" + encode64(sps) + "," + encode64(pps))
-	if g := assemble(h, []*packet{wire(0, m, 0x06, 1), wire(1, m, idr...)}, nil); !slices.Equal(g.pictures, []string{"!?" + nal(idr)}) {
+	h := newH264("packetization-mode=1;sprop-parameter-sets=" + base64.StdEncoding.EncodeToString(sps) + "," + base64.StdEncoding.EncodeToString(pps))
+	if g := assemble(h, []*Packet{wire(0, m, 0x06, 1), wire(1, m, idr...)}, nil); !slices.Equal(g.pictures, []string{"!?" + nal(idr)}) {
 		t.Errorf("sets from the SDP: %v", g.pictures)
 	}
 }

@@ -1,6 +1,6 @@
-package sink
+package depacket
 
-// vp9Sizes are the sizes of the pictures a VP9 decoder holds for reference. A frame header cannot
+// vp9Sizes are the sizes of the frames a VP9 decoder holds for reference. A frame header cannot
 // be read to its end without them.
 type vp9Sizes [8]struct{ width, height int }
 
@@ -107,7 +107,7 @@ func (r *bitReader) renderSize() {
 	}
 }
 
-// sizeOfReferences reads which pictures the frame refers to, and its size, which may be theirs.
+// sizeOfReferences reads which frames the frame refers to, and its size, which may be theirs.
 func (s *vp9Sizes) sizeOfReferences(r *bitReader, h *vp9Header) {
 	var references [3]uint32
 	for i := range references {

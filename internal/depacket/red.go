@@ -1,20 +1,20 @@
-package sink
+package depacket
 
 import "encoding/binary"
 
-// redBlock is one block of a RED payload (RFC 2198 §3).
-type redBlock struct {
-	pt      uint8
-	offset  uint32 // how much older than the packet, in RTP ticks; 0 for the primary block
-	payload []byte
+// REDBlock is one block of a RED payload (RFC 2198 §3).
+type REDBlock struct {
+	PayloadType uint8
+	Offset      uint32 // how much older than the packet, in RTP ticks; 0 for the primary block
+	Payload     []byte
 }
 
 // maxRED bounds the blocks of a payload. Browsers send two or three.
 const maxRED = 8
 
-// parseRED appends the blocks of a RED payload to dst, oldest first and the primary last. It is
+// ParseRED appends the blocks of a RED payload to dst, oldest first and the primary last. It is
 // false for a payload that is not exactly what its headers say.
-func parseRED(dst []redBlock, b []byte) ([]redBlock, bool) {
+func ParseRED(dst []REDBlock, b []byte) ([]REDBlock, bool) {
 	first := len(dst)
 	lengths := [maxRED]int{}
 	for i := 0; ; i++ {
@@ -22,7 +22,7 @@ func parseRED(dst []redBlock, b []byte) ([]redBlock, bool) {
 			return dst[:first], false
 		}
 		if b[0]&0x80 == 0 {
-			dst = append(dst, redBlock{pt: b[0] & 0x7f})
+			dst = append(dst, REDBlock{PayloadType: b[0] & 0x7f})
 			b = b[1:]
 			break
 		}
@@ -30,7 +30,7 @@ func parseRED(dst []redBlock, b []byte) ([]redBlock, bool) {
 			return dst[:first], false
 		}
 		h := binary.BigEndian.Uint32(b)
-		dst = append(dst, redBlock{pt: uint8(h >> 24 & 0x7f), offset: h >> 10 & 0x3fff})
+		dst = append(dst, REDBlock{PayloadType: uint8(h >> 24 & 0x7f), Offset: h >> 10 & 0x3fff})
 		lengths[i] = int(h & 0x3ff)
 		b = b[4:]
 	}
@@ -42,7 +42,7 @@ func parseRED(dst []redBlock, b []byte) ([]redBlock, bool) {
 		if n > len(b) {
 			return dst[:first], false
 		}
-		dst[first+i].payload = b[:n]
+		dst[first+i].Payload = b[:n]
 		b = b[n:]
 	}
 	return dst, true

@@ -1,4 +1,4 @@
-package sink
+package depacket
 
 import (
 	"encoding/base64"
@@ -8,14 +8,14 @@ import (
 	"recorder/internal/container"
 )
 
-// h264 reads H.264 payloads (RFC 6184), packetization modes 0 and 1. A picture is an access unit
+// h264 reads H.264 payloads (RFC 6184), packetization modes 0 and 1. A frame is an access unit
 // of NAL units, each after its length in four bytes.
 type h264 struct {
 	payload []byte
 	sets    container.AVC // the parameter sets in force
 	unit    int           // where the length of the fragmented NAL unit at hand stands, -1 for none
-	any     bool          // the picture has a NAL unit
-	slices  bool          // and one with a picture in it
+	any     bool          // the frame has a NAL unit
+	slices  bool          // and one with a frame in it
 	idr     bool
 }
 
@@ -77,7 +77,7 @@ func (h *h264) parse(b []byte) (f fragment, ok bool) {
 }
 
 // begins says whether a NAL unit can be the first of an access unit (H.264 §7.4.1.2.3). After
-// loss only those that nothing precedes are trusted: the parameter sets of a picture may be what
+// loss only those that nothing precedes are trusted: the parameter sets of a frame may be what
 // is missing.
 func (h *h264) begins(kind byte, body []byte) begins {
 	switch kind {
@@ -144,7 +144,7 @@ func (h *h264) append(dst, nal []byte) []byte {
 	return append(dst, nal...)
 }
 
-// note remembers what a NAL unit means for the picture.
+// note remembers what a NAL unit means for the frame.
 func (h *h264) note(nal []byte) {
 	h.any = true
 	switch kind := nal[0] & 0x1f; {
@@ -170,15 +170,15 @@ func (h *h264) parameters(nal []byte) {
 	}
 }
 
-func (h *h264) finish(b []byte) (p picture, ok bool) {
+func (h *h264) finish(b []byte) (p Frame, ok bool) {
 	if h.unit >= 0 || !h.slices {
 		return p, false
 	}
-	p.data = b
+	p.Data = b
 	if h.idr && len(h.sets.PPS) > 0 {
 		var err error
-		if p.width, p.height, err = h.sets.Size(); err == nil {
-			p.key, p.sets = true, h.sets
+		if p.Width, p.Height, err = h.sets.Size(); err == nil {
+			p.Key, p.ParameterSets = true, h.sets
 		}
 	}
 	return p, true

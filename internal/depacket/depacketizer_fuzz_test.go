@@ -1,4 +1,4 @@
-package sink
+package depacket
 
 import (
 	"testing"
@@ -19,12 +19,12 @@ func FuzzPayloads(f *testing.F) {
 		formats := []container.Codec{container.VP8, container.VP9, container.AV1, container.H264}
 		format := newPayloadFormat(formats[int(codec)%len(formats)], "")
 		out, in := 0, len(b)
-		a := newAssembler(format, func(p picture) {
-			out += len(p.data)
-			if p.key && (p.width <= 0 || p.height <= 0) {
-				t.Fatalf("key picture of %d×%d", p.width, p.height)
+		a := newAssembler(format, func(p Frame) {
+			out += len(p.Data)
+			if p.Key && (p.Width <= 0 || p.Height <= 0) {
+				t.Fatalf("key picture of %d×%d", p.Width, p.Height)
 			}
-		}, func(picture) {})
+		}, func(Frame) {})
 		rtp := uint32(0)
 		for i, c := range cuts {
 			n := min(int(c&0x3f), len(b))
@@ -32,7 +32,7 @@ func FuzzPayloads(f *testing.F) {
 			if c&0xc0 == 0xc0 {
 				lost = 1
 			}
-			a.push(wire(rtp, c&0x40 != 0, b[:n]...), lost)
+			a.Push(wire(rtp, c&0x40 != 0, b[:n]...), lost)
 			if c&0x40 != 0 {
 				rtp++
 			}

@@ -1,0 +1,39 @@
+package sink
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// A key frame of 16×16 and a frame that follows it, as short as a decoder's header parser takes.
+var (
+	vp8Key   = []byte{0x10, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x10, 0x00, 0x10, 0x00}
+	vp8Delta = []byte{0x11, 0x00, 0x00}
+)
+
+func vp8Payload(descriptor []byte, frame ...byte) []byte {
+	return append(slices.Clone(descriptor), frame...)
+}
+
+// vp9Key16 is the uncompressed header of a key frame of 16×16 in profile 0.
+var vp9Key16 = []byte{0x82, 0x49, 0x83, 0x42, 0x20, 0x00, 0xf0, 0x00, 0xf0, 0xaa}
+
+// layers splits a superframe at its index.
+func layers(super []byte) (frames [][]byte) {
+	marker := super[len(super)-1]
+	if marker&0xe0 != 0xc0 {
+		return [][]byte{super}
+	}
+	n, size := int(marker&7)+1, int(marker>>3&3)+1
+	index := super[len(super)-n*size-1 : len(super)-1]
+	for i := range n {
+		var length [4]byte
+		copy(length[:], index[i*size:(i+1)*size])
+		end := binary.LittleEndian.Uint32(length[:])
+		frames, super = append(frames, super[:end]), super[end:]
+	}
+	return frames
+}
+
+// farAhead is a step in sequence numbers that is not taken for loss.
+const farAhead = 3000

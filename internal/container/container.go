@@ -61,7 +61,7 @@ type Video interface {
 	// AppendFrame appends one frame.
 	AppendFrame(dst []byte, pts int64, key bool, frame []byte) []byte
 	// Patch is the change that makes the header true of all frames appended so far. It is applied
-	// after them, now and then and before the file is closed.
+	// after them, before the file is closed.
 	Patch() Patch
 }
 
@@ -98,7 +98,7 @@ type Info struct {
 	End        int64         // offset behind the last whole unit
 	TornBytes  int64         // bytes from End to the end of the input
 	OutOfOrder int64         // frames or pages whose PTS does not rise, pages out of sequence
-	CountFault bool          // the header's count or duration is not that of the frames
+	CountFault bool          // the header's duration is not that of the frames
 }
 
 // Clean reports whether the file was closed properly and nothing about it is wrong.

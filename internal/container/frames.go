@@ -28,7 +28,7 @@ func Frames(c Codec, r io.Reader) iter.Seq2[Frame, error] {
 		case ".ogg":
 			_, err = scanOgg(r, emit)
 		case ".ivf":
-			_, err = scanIVF(r, emit)
+			_, _, err = scanIVF(r, emit)
 		case ".mkv":
 			_, err = scanMatroska(r, emit)
 		default:

@@ -7,13 +7,16 @@ import (
 )
 
 // ScanIVF reads an IVF file to its end.
-func ScanIVF(r io.Reader) (Info, error) { return scanIVF(r, nil) }
+func ScanIVF(r io.Reader) (Info, error) {
+	info, _, err := scanIVF(r, nil)
+	return info, err
+}
 
-func scanIVF(r io.Reader, emit emitter) (info Info, err error) {
+func scanIVF(r io.Reader, emit emitter) (info Info, length ivfLength, err error) {
 	in := newInput(r)
 	var h [ivfHeaderSize]byte
 	if err := in.full(h[:]); err != nil {
-		return info, headerError(err)
+		return info, length, headerError(err)
 	}
 	for c, names := range ivfCodecs {
 		if names.fourCC == string(h[8:12]) {
@@ -23,16 +26,16 @@ func scanIVF(r io.Reader, emit emitter) (info Info, err error) {
 	rate, scale := binary.LittleEndian.Uint32(h[16:]), binary.LittleEndian.Uint32(h[20:])
 	switch {
 	case string(h[:4]) != "DKIF" || binary.LittleEndian.Uint16(h[4:]) != 0 || h[6] != ivfHeaderSize || h[7] != 0:
-		return info, fmt.Errorf("%w: no IVF header", ErrFormat)
+		return info, length, fmt.Errorf("%w: no IVF header", ErrFormat)
 	case info.Codec == "":
-		return info, fmt.Errorf("%w: IVF of codec %q", ErrFormat, h[8:12])
+		return info, length, fmt.Errorf("%w: IVF of codec %q", ErrFormat, h[8:12])
 	case rate == 0 || scale != 1:
-		return info, fmt.Errorf("%w: IVF time base %d/%d", ErrFormat, scale, rate)
+		return info, length, fmt.Errorf("%w: IVF time base %d/%d", ErrFormat, scale, rate)
 	}
 	info.ClockRate = rate
 	info.Width = int(binary.LittleEndian.Uint16(h[12:]))
 	info.Height = int(binary.LittleEndian.Uint16(h[14:]))
-	count := binary.LittleEndian.Uint32(h[ivfCountOffset:])
+	says := binary.LittleEndian.Uint32(h[ivfLengthOffset:])
 	info.End = in.pos
 
 	for {
@@ -40,7 +43,7 @@ func scanIVF(r io.Reader, emit emitter) (info Info, err error) {
 		if err := in.full(h[:]); ended(err) {
 			break
 		} else if err != nil {
-			return info, err
+			return info, length, err
 		}
 		size, pts := int64(binary.LittleEndian.Uint32(h[:])), int64(binary.LittleEndian.Uint64(h[4:]))
 		if size == 0 || pts < 0 {
@@ -51,21 +54,23 @@ func scanIVF(r io.Reader, emit emitter) (info Info, err error) {
 		if ended(err) {
 			break
 		} else if err != nil {
-			return info, err
+			return info, length, err
 		}
 		info.frame(pts, key)
+		length.frame(pts)
 		info.End = in.pos
 		if !emit.frame(Frame{pts, key, body}) {
-			return info, errStopped
+			return info, length, errStopped
 		}
 	}
 	if err := in.drain(); err != nil {
-		return info, err
+		return info, length, err
 	}
 	info.TornBytes = in.pos - info.End
-	info.CountFault = count != uint32(info.Frames)
+	// Earlier releases counted the frames there, as libvpx does.
+	info.CountFault = says != length.ticks() && says != uint32(info.Frames)
 	info.Duration = ticks(info.LastPTS, info.ClockRate)
-	return info, nil
+	return info, length, nil
 }
 
 // frame accounts for one whole video frame.
@@ -82,9 +87,9 @@ func (i *Info) frame(pts int64, key bool) {
 	}
 }
 
-// RepairIVF cuts the tail behind the last whole frame and sets the frame count.
+// RepairIVF cuts the tail behind the last whole frame and sets the duration.
 func RepairIVF(f File) (Repaired, error) {
-	info, err := ScanIVF(wholeFile(f))
+	info, length, err := scanIVF(wholeFile(f), nil)
 	if err != nil {
 		return Repaired{}, err
 	}
@@ -92,9 +97,9 @@ func RepairIVF(f File) (Repaired, error) {
 	if err != nil || !info.CountFault {
 		return r, err
 	}
-	count := ivfCount(uint32(info.Frames))
-	if err := count.Apply(f); err != nil {
-		return r, fmt.Errorf("set frame count: %w", err)
+	patch := length.patch()
+	if err := patch.Apply(f); err != nil {
+		return r, fmt.Errorf("set duration: %w", err)
 	}
 	r.CountFault, r.Changed = false, true
 	return r, nil
@@ -116,7 +121,7 @@ func ResumeIVF(f File) (*IVF, Info, error) {
 	return v, r.Info, err
 }
 
-// ContinueIVF is ResumeIVF for a file of which it is known how many frames it has. No more than its
+// ContinueIVF is ResumeIVF for a file of which it is known where it ends. No more than its
 // header is read.
 func ContinueIVF(f io.ReaderAt, known Info) (*IVF, error) {
 	info, err := ScanIVF(io.NewSectionReader(f, 0, ivfHeaderSize))
@@ -127,6 +132,6 @@ func ContinueIVF(f io.ReaderAt, known Info) (*IVF, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	v.frames = uint32(known.Frames)
+	v.length.last = known.LastPTS
 	return v, nil
 }

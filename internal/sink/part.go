@@ -28,7 +28,6 @@ type part struct {
 	fresh  bool          // something came since
 	synced time.Duration // when they were for a sync
 	dirty  bool          // something came since
-	header time.Duration // when the header is to be brought up to date
 	held   int64         // bytes that a resumed file had; 0 for a new one
 
 	mu      sync.Mutex
@@ -66,10 +65,6 @@ const (
 	partWrite = 256 << 10
 	// writeInterval is how much the death of the process may cost. What the system has outlives it.
 	writeInterval = time.Second
-	// headerInterval is how far the header of a video file may be behind its frames. How many they
-	// are, or how long they last, is not needed to read them, while each update is a write of its
-	// own and another block for the disk to sync.
-	headerInterval = time.Minute
 	// partQueue bounds what waits for a disk that has stalled: 16 s of 4 Mbit/s.
 	partQueue = 8 << 20
 	// resumeReach is how far from its end resuming may have changed a file, which no sync has seen:
@@ -160,10 +155,6 @@ func (p *part) seal(now time.Duration, sync bool) {
 	}
 	p.fresh, p.sealed = false, now
 	if sync {
-		if p.video != nil && now >= p.header {
-			p.patchHeader()
-			p.header = now + headerInterval
-		}
 		p.sync, p.dirty, p.synced = true, false, now
 	}
 	p.poke()

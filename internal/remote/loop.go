@@ -130,7 +130,7 @@ func (p *Peer) ensureLink() (*link, error) {
 
 func (p *Peer) newLink() (*link, error) {
 	in := newInlet()
-	pc, err := p.api.newPeerConnection(p.servers, in)
+	pc, err := p.api.newPeerConnection(p.servers, in, p.checks)
 	if err != nil {
 		return nil, fmt.Errorf("create connection: %w", err)
 	}

@@ -25,7 +25,12 @@ import (
 const (
 	maxQueuedSignals = 512     // inbound, not yet looked at
 	maxQueuedBytes   = 4 << 20 // of these
-	maxCandidates    = 200     // inbound, of one generation of ICE credentials
+	maxCandidates    = 100     // inbound, of one generation of ICE credentials; browsers have up to 60
+
+	// A member may name this many candidates at once, and one more per
+	// candidateEvery after that, whatever connections and credentials they are of.
+	maxCandidateBurst = 2 * maxCandidates
+	candidateEvery    = 500 * time.Millisecond
 
 	// A member may start this many connections at once, and one more per
 	// swapEvery after that.
@@ -83,8 +88,10 @@ type Peer struct {
 	heard      bool // the member has offered since it was lost
 	moved      bool // our id changed and the member has not offered since
 	ladder     ladder
-	held       []webrtc.ICECandidateInit // candidates of a description to come
-	candidates []func()                  // send candidates of ours that wait for their description to leave
+	held       []checkedCandidate // of a description to come
+	admits     *rate.Limiter
+	checks     *checkBudget
+	candidates []func() // send candidates of ours that wait for their description to leave
 	complaints repetitions
 	swaps      *rate.Limiter
 	offers     offerPace
@@ -102,6 +109,7 @@ func NewPeer(o Options) *Peer {
 		localID: o.LocalID, metadata: slices.Clone(o.Metadata), servers: o.ICEServers, signalling: true,
 		ended: ctx, endSignal: cancel,
 		swaps: rate.NewLimiter(rate.Every(swapEvery), maxSwaps), offers: newOfferPace(),
+		admits: rate.NewLimiter(rate.Every(candidateEvery), maxCandidateBurst), checks: newCheckBudget(o.API.metrics),
 	}
 	p.hub = p.newHub()
 	go p.run()

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/pion/stun/v4"
 )
 
 const (
@@ -25,6 +27,7 @@ const (
 type muxConn struct {
 	mux    *udpMux
 	branch *branch
+	checks *checkBudget
 
 	mu      sync.Mutex
 	arrived sync.Cond // something is queued, or the conn was closed
@@ -40,8 +43,8 @@ type queuedDatagram struct {
 	end  int // in data
 }
 
-func newMuxConn(m *udpMux, b *branch) *muxConn {
-	c := &muxConn{mux: m, branch: b}
+func newMuxConn(m *udpMux, b *branch, checks *checkBudget) *muxConn {
+	c := &muxConn{mux: m, branch: b, checks: checks}
 	c.arrived.L = &c.mu
 	return c
 }
@@ -101,7 +104,8 @@ func (c *muxConn) drained() {
 	}
 }
 
-// WriteToAddrPort implements ice.AddrPortReaderWriter.
+// WriteToAddrPort implements ice.AddrPortReaderWriter. A check that is beyond
+// the budget is lost, as any datagram may be.
 func (c *muxConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	c.mu.Lock()
 	closed := c.closed
@@ -109,7 +113,13 @@ func (c *muxConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	if closed {
 		return 0, io.ErrClosedPipe
 	}
+	if !to.Addr().IsValid() {
+		return 0, errNotUDP
+	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	if isSTUN(b, stun.BindingRequest) && !c.mux.proven(c.branch, to) && !c.checks.take() {
+		return len(b), nil
+	}
 	c.mux.claim(c.branch, to, b)
 	return c.mux.socket.send(b, to)
 }
@@ -123,11 +133,12 @@ func (c *muxConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, net.UDPAddrFromAddrPort(from), nil
 }
 
-// WriteTo implements net.PacketConn.
+// WriteTo implements net.PacketConn. An address may be nil: that of a candidate
+// whose name pion has not resolved is.
 func (c *muxConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	addr, ok := to.(*net.UDPAddr)
-	if !ok {
-		return 0, &net.AddrError{Err: "not a UDP address", Addr: to.String()}
+	if !ok || addr == nil {
+		return 0, errNotUDP
 	}
 	return c.WriteToAddrPort(b, addr.AddrPort())
 }

@@ -69,6 +69,7 @@ type API struct {
 	log      *slog.Logger
 	metrics  *metrics
 	options  APIOptions
+	faults   repetitions
 	mux      *udpMux   // nil without a shared port
 	arrivals *arrivals // at that port
 
@@ -126,7 +127,9 @@ func (a *API) listen(o APIOptions) error {
 		return fmt.Errorf("listen for media: %w", err)
 	}
 	a.arrivals = socket.times()
-	a.mux = newUDPMux(socket, o.Loopback, a.log)
+	a.mux = newUDPMux(socket, o.Loopback, a.log, func(reason any, stack []byte) {
+		a.fault(faultPort, a.log, reason, stack)
+	})
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(socketCollector{a.mux})
 	}
@@ -160,9 +163,9 @@ func (a *API) newPeerConnection(servers []webrtc.ICEServer, in *inlet, checks *c
 	}
 	settings := a.settings
 	settings.BufferFactory, in.arrivals = in.newBuffer, a.arrivals
-	settings.SetNet(memberNet{network, checks})
+	settings.SetNet(memberNet{network, checks, in.pionFault})
 	if a.mux != nil {
-		settings.SetICEUDPMux(memberMux{a.mux, checks})
+		settings.SetICEUDPMux(memberMux{a.mux, checks, in.pionFault})
 	}
 	if a.options.Settings != nil {
 		a.options.Settings(&settings)

@@ -10,6 +10,8 @@ import (
 	"github.com/pion/stun/v4"
 	"github.com/pion/transport/v5"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"recorder/internal/guard"
 )
 
 // maxChecks is how many connectivity checks are made for one member in a
@@ -57,6 +59,7 @@ func (b *checkBudget) take() bool {
 type memberNet struct {
 	transport.Net
 	checks *checkBudget
+	fault  onFault
 }
 
 // ListenPacket implements transport.Net. pion reaches TURN servers through it.
@@ -65,7 +68,7 @@ func (n memberNet) ListenPacket(network, address string) (net.PacketConn, error)
 	if err != nil {
 		return nil, err
 	}
-	return memberPacketConn{c, n.checks}, nil
+	return memberPacketConn{c, n.checks, n.fault}, nil
 }
 
 // ListenUDP implements transport.Net.
@@ -74,16 +77,18 @@ func (n memberNet) ListenUDP(network string, local *net.UDPAddr) (transport.UDPC
 	if err != nil {
 		return nil, err
 	}
-	return &memberUDPConn{UDPConn: c, checks: n.checks, proven: map[netip.AddrPort]bool{}}, nil
+	return &memberUDPConn{UDPConn: c, checks: n.checks, fault: n.fault, proven: map[netip.AddrPort]bool{}}, nil
 }
 
 type memberPacketConn struct {
 	net.PacketConn
 	checks *checkBudget
+	fault  onFault
 }
 
 // WriteTo implements net.PacketConn.
 func (c memberPacketConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	defer guard.Recover(c.fault)
 	if isCheck(b) && !c.checks.take() {
 		return len(b), nil
 	}
@@ -93,6 +98,7 @@ func (c memberPacketConn) WriteTo(b []byte, to net.Addr) (int, error) {
 type memberUDPConn struct {
 	transport.UDPConn
 	checks *checkBudget
+	fault  onFault
 
 	mu     sync.Mutex
 	proven map[netip.AddrPort]bool // a request from there was answered
@@ -100,6 +106,7 @@ type memberUDPConn struct {
 
 // WriteTo implements net.PacketConn.
 func (c *memberUDPConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	defer guard.Recover(c.fault)
 	addr, ok := to.(*net.UDPAddr)
 	if !ok || addr == nil {
 		return 0, errNotUDP

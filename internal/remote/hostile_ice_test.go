@@ -53,7 +53,7 @@ func withTap(t *testing.T, f func(t *testing.T, w *world, s *tap)) {
 		w := newWorld(t)
 		in := &testSocket{in: make(chan testDatagram), taken: make(chan struct{}), closed: make(chan struct{})}
 		s := &tap{testSocket: in, to: map[netip.AddrPort]int{}}
-		w.api.mux = newUDPMux(s, false, testLogger(t))
+		w.api.mux = newUDPMux(s, false, testLogger(t), again)
 		w.peer = w.newPeer("bot", "mallory")
 		w.seen = record(w.peer)
 		defer w.close()
@@ -115,7 +115,7 @@ func TestAConnTakesNoAddressForAnAddress(t *testing.T) {
 		t.Error("no address was written to")
 	}
 	for _, local := range []net.Addr{nil, (*net.UDPAddr)(nil), &net.TCPAddr{}} {
-		if _, err := m.connect("late", local, nil); err == nil {
+		if _, err := m.connect("late", local, nil, again); err == nil {
 			t.Errorf("%#v has a conn", local)
 		}
 	}

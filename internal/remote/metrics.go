@@ -31,7 +31,7 @@ type metrics struct {
 	replaced          *prometheus.CounterVec // cause
 	restarts          *prometheus.CounterVec // outcome
 	eventsDropped     prometheus.Counter
-	handlerPanics     prometheus.Counter
+	panics            *prometheus.CounterVec // where
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -69,16 +69,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "recorder_remote_events_dropped_total",
 			Help: "Events dropped because their handlers fell behind.",
 		}),
-		handlerPanics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "recorder_remote_handler_panics_total",
-			Help: "Event handlers that panicked.",
-		}),
+		panics: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "recorder_remote_panics_total",
+			Help: "Panics that cost one member its connection, or what it sent, by where: " + strings.Join(faults, ", ") + ".",
+		}, []string{"where"}),
 	}
 	for vec, values := range map[*prometheus.CounterVec][]string{ // shown from the start, as 0
 		m.signalsDropped:    {"malformed", "overflow", "unexpected", "superseded"},
 		m.limits:            limits,
 		m.candidatesDropped: dropReasons,
 		m.replaced:          {string(CauseFresh), string(CauseGlare), string(CauseDead), string(CauseUnanswered)},
+		m.panics:            faults,
 		m.restarts:          {"offered", "unanswered", "exhausted"},
 	} {
 		for _, value := range values {
@@ -87,7 +88,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.signalsDropped, m.limits, m.candidatesDropped, m.checksDropped, m.negotiationErrors, m.replaced, m.restarts,
-			m.eventsDropped, m.handlerPanics)
+			m.eventsDropped, m.panics)
 	}
 	return m
 }

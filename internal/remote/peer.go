@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"recorder/internal/event"
+	"recorder/internal/guard"
 	"recorder/internal/signaling"
 )
 
@@ -96,6 +96,8 @@ type Peer struct {
 	swaps      *rate.Limiter
 	offers     offerPace
 	closers    sync.WaitGroup
+
+	signalFault onFault // ends the connections
 }
 
 // NewPeer returns a peer and starts its event loop, which ends with Close.
@@ -111,16 +113,13 @@ func NewPeer(o Options) *Peer {
 		swaps: rate.NewLimiter(rate.Every(swapEvery), maxSwaps), offers: newOfferPace(),
 		admits: rate.NewLimiter(rate.Every(candidateEvery), maxCandidateBurst), checks: newCheckBudget(o.API.metrics),
 	}
-	p.hub = p.newHub()
+	p.hub, p.signalFault = p.newHub(), p.faulty(faultSignal, 0)
 	go p.run()
 	return p
 }
 
 func (p *Peer) newHub() *event.Hub {
-	return event.NewHub(p.api.metrics.eventsDropped.Inc, func(r any) {
-		p.api.metrics.handlerPanics.Inc()
-		p.log.Error("event handler panicked", "err", r, "stack", string(debug.Stack()))
-	})
+	return event.NewHub(p.api.metrics.eventsDropped.Inc, p.faulty(faultEvent, 0))
 }
 
 func (p *Peer) Events() *event.Hub { return p.hub }
@@ -240,6 +239,8 @@ func (p *Peer) CreateDataChannel(label string, init *webrtc.DataChannelInit) (*D
 // HandleDirect takes a direct message of the member. It reports whether that
 // was a signal; everything else is application data.
 func (p *Peer) HandleDirect(data json.RawMessage) (handled bool) {
+	defer guard.Recover(p.signalFault)
+	handled = true // by a panic
 	s, ok, err := parseSignal(data)
 	if !ok {
 		return false

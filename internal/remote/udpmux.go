@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"recorder/internal/guard"
 )
 
 const (
@@ -38,6 +40,7 @@ type udpMux struct {
 	socket   mediaSocket
 	loopback bool // only loopback addresses are offered
 	log      *slog.Logger
+	fault    onFault       // of a datagram
 	done     chan struct{} // closed once the reader is gone
 
 	unknown  atomic.Uint64 // datagrams that were for nobody, or from an address too many
@@ -75,9 +78,9 @@ type branch struct {
 }
 
 // newUDPMux takes over the socket.
-func newUDPMux(socket mediaSocket, loopback bool, log *slog.Logger) *udpMux {
+func newUDPMux(socket mediaSocket, loopback bool, log *slog.Logger, fault onFault) *udpMux {
 	m := &udpMux{
-		socket: socket, loopback: loopback, log: log, done: make(chan struct{}),
+		socket: socket, loopback: loopback, log: log, fault: fault, done: make(chan struct{}),
 		branches: map[branchKey]*branch{}, routes: map[netip.AddrPort]claim{},
 	}
 	go m.read()
@@ -112,6 +115,7 @@ func (m *udpMux) read() {
 
 // route puts a datagram where it belongs.
 func (m *udpMux) route(datagram []byte, from netip.AddrPort) {
+	defer guard.Recover(m.fault)
 	c := m.receiver(datagram, from)
 	if c == nil {
 		m.unknown.Add(1)
@@ -200,7 +204,7 @@ func (m *udpMux) proven(b *branch, to netip.AddrPort) bool {
 
 // connect makes a conn of its own for a local candidate. What it asks of
 // addresses that have not answered comes out of the member's budget.
-func (m *udpMux) connect(ufrag string, local net.Addr, checks *checkBudget) (net.PacketConn, error) {
+func (m *udpMux) connect(ufrag string, local net.Addr, checks *checkBudget, fault onFault) (net.PacketConn, error) {
 	addr, ok := local.(*net.UDPAddr)
 	if !ok || addr == nil {
 		return nil, errNotUDP
@@ -216,7 +220,7 @@ func (m *udpMux) connect(ufrag string, local net.Addr, checks *checkBudget) (net
 		b = &branch{key: key}
 		m.branches[key] = b
 	}
-	c := newMuxConn(m, b, checks)
+	c := newMuxConn(m, b, checks, fault)
 	b.conns = append(b.conns, c)
 	return c, nil
 }
@@ -243,11 +247,12 @@ func (m *udpMux) remove(c *muxConn) {
 type memberMux struct {
 	*udpMux
 	checks *checkBudget
+	fault  onFault
 }
 
 // GetConn implements ice.UDPMux.
 func (m memberMux) GetConn(ufrag string, local net.Addr) (net.PacketConn, error) {
-	return m.connect(ufrag, local, m.checks)
+	return m.connect(ufrag, local, m.checks, m.fault)
 }
 
 // RemoveConnByUfrag implements ice.UDPMux: it closes a connection's conns.

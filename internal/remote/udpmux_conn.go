@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"recorder/internal/guard"
 )
 
 const (
@@ -28,6 +30,7 @@ type muxConn struct {
 	mux    *udpMux
 	branch *branch
 	checks *checkBudget
+	fault  onFault
 
 	mu      sync.Mutex
 	arrived sync.Cond // something is queued, or the conn was closed
@@ -43,8 +46,8 @@ type queuedDatagram struct {
 	end  int // in data
 }
 
-func newMuxConn(m *udpMux, b *branch, checks *checkBudget) *muxConn {
-	c := &muxConn{mux: m, branch: b, checks: checks}
+func newMuxConn(m *udpMux, b *branch, checks *checkBudget, fault onFault) *muxConn {
+	c := &muxConn{mux: m, branch: b, checks: checks, fault: fault}
 	c.arrived.L = &c.mu
 	return c
 }
@@ -78,7 +81,9 @@ func (c *muxConn) compact() {
 
 // ReadFromAddrPort implements ice.AddrPortReaderWriter. It waits for a
 // datagram; what does not fit b is lost.
-func (c *muxConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+func (c *muxConn) ReadFromAddrPort(b []byte) (n int, from netip.AddrPort, err error) {
+	defer guard.Recover(c.fault)
+	err = io.EOF // of a panic
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.next == len(c.queue) && !c.closed {
@@ -88,7 +93,7 @@ func (c *muxConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 		return 0, netip.AddrPort{}, io.EOF
 	}
 	d := c.queue[c.next]
-	n := copy(b, c.data[c.read:d.end])
+	n = copy(b, c.data[c.read:d.end])
 	c.next, c.read = c.next+1, d.end
 	if c.next == len(c.queue) {
 		c.drained()
@@ -107,6 +112,7 @@ func (c *muxConn) drained() {
 // WriteToAddrPort implements ice.AddrPortReaderWriter. A check that is beyond
 // the budget is lost, as any datagram may be.
 func (c *muxConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	defer guard.Recover(c.fault)
 	c.mu.Lock()
 	closed := c.closed
 	c.mu.Unlock()

@@ -14,39 +14,65 @@ import (
 	"recorder/internal/guard"
 )
 
-// maxChecks is how many connectivity checks are made for one member in a
-// second, of addresses that have not answered: twice this in the worst second,
-// which follows one of rest.
-//
-// A member names the addresses, and pion sends eight checks to each within
-// 1.6 s, from each of our own. One that is there is reached with less: its own
-// request makes us check its address at once.
-const maxChecks = 25
+const (
+	// maxChecks is how many connectivity checks are made for one member in a
+	// second, of addresses that have not answered: twice this in the worst
+	// second, which follows one of rest.
+	//
+	// A member names the addresses, and pion sends eight checks to each within
+	// 1.6 s, from each of our own. One that is there is reached with less: its own
+	// request makes us check its address at once.
+	maxChecks = 25
+	// maxProvenChecks is the same for addresses that a request came from, which
+	// may have been forged.
+	maxProvenChecks = 50
+)
 
 // checkBudget is what is left of a member's checks, over all its connections.
 type checkBudget struct {
 	dropped prometheus.Counter
 
-	mu    sync.Mutex
-	left  float64
-	since time.Time // as of when
+	mu     sync.Mutex
+	named  bucket
+	proven bucket
+}
+
+// bucket fills up with as many tokens a second as it holds.
+type bucket struct {
+	size, left float64
+	since      time.Time // as of when
 }
 
 func newCheckBudget(m *metrics) *checkBudget {
-	return &checkBudget{dropped: m.checksDropped, left: maxChecks, since: time.Now()}
+	now := time.Now()
+	return &checkBudget{
+		dropped: m.checksDropped,
+		named:   bucket{maxChecks, maxChecks, now}, proven: bucket{maxProvenChecks, maxProvenChecks, now},
+	}
 }
 
-// take reports whether a check may be sent. pion goes through its pairs in the
-// same order each time, so when little is left chance decides: else the last
-// would never be checked.
-func (b *checkBudget) take() bool {
+// take reports whether a check may be sent, to an address that a request came
+// from or to another.
+func (b *checkBudget) take(proven bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	b.left = min(maxChecks, b.left+maxChecks*now.Sub(b.since).Seconds())
+	of := &b.named
+	if proven {
+		of = &b.proven
+	}
+	if of.take(time.Now()) {
+		return true
+	}
+	b.dropped.Inc()
+	return false
+}
+
+// take takes a token. pion goes through its pairs in the same order each time,
+// so when few are left chance decides: else the last would never be checked.
+func (b *bucket) take(now time.Time) bool {
+	b.left = min(b.size, b.left+b.size*now.Sub(b.since).Seconds())
 	b.since = now
-	if b.left < 1 || b.left < maxChecks/2*rand.Float64() {
-		b.dropped.Inc()
+	if b.left < 1 || b.left < b.size/2*rand.Float64() {
 		return false
 	}
 	b.left--
@@ -89,7 +115,7 @@ type memberPacketConn struct {
 // WriteTo implements net.PacketConn.
 func (c memberPacketConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	defer guard.Recover(c.fault)
-	if isCheck(b) && !c.checks.take() {
+	if isCheck(b) && !c.checks.take(false) {
 		return len(b), nil
 	}
 	return c.PacketConn.WriteTo(b, to)
@@ -128,7 +154,7 @@ func (c *memberUDPConn) may(b []byte, to netip.AddrPort) bool {
 	if success && len(c.proven) < maxAddresses {
 		c.proven[to] = true
 	}
-	return success || c.proven[to] || c.checks.take()
+	return success || c.checks.take(c.proven[to])
 }
 
 var turnSend = stun.NewType(stun.MethodSend, stun.ClassIndication)

@@ -117,7 +117,7 @@ func TestAPanicForAMemberEndsItsConnectionAlone(t *testing.T) {
 func (b *checkBudget) spend(counter prometheus.Counter, n float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dropped, b.left = counter, maxChecks-n
+	b.dropped, b.named.left, b.proven.left = counter, maxChecks-n, maxProvenChecks-n
 }
 
 // A writer that panics as its track ends does not keep the rest from ending.

@@ -51,7 +51,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 		checksDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "recorder_remote_checks_dropped_total",
-			Help: "ICE connectivity checks not sent, since a member had too many made of addresses that have not answered.",
+			Help: "ICE connectivity checks that were not sent, as a member had too many made.",
 		}),
 		negotiationErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "recorder_remote_negotiation_errors_total",

@@ -123,7 +123,7 @@ func (c *muxConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 		return 0, errNotUDP
 	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	if isSTUN(b, stun.BindingRequest) && !c.mux.proven(c.branch, to) && !c.checks.take() {
+	if isSTUN(b, stun.BindingRequest) && !c.checks.take(c.mux.proven(c.branch, to)) {
 		return len(b), nil
 	}
 	c.mux.claim(c.branch, to, b)

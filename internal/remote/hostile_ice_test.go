@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+	"github.com/pion/transport/v5/vnet"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -124,37 +125,53 @@ func TestAConnTakesNoAddressForAnAddress(t *testing.T) {
 	}
 }
 
-// TestAMemberCannotHaveUsSendMoreThanABit: a member that restarts ICE as often
-// as it may, with as many candidates as it may, over as many connections as it may.
+// attack has a member restart ICE as often as it may, with as many candidates
+// as it may, over as many connections as it may, and looks at what is sent.
+func attack(t *testing.T, w *world, s *tap) {
+	start := time.Now()
+	const offers = 60
+	for n := range offers {
+		var lines []string
+		for i := range 100 {
+			lines = append(lines, fmt.Sprintf("a=candidate:%d 1 udp 1 10.9.%d.%d 53 typ host", i, n, i))
+		}
+		text := restarting(n, lines...)
+		if n%7 == 6 { // from a connection of its own
+			text = strings.Replace(text, "4611731400430051336", fmt.Sprint(n), 1)
+		}
+		w.peer.HandleDirect(offerSignal(t, text))
+		time.Sleep(offerEvery)
+	}
+	settle()
+	seconds, busiest := time.Since(start).Seconds(), s.busiest()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := float64(len(s.checks))
+	t.Logf("%.0f checks of %d addresses in %.0f s: %.1f a second, at most %d in one", n, len(s.to), seconds, n/seconds, busiest)
+	if busiest > 2*maxChecks {
+		t.Errorf("%d checks in a second", busiest)
+	}
+	if most := maxChecks*seconds + maxChecks; n > most || n < 20 {
+		t.Errorf("%v checks, want at most %v", n, most)
+	}
+	if testutil.ToFloat64(w.api.metrics.checksDropped) == 0 || w.dropped(dropLimit) == 0 {
+		t.Error("what was left out is not counted")
+	}
+}
+
 func TestAMemberCannotHaveUsSendMoreThanABit(t *testing.T) {
-	withTap(t, func(t *testing.T, w *world, s *tap) {
-		start := time.Now()
-		const offers = 60
-		for n := range offers {
-			var lines []string
-			for i := range 100 {
-				lines = append(lines, fmt.Sprintf("a=candidate:%d 1 udp 1 10.9.%d.%d 53 typ host", i, n, i))
-			}
-			text := restarting(n, lines...)
-			if n%7 == 6 { // from a connection of its own
-				text = strings.Replace(text, "4611731400430051336", fmt.Sprint(n), 1)
-			}
-			w.peer.HandleDirect(offerSignal(t, text))
-			time.Sleep(offerEvery)
-		}
-		settle()
-		seconds := time.Since(start).Seconds()
-		n := float64(len(s.checks))
-		t.Logf("%.0f checks of %d addresses in %.0f s: %.1f a second, at most %d in one", n, len(s.to), seconds, n/seconds, s.busiest())
-		if s.busiest() > 2*maxChecks {
-			t.Errorf("%d checks in a second", s.busiest())
-		}
-		if most := maxChecks*seconds + maxChecks; n > most || n < 20 {
-			t.Errorf("%v checks, want at most %v", n, most)
-		}
-		if testutil.ToFloat64(w.api.metrics.checksDropped) == 0 || w.dropped(dropLimit) == 0 {
-			t.Error("what was left out is not counted")
-		}
+	withTap(t, attack)
+}
+
+// Connections with ports of their own are bounded as well.
+func TestAMemberCannotHaveUsSendMoreThanABitFromOtherPorts(t *testing.T) {
+	run(t, "bot", "mallory", func(t *testing.T, w *world) {
+		s := &tap{to: map[netip.AddrPort]int{}}
+		w.router.AddChunkFilter(func(c vnet.Chunk) bool {
+			_, _ = s.send(c.UserData(), c.DestinationAddr().(*net.UDPAddr).AddrPort())
+			return true
+		})
+		attack(t, w, s)
 	})
 }
 

@@ -213,7 +213,7 @@ var hostileFrames = []string{
 
 // FuzzMember searches for a member that does harm:
 //
-//	go test -run '^$' -fuzz FuzzMember -fuzztime 5m ./internal/remote
+//	go test -run '^$' -fuzz FuzzMember -fuzztime 5m -fuzzminimizetime 1x ./internal/remote
 func FuzzMember(f *testing.F) {
 	offer, err := json.Marshal(descriptionSignal{"rtc-description", sdpEnvelope{"offer", restarting(1, "a="+strings.Join(hostileCandidates, "\na="))}})
 	if err != nil {

@@ -142,6 +142,7 @@ func (c *muxConn) ReadFrom(b []byte) (int, net.Addr, error) {
 // WriteTo implements net.PacketConn. An address may be nil: that of a candidate
 // whose name pion has not resolved is.
 func (c *muxConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	defer guard.Recover(c.fault)
 	addr, ok := to.(*net.UDPAddr)
 	if !ok || addr == nil {
 		return 0, errNotUDP

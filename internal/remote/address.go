@@ -34,12 +34,20 @@ func (r *addressRules) allow(a netip.Addr) bool {
 		return false // a zone of the member's machine means nothing on ours
 	}
 	a = a.Unmap()
-	return r.allowOne(a) && !slices.ContainsFunc(embedded(a), func(inner netip.Addr) bool { return !r.allowOne(inner) })
+	for _, a := range append(embedded(a), a) {
+		if !r.allowOne(a) {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *addressRules) allowOne(a netip.Addr) bool {
+	if a.IsLoopback() && !r.loopback {
+		return false
+	}
 	contains := func(p netip.Prefix) bool { return p.Contains(a) }
-	return (r.loopback || !a.IsLoopback()) && !slices.ContainsFunc(special, contains) && !slices.ContainsFunc(r.deny, contains)
+	return !slices.ContainsFunc(special, contains) && !slices.ContainsFunc(r.deny, contains)
 }
 
 var (
@@ -57,7 +65,9 @@ func embedded(a netip.Addr) (inner []netip.Addr) {
 		return nil
 	}
 	b := a.As16()
-	add := func(v uint32) { inner = append(inner, netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, v)))) }
+	add := func(v uint32) {
+		inner = append(inner, netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, v))))
+	}
 	high, low := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
 	switch {
 	case compatible.Contains(a) && low > 1, translated.Contains(a), nat64.Contains(a):

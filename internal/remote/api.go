@@ -149,11 +149,14 @@ func (a *API) Close() error {
 
 // newPeerConnection makes a connection that writes what it receives to in, and
 // whose checks come out of the member's budget.
+//
 // Interceptors it has none: the inlet does what they would, and asking for
 // lost packets is the recorder's (see [Track.NACK]). pion's NACK generator
 // would not see packets that came through RTX and ask for them again until
 // they leave its window (pion/webrtc#3063).
-func (a *API) newPeerConnection(servers []webrtc.ICEServer, in *inlet, checks *checkBudget) (*webrtc.PeerConnection, error) {
+func (a *API) newPeerConnection(
+	servers []webrtc.ICEServer, in *inlet, checks *checkBudget,
+) (*webrtc.PeerConnection, error) {
 	network := a.options.Net
 	if network == nil {
 		var err error

@@ -22,7 +22,9 @@ const (
 	dropAddress     = "address"       // we do not send to its address
 )
 
-var dropReasons = []string{dropLimit, dropUfrag, dropIgnored, dropRejected, dropName, dropUnsupported, dropAddress}
+var dropReasons = []string{
+	dropLimit, dropUfrag, dropIgnored, dropRejected, dropName, dropUnsupported, dropAddress,
+}
 
 var errCandidate = errors.New("malformed candidate")
 
@@ -42,9 +44,11 @@ var candidateTypes = []string{"host", "srflx", "prflx", "relay"}
 // (".local") we do not resolve: such a browser still reaches us, and becomes
 // known as peer reflexive. reason says why the candidate is dropped, and is ""
 // if it is not; err is not nil if that is for being malformed.
-func (r *addressRules) check(init webrtc.ICECandidateInit) (c checkedCandidate, reason string, err error) {
-	_, rest, _ := strings.Cut(strings.TrimPrefix(init.Candidate, "candidate:"), " ") // after the foundation
-	f := strings.Fields(rest)
+func (r *addressRules) check(init webrtc.ICECandidateInit) (
+	c checkedCandidate, reason string, err error,
+) {
+	_, rest, _ := strings.Cut(strings.TrimPrefix(init.Candidate, "candidate:"), " ")
+	f := strings.Fields(rest) // all but the foundation
 	if len(f) < 7 || f[5] != "typ" {
 		return c, dropRejected, fmt.Errorf("%w: %d fields", errCandidate, len(f))
 	}

@@ -103,7 +103,9 @@ func (n memberNet) ListenUDP(network string, local *net.UDPAddr) (transport.UDPC
 	if err != nil {
 		return nil, err
 	}
-	return &memberUDPConn{UDPConn: c, checks: n.checks, fault: n.fault, proven: map[netip.AddrPort]bool{}}, nil
+	return &memberUDPConn{
+		UDPConn: c, checks: n.checks, fault: n.fault, proven: map[netip.AddrPort]bool{},
+	}, nil
 }
 
 type memberPacketConn struct {

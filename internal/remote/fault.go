@@ -2,6 +2,7 @@ package remote
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"recorder/internal/guard"
@@ -28,7 +29,8 @@ type onFault = func(reason any, stack []byte)
 func (a *API) fault(where string, log *slog.Logger, reason any, stack []byte) {
 	a.metrics.panics.WithLabelValues(where).Inc()
 	if suppressed, ok := a.faults.admit(where); ok {
-		log.Error("recovered from a panic", "where", where, "err", reason, "stack", string(stack), "suppressed", suppressed)
+		log.Error("recovered from a panic", "where", where, "err", scrubText(fmt.Sprint(reason)),
+			"stack", string(stack), "suppressed", suppressed)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-var members = flag.Int("members", 40, "how many hostile members TestHostileMembers makes up")
+var members = flag.Int("members", 20, "how many hostile members TestHostileMembers makes up")
 
 // vnetSocket is a mediaSocket on a network in memory.
 type vnetSocket struct {

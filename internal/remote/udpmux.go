@@ -184,7 +184,9 @@ func (m *udpMux) claim(b *branch, to netip.AddrPort, datagram []byte) {
 	case owner == b && proven:
 		m.routes[to] = claim{b, true}
 		return
-	case owner == b || len(b.conns) == 0 || len(b.addresses) == maxAddresses || owner != nil && !proven:
+	case owner == b || owner != nil && !proven:
+		return
+	case len(b.conns) == 0 || len(b.addresses) == maxAddresses:
 		return
 	}
 	if owner != nil {
@@ -204,7 +206,9 @@ func (m *udpMux) proven(b *branch, to netip.AddrPort) bool {
 
 // connect makes a conn of its own for a local candidate. What it asks of
 // addresses that have not answered comes out of the member's budget.
-func (m *udpMux) connect(ufrag string, local net.Addr, checks *checkBudget, fault onFault) (net.PacketConn, error) {
+func (m *udpMux) connect(
+	ufrag string, local net.Addr, checks *checkBudget, fault onFault,
+) (net.PacketConn, error) {
 	addr, ok := local.(*net.UDPAddr)
 	if !ok || addr == nil {
 		return nil, errNotUDP

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -47,14 +48,27 @@ func (s *tap) busiest() (most int) {
 	return most
 }
 
+// newTap is a tap and the mux on it.
+func newTap(t *testing.T) (*udpMux, *tap) {
+	in := &testSocket{in: make(chan testDatagram), taken: make(chan struct{}), closed: make(chan struct{})}
+	s := &tap{testSocket: in, to: map[netip.AddrPort]int{}}
+	return newUDPMux(s, false, testLogger(t), again), s
+}
+
+// seen is how often which addresses were checked.
+func (s *tap) seen() (all int, to map[netip.AddrPort]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.checks), maps.Clone(s.to)
+}
+
 // withTap runs f with a peer behind the shared port, in a bubble.
 func withTap(t *testing.T, f func(t *testing.T, w *world, s *tap)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		in := &testSocket{in: make(chan testDatagram), taken: make(chan struct{}), closed: make(chan struct{})}
-		s := &tap{testSocket: in, to: map[netip.AddrPort]int{}}
-		w.api.mux = newUDPMux(s, false, testLogger(t), again)
+		var s *tap
+		w.api.mux, s = newTap(t)
 		w.peer = w.newPeer("bot", "mallory")
 		w.seen = record(w.peer)
 		defer w.close()
@@ -90,8 +104,8 @@ func TestAMemberCannotEndTheProcessWithACandidate(t *testing.T) {
 				w.peer.HandleDirect(offerSignal(t, restarting(0, "a="+strings.Join(lines, "\na="))))
 			}
 			time.Sleep(5 * time.Second)
-			if len(s.to) != 1 || s.to[netip.MustParseAddrPort("10.9.0.1:53")] == 0 {
-				t.Errorf("trickled %t: checks went to %v", trickled, s.to)
+			if _, to := s.seen(); len(to) != 1 || to[netip.MustParseAddrPort("10.9.0.1:53")] == 0 {
+				t.Errorf("trickled %t: checks went to %v", trickled, to)
 			}
 			if n := w.dropped(dropName); n != 3 {
 				t.Errorf("trickled %t: %v names were dropped", trickled, n)
@@ -144,10 +158,9 @@ func attack(t *testing.T, w *world, s *tap) {
 	}
 	settle()
 	seconds, busiest := time.Since(start).Seconds(), s.busiest()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := float64(len(s.checks))
-	t.Logf("%.0f checks of %d addresses in %.0f s: %.1f a second, at most %d in one", n, len(s.to), seconds, n/seconds, busiest)
+	all, to := s.seen()
+	n := float64(all)
+	t.Logf("%.0f checks of %d addresses in %.0f s: %.1f a second, at most %d in one", n, len(to), seconds, n/seconds, busiest)
 	if busiest > 2*maxChecks {
 		t.Errorf("%d checks in a second", busiest)
 	}
@@ -179,10 +192,8 @@ func TestAMemberCannotHaveUsSendMoreThanABitFromOtherPorts(t *testing.T) {
 // Who forges requests from many addresses has few of them checked.
 func TestAnAddressThatAnsweredIsChecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := newTestMux(t)
+		m, s := newTap(t)
 		c := testConn(t, m, "ours", "10.0.0.1:1")
-		s := &tap{testSocket: m.socket.(*testSocket), to: map[netip.AddrPort]int{}}
-		m.socket = s
 		ask := func(to netip.AddrPort) {
 			_, err := c.WriteToAddrPort(bindingRequest("theirs"), to)
 			must(t, err)
@@ -218,10 +229,8 @@ func TestAnAddressThatAnsweredIsChecked(t *testing.T) {
 // Each of many addresses is checked, however many there are.
 func TestABudgetServesAllAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := newTestMux(t)
+		m, s := newTap(t)
 		c := testConn(t, m, "ours", "10.0.0.1:1")
-		s := &tap{testSocket: m.socket.(*testSocket), to: map[netip.AddrPort]int{}}
-		m.socket = s
 		const addresses, rounds = 20, 8
 		for range rounds { // as pion does
 			for i := range addresses {

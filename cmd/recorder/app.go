@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -95,13 +96,15 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 	a.background(a.ready.disk.Run)
 
 	api, err := remote.NewAPI(remote.APIOptions{
-		OnePort:    true,
-		RelayOnly:  a.cfg.WebRTC.ICETransportPolicy == "relay",
-		UDPPort:    a.cfg.WebRTC.UDPPort,
-		ReadLag:    a.cfg.WebRTC.ReadLag,
-		Loopback:   opts.Loopback,
-		Logger:     a.log,
-		Registerer: a.reg,
+		OnePort:         true,
+		RelayOnly:       a.cfg.WebRTC.ICETransportPolicy == "relay",
+		UDPPort:         a.cfg.WebRTC.UDPPort,
+		ReadLag:         a.cfg.WebRTC.ReadLag,
+		Loopback:        opts.Loopback,
+		LoopbackMembers: signaling.OnLoopback(a.cfg.Signaling.URL),
+		DenyAddresses:   prefixes(a.cfg.WebRTC.DenyAddresses),
+		Logger:          a.log,
+		Registerer:      a.reg,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("webrtc: %w", err)
@@ -262,6 +265,14 @@ func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 			Logger:     a.log.With("channel", channel),
 		})
 	}
+}
+
+// prefixes reads networks that were checked.
+func prefixes(texts []string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
 }
 
 func iceServers(servers []config.ICEServerConfig) []webrtc.ICEServer {

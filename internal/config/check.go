@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ const (
 	maxBotName       = 64 // leaves room for a suffix in the 128 of a peer id
 	maxPeerMetadata  = 4096
 	maxICEServers    = 16
+	maxDenied        = 256
 	maxICEURL        = 512
 	maxICECredential = 1024
 	maxRoles         = 16
@@ -59,6 +61,7 @@ func (l *loader) check(cfg *Config) {
 	}
 	l.checkRange("webrtc.read_lag", cfg.WebRTC.ReadLag, 0, 100*time.Millisecond)
 	l.checkICEServers(cfg.WebRTC.ICEServers)
+	l.checkDenied(cfg.WebRTC.DenyAddresses)
 	if p := cfg.WebRTC.ICETransportPolicy; p != "all" && p != "relay" {
 		l.fault("webrtc.ice_transport_policy", "want all or relay")
 	}
@@ -211,6 +214,17 @@ func (l *loader) checkICEServers(servers []ICEServerConfig) {
 		}
 		if len(s.Credential) > maxICECredential {
 			l.fault(key+".credential", "longer than %d characters", maxICECredential)
+		}
+	}
+}
+
+func (l *loader) checkDenied(texts []string) {
+	if len(texts) > maxDenied {
+		l.fault("webrtc.deny_addresses", "%d networks, at most %d are allowed", len(texts), maxDenied)
+	}
+	for i, text := range texts {
+		if p, err := netip.ParsePrefix(text); err != nil || p.Addr().Is4In6() {
+			l.fault(fmt.Sprintf("webrtc.deny_addresses[%d]", i), "want a network, such as 10.0.0.0/8, 192.0.2.7/32 or 2001:db8::/32")
 		}
 	}
 }

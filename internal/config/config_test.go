@@ -250,7 +250,7 @@ func TestShippedConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	want.Signaling.APIKey = "pk_live_x"
 	want.Defaults.Roles = []string{}
 	want.Channels = []ChannelConfig{{Name: "room-42", ChannelOptions: want.Defaults}}
-	want.WebRTC.ICEServers = []ICEServerConfig{}
+	want.WebRTC.ICEServers, want.WebRTC.DenyAddresses = []ICEServerConfig{}, []string{}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)
 	}

@@ -89,7 +89,7 @@ func startLossyRig(t testing.TB) (r *rig, network *lossyConn, stop func()) {
 	must(udp.SetReadBuffer(4 << 20))
 	network = &lossyConn{PacketConn: udp, random: rand.New(rand.NewPCG(1, 2))}
 	mux := webrtc.NewICEUDPMux(logging.NewDefaultLeveledLoggerForScope("ice", logging.LogLevelDisabled, io.Discard), network)
-	api, err := remote.NewAPI(remote.APIOptions{Logger: log, Settings: func(s *webrtc.SettingEngine) { s.SetICEUDPMux(mux) }})
+	api, err := remote.NewAPI(remote.APIOptions{Logger: log, LoopbackMembers: true, Settings: func(s *webrtc.SettingEngine) { s.SetICEUDPMux(mux) }})
 	must(err)
 	root, err := sink.Open(sink.Options{Dir: r.dir, Logger: log})
 	must(err)

@@ -60,7 +60,7 @@ func newBot(t *testing.T, o botOptions) *bot {
 	recordings := t.TempDir()
 	root, err := sink.Open(sink.Options{Dir: recordings, Logger: log})
 	must(t, err)
-	options := remote.APIOptions{Logger: log, RelayOnly: o.relayOnly, Settings: func(s *webrtc.SettingEngine) { s.SetIncludeLoopbackCandidate(true) }}
+	options := remote.APIOptions{Logger: log, LoopbackMembers: true, RelayOnly: o.relayOnly, Settings: func(s *webrtc.SettingEngine) { s.SetIncludeLoopbackCandidate(true) }}
 	if o.api != nil {
 		o.api(&options)
 	}

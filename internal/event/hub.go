@@ -5,9 +5,12 @@ package event
 import (
 	"context"
 	"iter"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"recorder/internal/guard"
 )
 
 const (
@@ -86,9 +89,9 @@ func All[E any](ctx context.Context, s Source) iter.Seq[E] {
 // Hub hands the events of one source to its subscribers. Its goroutine
 // exists only while there is something to hand out.
 type Hub struct {
-	dropped  func()        // an event was dropped
-	panicked func(r any)   // a handler panicked
-	drained  chan struct{} // closed once the hub is closed and empty
+	dropped  func()                    // an event was dropped
+	panicked func(r any, stack []byte) // a handler panicked
+	drained  chan struct{}             // closed once the hub is closed and empty
 
 	mu      sync.Mutex
 	room    sync.Cond // signalled when the queue shrinks
@@ -111,8 +114,9 @@ type queuedEvent struct {
 }
 
 // NewHub makes a hub. dropped is called for each event that a full queue or
-// sequence has no room for, panicked with what a handler panicked with.
-func NewHub(dropped func(), panicked func(any)) *Hub {
+// sequence has no room for, panicked with what a handler panicked with and
+// where, or with guard.ErrExited if it ended its goroutine.
+func NewHub(dropped func(), panicked func(r any, stack []byte)) *Hub {
 	h := &Hub{dropped: dropped, panicked: panicked, drained: make(chan struct{})}
 	h.room.L = &h.mu
 	return h
@@ -180,7 +184,7 @@ func (h *Hub) add(e queuedEvent) {
 func (h *Hub) start() {
 	if !h.running && !h.held && !h.shy && len(h.queue) > 0 {
 		h.running = true
-		go h.run()
+		go h.run(queuedEvent{}, nil)
 	}
 }
 
@@ -212,22 +216,16 @@ func (h *Hub) Close() {
 	}
 }
 
-func (h *Hub) run() {
+// next takes an event off the queue, and says who is to have it. It is false
+// once there is none, which ends the goroutine.
+func (h *Hub) next() (e queuedEvent, subs []*subscription, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.queue) > 0 {
-		e := h.queue[0]
+	if len(h.queue) > 0 {
+		e = h.queue[0]
 		h.queue = h.queue[1:]
 		h.room.Broadcast()
-		subs := h.subs
-		h.mu.Unlock()
-		for _, sub := range subs {
-			h.call(sub, e.event)
-		}
-		if e.then != nil {
-			e.then()
-		}
-		h.mu.Lock()
+		return e, h.subs, true
 	}
 	h.queue = nil
 	h.running = false
@@ -235,14 +233,39 @@ func (h *Hub) run() {
 		h.subs = nil
 		close(h.drained)
 	}
+	return e, nil, false
 }
 
-func (h *Hub) call(sub *subscription, e any) {
+// run hands out e to subs, and then what is queued.
+func (h *Hub) run(e queuedEvent, subs []*subscription) {
+	for ok := true; ok; e, subs, ok = h.next() {
+		for len(subs) > 0 {
+			sub := subs[0]
+			subs = subs[1:]
+			h.call(sub, e, subs)
+		}
+		if e.then != nil {
+			e.then()
+		}
+	}
+}
+
+// call runs a handler. One that ends its goroutine, as a test that gives up
+// does, ends ours: another one goes on with the rest.
+func (h *Hub) call(sub *subscription, e queuedEvent, rest []*subscription) {
+	returned := false
 	defer func() {
-		if r := recover(); r != nil {
-			h.panicked(r)
+		if !returned {
+			h.panicked(guard.ErrExited, debug.Stack())
+			go h.run(e, rest)
 		}
 	}()
+	h.guarded(sub, e.event)
+	returned = true
+}
+
+func (h *Hub) guarded(sub *subscription, e any) {
+	defer guard.Recover(h.panicked)
 	if !sub.cancelled.Load() {
 		sub.call(e)
 	}

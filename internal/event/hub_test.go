@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,7 +16,7 @@ func (s source) Events() *Hub { return s.Hub }
 
 func newSource() (s source, dropped, panics *int) {
 	dropped, panics = new(int), new(int)
-	return source{NewHub(func() { *dropped++ }, func(any) { *panics++ })}, dropped, panics
+	return source{NewHub(func() { *dropped++ }, func(any, []byte) { *panics++ })}, dropped, panics
 }
 
 type number struct{ n int }
@@ -191,4 +192,29 @@ func TestWhatHandlersCannotTakeIsDroppedAndCounted(t *testing.T) {
 			t.Errorf("%d events were handled and %d dropped", n, *dropped)
 		}
 	})
+}
+
+// A test that gives up in a handler ends the handler's goroutine. The handlers
+// after it and the events after that still come.
+func TestAHandlerThatExitsIsIsolatedAndCounted(t *testing.T) {
+	for name, exit := range map[string]func(){"exit": runtime.Goexit, "panic": func() { panic("oh no") }, "panic nil": func() { panic(nil) }} {
+		synctest.Test(t, func(t *testing.T) {
+			s, _, panics := newSource()
+			var before, after []int
+			then := 0
+			Subscribe(s, func(e number) { before = append(before, e.n) })
+			Subscribe(s, func(number) { exit() })
+			Subscribe(s, func(number) { exit() })
+			Subscribe(s, func(e number) { after = append(after, e.n) })
+			for i := range 3 {
+				s.Emit(number{i}, func() { then++ })
+			}
+			s.Close()
+			<-s.drained
+			want := []int{0, 1, 2}
+			if *panics != 6 || then != 3 || !slices.Equal(before, want) || !slices.Equal(after, want) {
+				t.Errorf("%s: %d counted, %d ended, handled %v and %v", name, *panics, then, before, after)
+			}
+		})
+	}
 }

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/sdp/v3"
+	"github.com/pion/transport/v5"
+	"github.com/pion/transport/v5/stdnet"
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -44,7 +47,15 @@ type APIOptions struct {
 	// Loopback keeps all connections on this machine, and works where there
 	// is no network.
 	Loopback bool
-	// Settings, if not nil, has the last word on pion's settings.
+	// LoopbackMembers lets members be on this machine: their loopback addresses
+	// are tried. It goes without saying with Loopback.
+	LoopbackMembers bool
+	// DenyAddresses are networks that no candidate of a member is tried in.
+	DenyAddresses []netip.Prefix
+	// Net, if not nil, takes the place of the system's network.
+	Net transport.Net
+	// Settings, if not nil, has the last word on pion's settings, for each
+	// connection anew.
 	Settings func(*webrtc.SettingEngine)
 
 	socketLimit int // the most that a socket's buffer is asked to be, for tests
@@ -57,10 +68,12 @@ type API struct {
 	settings webrtc.SettingEngine
 	log      *slog.Logger
 	metrics  *metrics
+	options  APIOptions
+	faults   repetitions
 	mux      *udpMux   // nil without a shared port
 	arrivals *arrivals // at that port
 
-	relayOnly bool
+	addresses addressRules
 }
 
 // NewAPI returns an API. It fails if the shared port cannot be listened
@@ -69,7 +82,10 @@ func NewAPI(o APIOptions) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	a := &API{relayOnly: o.RelayOnly, log: o.Logger, metrics: newMetrics(o.Registerer)}
+	a := &API{
+		options: o, log: o.Logger, metrics: newMetrics(o.Registerer),
+		addresses: addressRules{loopback: o.Loopback || o.LoopbackMembers, deny: o.DenyAddresses},
+	}
 
 	media := &webrtc.MediaEngine{}
 	if err := registerCodecs(media); err != nil {
@@ -85,6 +101,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	settings.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
 	// Browsers that hide their addresses still reach us, as peer reflexive.
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	settings.DisableActiveTCP(true) // or members could have us connect to anything
 	settings.SetFireOnTrackBeforeFirstRTP(true)
 	settings.SetReceiveMTU(receiveMTU)
 	settings.SetSRTPReplayProtectionWindow(replayWindow)
@@ -99,10 +116,6 @@ func NewAPI(o APIOptions) (*API, error) {
 		if err := a.listen(o); err != nil {
 			return nil, err
 		}
-		settings.SetICEUDPMux(a.mux)
-	}
-	if o.Settings != nil {
-		o.Settings(&settings)
 	}
 	a.media, a.settings = media, settings
 	return a, nil
@@ -114,7 +127,9 @@ func (a *API) listen(o APIOptions) error {
 		return fmt.Errorf("listen for media: %w", err)
 	}
 	a.arrivals = socket.times()
-	a.mux = newUDPMux(socket, o.Loopback, a.log)
+	a.mux = newUDPMux(socket, o.Loopback, a.log, func(reason any, stack []byte) {
+		a.fault(faultPort, a.log, reason, stack)
+	})
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(socketCollector{a.mux})
 	}
@@ -132,18 +147,36 @@ func (a *API) Close() error {
 	return nil
 }
 
-// newPeerConnection makes a connection that writes what it receives to in.
+// newPeerConnection makes a connection that writes what it receives to in, and
+// whose checks come out of the member's budget.
+//
 // Interceptors it has none: the inlet does what they would, and asking for
 // lost packets is the recorder's (see [Track.NACK]). pion's NACK generator
 // would not see packets that came through RTX and ask for them again until
 // they leave its window (pion/webrtc#3063).
-func (a *API) newPeerConnection(servers []webrtc.ICEServer, in *inlet) (*webrtc.PeerConnection, error) {
+func (a *API) newPeerConnection(
+	servers []webrtc.ICEServer, in *inlet, checks *checkBudget,
+) (*webrtc.PeerConnection, error) {
+	network := a.options.Net
+	if network == nil {
+		var err error
+		if network, err = stdnet.NewNet(); err != nil {
+			return nil, fmt.Errorf("list networks: %w", err)
+		}
+	}
 	settings := a.settings
 	settings.BufferFactory, in.arrivals = in.newBuffer, a.arrivals
+	settings.SetNet(memberNet{network, checks, in.pionFault})
+	if a.mux != nil {
+		settings.SetICEUDPMux(memberMux{a.mux, checks, in.pionFault})
+	}
+	if a.options.Settings != nil {
+		a.options.Settings(&settings)
+	}
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(a.media), webrtc.WithSettingEngine(settings),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	policy := webrtc.ICETransportPolicyAll
-	if a.relayOnly {
+	if a.options.RelayOnly {
 		policy = webrtc.ICETransportPolicyRelay
 	}
 	return api.NewPeerConnection(webrtc.Configuration{

@@ -57,7 +57,7 @@ func TestSendersAreToldWhenPacketsCameToThePort(t *testing.T) {
 		in.arrivals = newArrivals()
 		in.feedback.extension.Store(3)
 		sent := make(chan rtcp.RawPacket, 1)
-		in.feedback.run(1, in.reports, func(packets []rtcp.Packet) error {
+		in.feedback.run(1, again, in.reports, func(packets []rtcp.Packet) error {
 			sent <- slices.Clone(*packets[0].(*rtcp.RawPacket))
 			return nil
 		})

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/pion/webrtc/v4"
 )
@@ -49,31 +48,47 @@ func (p *Peer) descriptionLeft() {
 	p.takeOffer()
 }
 
-// remoteCandidate takes a candidate from the wire: at once if it belongs to
+// remoteCandidate takes a candidate from the wire. One without text is the end
+// of candidates, which nobody waits for.
+func (p *Peer) remoteCandidate(init webrtc.ICECandidateInit) {
+	if init.Candidate == "" {
+		return
+	}
+	c, reason, err := p.api.addresses.check(init)
+	if err != nil {
+		p.emit(ICECandidateError{err})
+	}
+	if reason != "" {
+		p.dropCandidate(reason)
+		return
+	}
+	p.takeCandidate(c)
+}
+
+// takeCandidate takes a candidate that was checked: at once if it belongs to
 // the description we have, later if it may belong to one to come.
-func (p *Peer) remoteCandidate(c webrtc.ICECandidateInit) {
+func (p *Peer) takeCandidate(c checkedCandidate) {
 	l := p.link
-	ufrag := candidateUfrag(c)
 	switch {
-	case l != nil && l.remote != nil && (ufrag == "" && !l.neg.ignoring || l.remote.ufrags[ufrag]):
-		if l.candidates >= maxCandidates {
-			p.dropCandidate("limit")
+	case l != nil && l.remote != nil && (c.ufrag == "" && !l.neg.ignoring || l.remote.ufrags[c.ufrag]):
+		if l.candidates >= maxCandidates || !p.admits.Allow() {
+			p.dropCandidate(dropLimit)
 			return
 		}
 		l.candidates++
 		p.addCandidate(l, c)
 	case l != nil && l.neg.ignoring:
-		p.dropCandidate("ignored_offer")
+		p.dropCandidate(dropIgnored)
 	case len(p.held) >= maxCandidates:
-		p.dropCandidate("limit")
+		p.dropCandidate(dropLimit)
 	default:
 		p.held = append(p.held, c)
 	}
 }
 
-// newGeneration adds the candidates that waited for the description that was
-// applied. Only one with other ICE credentials makes pion forget those it has,
-// and so starts counting anew; it reports whether that was so.
+// newGeneration adds the candidates of the description that was applied, and
+// those that waited for it. Only one with other ICE credentials makes pion
+// forget those it has, and so starts counting anew; it reports whether that was so.
 func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) (renewed bool) {
 	if g := attribute(p.link.applied.SDP, "ice-ufrag"); g != p.link.generation {
 		renewed = true
@@ -81,37 +96,26 @@ func (p *Peer) newGeneration(candidates []webrtc.ICECandidateInit) (renewed bool
 	}
 	held := p.held
 	p.held = nil
-	for _, c := range append(candidates, held...) {
-		if ufrag := candidateUfrag(c); ufrag != "" && !p.link.remote.ufrags[ufrag] {
-			p.dropCandidate("ufrag")
+	for _, init := range candidates {
+		p.remoteCandidate(init)
+	}
+	for _, c := range held {
+		if c.ufrag != "" && !p.link.remote.ufrags[c.ufrag] {
+			p.dropCandidate(dropUfrag)
 			continue
 		}
-		p.remoteCandidate(c)
+		p.takeCandidate(c)
 	}
 	return renewed
 }
 
-func (p *Peer) addCandidate(l *link, c webrtc.ICECandidateInit) {
-	if err := l.pc.AddICECandidate(c); err != nil {
-		p.dropCandidate("rejected")
+func (p *Peer) addCandidate(l *link, c checkedCandidate) {
+	if err := l.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c.text}); err != nil {
+		p.dropCandidate(dropRejected)
 		p.emit(ICECandidateError{scrub(fmt.Errorf("add candidate: %w", err))})
 	}
 }
 
 func (p *Peer) dropCandidate(reason string) {
 	p.api.metrics.candidatesDropped.WithLabelValues(reason).Inc()
-}
-
-// candidateUfrag returns the user name fragment a candidate is for, "" if it
-// names none. What its text says goes before its field: pion and libwebrtc use
-// a candidate by its text.
-func candidateUfrag(c webrtc.ICECandidateInit) string {
-	_, rest, _ := strings.Cut(c.Candidate, " ufrag ")
-	if ufrag, _, _ := strings.Cut(rest, " "); ufrag != "" {
-		return ufrag
-	}
-	if c.UsernameFragment != nil {
-		return *c.UsernameFragment
-	}
-	return ""
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/guard"
 )
 
 func (p *Peer) openChannel(d *DataChannel) {
@@ -28,6 +30,7 @@ func (p *Peer) attachChannel(l *link, d *DataChannel) {
 // channelOpened takes a channel of the member. It is called by pion, off the
 // loop, because messages may follow at once.
 func (p *Peer) channelOpened(l *link, raw *webrtc.DataChannel) {
+	defer guard.Recover(l.inlet.pionFault)
 	d := newDataChannel(raw.Label(), nil, p.newHub())
 	d.hub.Hold()
 	d.bind(raw)

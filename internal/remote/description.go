@@ -218,22 +218,28 @@ func (d *description) hasData() bool {
 	})
 }
 
-// takeCandidates removes the candidates from the description and returns
-// them, so that all candidates take the one bounded way.
-func (d *description) takeCandidates() []webrtc.ICECandidateInit {
-	var inits []webrtc.ICECandidateInit
-	for i, s := range d.sections {
-		s.media.Attributes = slices.DeleteFunc(s.media.Attributes, func(a sdp.Attribute) bool {
+// candidates returns the candidates in the description. They take the one way
+// that all candidates take: see forPion.
+func (d *description) candidates() (inits []webrtc.ICECandidateInit) {
+	for _, s := range d.sections {
+		for _, a := range s.media.Attributes {
 			if a.IsICECandidate() {
-				index := uint16(i)
-				inits = append(inits, webrtc.ICECandidateInit{
-					Candidate: "candidate:" + a.Value, SDPMid: &s.mid, SDPMLineIndex: &index,
-				})
+				inits = append(inits, webrtc.ICECandidateInit{Candidate: "candidate:" + a.Value})
 			}
-			return a.IsICECandidate() || a.Key == sdp.AttrKeyEndOfCandidates
-		})
+		}
 	}
 	return inits
+}
+
+// withoutAddresses leaves out what names a transport address of the member.
+func withoutAddresses(attrs []sdp.Attribute) []sdp.Attribute {
+	return slices.DeleteFunc(attrs, func(a sdp.Attribute) bool {
+		switch a.Key {
+		case sdp.AttrKeyCandidate, sdp.AttrKeyEndOfCandidates, "remote-candidates", "rtcp":
+			return true
+		}
+		return false
+	})
 }
 
 // forPion returns the description in the words that make pion do what a
@@ -247,8 +253,13 @@ func (d *description) takeCandidates() []webrtc.ICECandidateInit {
 //     the full size unless the sender says otherwise.
 //   - pion takes several sources in a section for Plan B and refuses the
 //     description. The first is kept.
+//   - No address stands in it: pion learns of none but those that were checked.
 func (d *description) forPion(known map[string]bool) (webrtc.SessionDescription, error) {
+	d.parsed.ConnectionInformation = nil
+	d.parsed.Attributes = withoutAddresses(d.parsed.Attributes)
 	for _, s := range d.sections {
+		s.media.ConnectionInformation = nil
+		s.media.Attributes = withoutAddresses(s.media.Attributes)
 		if s.data {
 			continue
 		}

@@ -139,7 +139,7 @@ func (p *Peer) swapAnswer(l *link, neg negotiation, cause Cause, d *description)
 
 // answer applies an offer of the member to l and answers it.
 func (p *Peer) answer(l *link, d *description) {
-	candidates := d.takeCandidates()
+	candidates := d.candidates()
 	sdp, events, err := l.answer(d)
 	if err != nil {
 		p.negotiationFailed(err)
@@ -191,7 +191,7 @@ func (p *Peer) applyAnswer(l *link, d *description) {
 		p.replaceLink(l, CauseDead)
 		return
 	}
-	candidates := d.takeCandidates()
+	candidates := d.candidates()
 	events, err := l.applyAnswer(d)
 	if err != nil {
 		p.negotiationFailed(err)

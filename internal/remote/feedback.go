@@ -12,6 +12,8 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/guard"
 )
 
 const (
@@ -79,7 +81,7 @@ func (f *feedback) request(p rtcp.Packet) error {
 
 // run sends feedback and requests until close. reports appends what is to be
 // reported.
-func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.Time) []rtcp.ReceptionReport,
+func (f *feedback) run(sender uint32, fault onFault, reports func([]rtcp.ReceptionReport, time.Time) []rtcp.ReceptionReport,
 	send func([]rtcp.Packet) error,
 ) {
 	f.mu.Lock()
@@ -88,6 +90,7 @@ func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.
 	done := f.done
 	f.mu.Unlock()
 	go func() {
+		defer guard.Recover(fault)
 		var raw rtcp.RawPacket
 		var report rtcp.ReceiverReport
 		var due []rtcp.ReceptionReport
@@ -111,9 +114,7 @@ func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.
 					}
 				}
 				for {
-					f.mu.Lock()
-					raw = append(raw[:0], f.congestion.feedback()...)
-					f.mu.Unlock()
+					raw = f.due(raw[:0])
 					if len(raw) == 0 {
 						break
 					}
@@ -123,6 +124,13 @@ func (f *feedback) run(sender uint32, reports func([]rtcp.ReceptionReport, time.
 			}
 		}
 	}()
+}
+
+// due appends the feedback that is due to b.
+func (f *feedback) due(b []byte) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append(b, f.congestion.feedback()...)
 }
 
 func (f *feedback) close() {

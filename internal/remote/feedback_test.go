@@ -12,7 +12,7 @@ func TestAPathThatStallsHoldsUpNobodyWhoAsksSomethingOfItsSender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &feedback{requests: make(chan rtcp.Packet, maxRequests)}
 		stalled, sent := make(chan struct{}), 0
-		f.run(1, func(all []rtcp.ReceptionReport, _ time.Time) []rtcp.ReceptionReport { return all }, func(packets []rtcp.Packet) error {
+		f.run(1, again, func(all []rtcp.ReceptionReport, _ time.Time) []rtcp.ReceptionReport { return all }, func(packets []rtcp.Packet) error {
 			<-stalled
 			sent += len(packets)
 			return nil

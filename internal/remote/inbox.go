@@ -61,6 +61,13 @@ func (in *inbox) last(f func()) {
 	in.closed = true
 }
 
+// ended reports whether the last item was taken.
+func (in *inbox) ended() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.closed && len(in.items) == 0
+}
+
 // take removes everything that waits.
 func (in *inbox) take() []func() {
 	in.mu.Lock()

@@ -9,6 +9,8 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/transport/v5/packetio"
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/guard"
 )
 
 const (
@@ -41,6 +43,8 @@ type inlet struct {
 	arrivals *arrivals // at the port, nil if that is not known
 	crowded  func()    // called, once, when there are too many sources
 
+	fault, pionFault onFault // end the connection
+
 	mu      sync.Mutex
 	sources map[uint32]*source
 	routes  []*route
@@ -57,7 +61,11 @@ type route struct {
 }
 
 func newInlet() *inlet {
-	return &inlet{sources: map[uint32]*source{}, feedback: feedback{requests: make(chan rtcp.Packet, maxRequests)}}
+	again := func(reason any, _ []byte) { panic(reason) } // unless somebody takes it
+	return &inlet{
+		fault: again, pionFault: again,
+		sources: map[uint32]*source{}, feedback: feedback{requests: make(chan rtcp.Packet, maxRequests)},
+	}
 }
 
 // newBuffer is the BufferFactory of a webrtc.SettingEngine.
@@ -154,6 +162,7 @@ type arrival struct {
 
 // Write takes a packet from pion, which goes on using the buffer.
 func (s *source) Write(p []byte) (int, error) {
+	defer guard.Recover(s.inlet.fault)
 	if len(p) < rtpHeaderSize {
 		return len(p), nil
 	}
@@ -187,15 +196,19 @@ func (s *source) Write(p []byte) (int, error) {
 // open delivers what waits, and then everything as it comes. It returns how
 // many packets there was no room for.
 func (s *source) open(take func([]byte, time.Time), ended func()) (refused uint64) {
-	s.mu.Lock()
-	s.flow(take)
-	s.ended = ended
-	closed, refused := s.closed, s.refused
-	s.mu.Unlock()
+	closed, refused := s.begin(take, ended)
 	if closed {
 		ended()
 	}
 	return refused
+}
+
+func (s *source) begin(take func([]byte, time.Time), ended func()) (closed bool, refused uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flow(take)
+	s.ended = ended
+	return s.closed, s.refused
 }
 
 func (s *source) flow(take func([]byte, time.Time)) {

@@ -255,7 +255,7 @@ func TestAPacketCostsNoAllocation(t *testing.T) {
 	in := newInlet()
 	defer in.close()
 	in.feedback.extension.Store(3)
-	in.feedback.run(1, in.reports, func([]rtcp.Packet) error { return nil })
+	in.feedback.run(1, again, in.reports, func([]rtcp.Packet) error { return nil })
 	s, track := newTestSource(in, 7), newTestTrack(nowhere{})
 	s.open(func(p []byte, at time.Time) { track.deliver(p, at, false) }, func() {})
 	packet := numbered(7, 96, 0, 0, make([]byte, 1000)...)

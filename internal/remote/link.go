@@ -32,6 +32,7 @@ type link struct {
 	ufrag   string                    // ours, of the last local description
 	mids    map[string]bool           // every m-line there ever was
 	wedged  bool                      // a description was applied by half; no other can follow
+	faulty  bool                      // a panic ended it
 	restart bool                      // the next offer has to restart ICE
 	failed  bool                      // that DTLS failed was reported
 	refused int                       // data channels of the member there was no room for
@@ -66,7 +67,7 @@ func newLink(gen uint64, pc *webrtc.PeerConnection, in *inlet, meta *metadataSto
 	}
 	l.ended, l.finish = context.WithCancel(context.Background())
 	in.crowded = func() { post(on.crowded) }
-	in.feedback.run(l.sender, in.reports, l.writeRTCP)
+	in.feedback.run(l.sender, in.fault, in.reports, l.writeRTCP)
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) { post(func(l *link) { on.candidate(l, c) }) })
 	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { post(on.changed) })
 	pc.OnICEConnectionStateChange(func(webrtc.ICEConnectionState) { post(on.changed) })

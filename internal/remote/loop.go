@@ -31,10 +31,9 @@ var (
 func (p *Peer) run() {
 	for range p.in.wake {
 		for _, item := range p.in.take() {
-			item()
-			p.refresh()
+			p.do(item)
 		}
-		if p.state == StateClosed {
+		if p.in.ended() {
 			break
 		}
 	}
@@ -130,7 +129,8 @@ func (p *Peer) ensureLink() (*link, error) {
 
 func (p *Peer) newLink() (*link, error) {
 	in := newInlet()
-	pc, err := p.api.newPeerConnection(p.servers, in)
+	in.fault, in.pionFault = p.faulty(faultMedia, p.gen+1), p.faulty(faultPion, p.gen+1)
+	pc, err := p.api.newPeerConnection(p.servers, in, p.checks)
 	if err != nil {
 		return nil, fmt.Errorf("create connection: %w", err)
 	}

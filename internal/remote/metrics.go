@@ -1,6 +1,10 @@
 package remote
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // What a member can have too much of, as label values.
 const (
@@ -22,11 +26,12 @@ type metrics struct {
 	signalsDropped    *prometheus.CounterVec // reason
 	limits            *prometheus.CounterVec // limit
 	candidatesDropped *prometheus.CounterVec // reason
+	checksDropped     prometheus.Counter
 	negotiationErrors prometheus.Counter
 	replaced          *prometheus.CounterVec // cause
 	restarts          *prometheus.CounterVec // outcome
 	eventsDropped     prometheus.Counter
-	handlerPanics     prometheus.Counter
+	panics            *prometheus.CounterVec // where
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -42,8 +47,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"limit"}),
 		candidatesDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "recorder_remote_candidates_dropped_total",
-			Help: "Inbound ICE candidates dropped: limit, ufrag, ignored_offer, rejected.",
+			Help: "Inbound ICE candidates dropped: " + strings.Join(dropReasons, ", ") + ".",
 		}, []string{"reason"}),
+		checksDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "recorder_remote_checks_dropped_total",
+			Help: "ICE connectivity checks that were not sent, as a member had too many made.",
+		}),
 		negotiationErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "recorder_remote_negotiation_errors_total",
 			Help: "Descriptions that could not be created or applied.",
@@ -60,16 +69,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "recorder_remote_events_dropped_total",
 			Help: "Events dropped because their handlers fell behind.",
 		}),
-		handlerPanics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "recorder_remote_handler_panics_total",
-			Help: "Event handlers that panicked.",
-		}),
+		panics: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "recorder_remote_panics_total",
+			Help: "Panics that cost one member its connection, or what it sent, by where: " + strings.Join(faults, ", ") + ".",
+		}, []string{"where"}),
 	}
 	for vec, values := range map[*prometheus.CounterVec][]string{ // shown from the start, as 0
 		m.signalsDropped:    {"malformed", "overflow", "unexpected", "superseded"},
 		m.limits:            limits,
-		m.candidatesDropped: {"limit", "ufrag", "ignored_offer", "rejected"},
+		m.candidatesDropped: dropReasons,
 		m.replaced:          {string(CauseFresh), string(CauseGlare), string(CauseDead), string(CauseUnanswered)},
+		m.panics:            faults,
 		m.restarts:          {"offered", "unanswered", "exhausted"},
 	} {
 		for _, value := range values {
@@ -77,8 +87,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}
 	}
 	if r != nil {
-		r.MustRegister(m.signalsDropped, m.limits, m.candidatesDropped, m.negotiationErrors, m.replaced, m.restarts,
-			m.eventsDropped, m.handlerPanics)
+		r.MustRegister(m.signalsDropped, m.limits, m.candidatesDropped, m.checksDropped, m.negotiationErrors, m.replaced, m.restarts,
+			m.eventsDropped, m.panics)
 	}
 	return m
 }

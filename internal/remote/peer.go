@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -19,13 +18,19 @@ import (
 	"golang.org/x/time/rate"
 
 	"recorder/internal/event"
+	"recorder/internal/guard"
 	"recorder/internal/signaling"
 )
 
 const (
 	maxQueuedSignals = 512     // inbound, not yet looked at
 	maxQueuedBytes   = 4 << 20 // of these
-	maxCandidates    = 200     // inbound, of one generation of ICE credentials
+	maxCandidates    = 100     // inbound, of one generation of ICE credentials; browsers have up to 60
+
+	// A member may name this many candidates at once, and one more per
+	// candidateEvery after that, whatever connections and credentials they are of.
+	maxCandidateBurst = 2 * maxCandidates
+	candidateEvery    = 500 * time.Millisecond
 
 	// A member may start this many connections at once, and one more per
 	// swapEvery after that.
@@ -83,12 +88,16 @@ type Peer struct {
 	heard      bool // the member has offered since it was lost
 	moved      bool // our id changed and the member has not offered since
 	ladder     ladder
-	held       []webrtc.ICECandidateInit // candidates of a description to come
-	candidates []func()                  // send candidates of ours that wait for their description to leave
+	held       []checkedCandidate // of a description to come
+	admits     *rate.Limiter
+	checks     *checkBudget
+	candidates []func() // send candidates of ours that wait for their description to leave
 	complaints repetitions
 	swaps      *rate.Limiter
 	offers     offerPace
 	closers    sync.WaitGroup
+
+	signalFault onFault // ends the connections
 }
 
 // NewPeer returns a peer and starts its event loop, which ends with Close.
@@ -102,17 +111,15 @@ func NewPeer(o Options) *Peer {
 		localID: o.LocalID, metadata: slices.Clone(o.Metadata), servers: o.ICEServers, signalling: true,
 		ended: ctx, endSignal: cancel,
 		swaps: rate.NewLimiter(rate.Every(swapEvery), maxSwaps), offers: newOfferPace(),
+		admits: rate.NewLimiter(rate.Every(candidateEvery), maxCandidateBurst), checks: newCheckBudget(o.API.metrics),
 	}
-	p.hub = p.newHub()
+	p.hub, p.signalFault = p.newHub(), p.faulty(faultSignal, 0)
 	go p.run()
 	return p
 }
 
 func (p *Peer) newHub() *event.Hub {
-	return event.NewHub(p.api.metrics.eventsDropped.Inc, func(r any) {
-		p.api.metrics.handlerPanics.Inc()
-		p.log.Error("event handler panicked", "err", r, "stack", string(debug.Stack()))
-	})
+	return event.NewHub(p.api.metrics.eventsDropped.Inc, p.faulty(faultEvent, 0))
 }
 
 func (p *Peer) Events() *event.Hub { return p.hub }
@@ -232,6 +239,8 @@ func (p *Peer) CreateDataChannel(label string, init *webrtc.DataChannelInit) (*D
 // HandleDirect takes a direct message of the member. It reports whether that
 // was a signal; everything else is application data.
 func (p *Peer) HandleDirect(data json.RawMessage) (handled bool) {
+	defer guard.Recover(p.signalFault)
+	handled = true // by a panic
 	s, ok, err := parseSignal(data)
 	if !ok {
 		return false

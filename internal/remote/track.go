@@ -12,6 +12,8 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/guard"
 )
 
 // receiveMTU is the largest RTP packet accepted, in bytes; browsers keep
@@ -189,6 +191,7 @@ func (t *Track) attach(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver)
 
 // takeRTP has packets delivered as soon as there is someone to deliver to.
 func (t *Track) takeRTP(remote *webrtc.TrackRemote) {
+	defer guard.Recover(t.inlet.fault)
 	<-t.wanted
 	t.inlet.forward(t, remote, func() { t.stopped(remote) })
 }
@@ -239,6 +242,7 @@ func (t *Track) repair(p []byte, ssrc uint32, now time.Time) {
 }
 
 func (t *Track) readRTCP(receiver *webrtc.RTPReceiver, rid string) {
+	defer guard.Recover(t.inlet.fault)
 	buf := make([]byte, receiveMTU)
 	for {
 		var n int
@@ -267,11 +271,15 @@ func (t *Track) takeRTCP(b []byte, now time.Time) {
 			continue
 		}
 		t.reception.senderReport(report.NTPTime, now)
-		t.writing.Lock()
-		if t.writer != nil {
-			t.writer.WriteSenderReport(report.NTPTime, report.RTPTime, now)
-		}
-		t.writing.Unlock()
+		t.report(report, now)
+	}
+}
+
+func (t *Track) report(r *rtcp.SenderReport, now time.Time) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	if t.writer != nil {
+		t.writer.WriteSenderReport(r.NTPTime, r.RTPTime, now)
 	}
 }
 
@@ -285,6 +293,7 @@ func (t *Track) format(payloadType uint8) (payload, bool) {
 
 // end closes the writer and stops reading. Nothing is delivered after it.
 func (t *Track) end() {
+	defer guard.Recover(t.inlet.fault)
 	t.finish()
 	t.mu.Lock()
 	remote, receiver := t.remote, t.receiver
@@ -308,13 +317,13 @@ func (t *Track) finish() {
 		return
 	}
 	t.over = true
-	if t.writer != nil {
-		t.writer.Close()
-		t.writer = nil
-	}
 	if !t.started {
 		t.started = true
 		close(t.wanted)
+	}
+	if w := t.writer; w != nil {
+		t.writer = nil
+		w.Close()
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"recorder/internal/guard"
 )
 
 const (
@@ -24,7 +26,9 @@ const (
 	socketPause = 100 * time.Millisecond
 )
 
-// udpMux shares a socket among connections (ice.UDPMux).
+var errNotUDP = errors.New("not a UDP address")
+
+// udpMux shares a socket among connections, see [memberMux].
 //
 // A request of ICE names the connection it is for, so it goes there whatever
 // address it comes from: a browser may begin another connection on the port
@@ -36,6 +40,7 @@ type udpMux struct {
 	socket   mediaSocket
 	loopback bool // only loopback addresses are offered
 	log      *slog.Logger
+	fault    onFault       // of a datagram
 	done     chan struct{} // closed once the reader is gone
 
 	unknown  atomic.Uint64 // datagrams that were for nobody, or from an address too many
@@ -44,7 +49,7 @@ type udpMux struct {
 	mu       sync.Mutex
 	closed   bool
 	branches map[branchKey]*branch
-	routes   map[netip.AddrPort]*branch
+	routes   map[netip.AddrPort]claim
 
 	// Of the reader.
 	stun  stun.Message
@@ -58,6 +63,12 @@ type branchKey struct {
 	ipv6  bool
 }
 
+// claim is whose an address is.
+type claim struct {
+	branch *branch
+	proven bool // a request from there was answered, so the member is there
+}
+
 // branch is one connection at the mux. Each of its local candidates has a
 // conn, and all have this socket; the first conn is the one that receives.
 type branch struct {
@@ -67,10 +78,10 @@ type branch struct {
 }
 
 // newUDPMux takes over the socket.
-func newUDPMux(socket mediaSocket, loopback bool, log *slog.Logger) *udpMux {
+func newUDPMux(socket mediaSocket, loopback bool, log *slog.Logger, fault onFault) *udpMux {
 	m := &udpMux{
-		socket: socket, loopback: loopback, log: log, done: make(chan struct{}),
-		branches: map[branchKey]*branch{}, routes: map[netip.AddrPort]*branch{},
+		socket: socket, loopback: loopback, log: log, fault: fault, done: make(chan struct{}),
+		branches: map[branchKey]*branch{}, routes: map[netip.AddrPort]claim{},
 	}
 	go m.read()
 	return m
@@ -104,6 +115,7 @@ func (m *udpMux) read() {
 
 // route puts a datagram where it belongs.
 func (m *udpMux) route(datagram []byte, from netip.AddrPort) {
+	defer guard.Recover(m.fault)
 	c := m.receiver(datagram, from)
 	if c == nil {
 		m.unknown.Add(1)
@@ -122,7 +134,7 @@ func (m *udpMux) receiver(datagram []byte, from netip.AddrPort) *muxConn {
 	ufrag, request := m.request(datagram)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	owner := m.routes[from]
+	owner := m.routes[from].branch
 	b := owner
 	if request {
 		b = m.branches[branchKey{string(ufrag), from.Addr().Is6()}]
@@ -162,23 +174,44 @@ func isSTUN(datagram []byte, t stun.MessageType) bool {
 func (m *udpMux) claim(b *branch, to netip.AddrPort, datagram []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	owner := m.routes[to]
-	if owner == b || len(b.conns) == 0 || len(b.addresses) == maxAddresses ||
-		owner != nil && !isSTUN(datagram, stun.BindingSuccess) {
+	before := m.routes[to]
+	owner := before.branch
+	if owner == b && before.proven {
+		return
+	}
+	proven := isSTUN(datagram, stun.BindingSuccess)
+	switch {
+	case owner == b && proven:
+		m.routes[to] = claim{b, true}
+		return
+	case owner == b || owner != nil && !proven:
+		return
+	case len(b.conns) == 0 || len(b.addresses) == maxAddresses:
 		return
 	}
 	if owner != nil {
 		owner.addresses = slices.DeleteFunc(owner.addresses, func(a netip.AddrPort) bool { return a == to })
 	}
 	b.addresses = append(b.addresses, to)
-	m.routes[to] = b
+	m.routes[to] = claim{b, proven}
 }
 
-// GetConn implements ice.UDPMux: a conn of its own for a local candidate.
-func (m *udpMux) GetConn(ufrag string, local net.Addr) (net.PacketConn, error) {
+// proven reports whether a branch's member is known to be at an address.
+func (m *udpMux) proven(b *branch, to netip.AddrPort) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.routes[to]
+	return c.branch == b && c.proven
+}
+
+// connect makes a conn of its own for a local candidate. What it asks of
+// addresses that have not answered comes out of the member's budget.
+func (m *udpMux) connect(
+	ufrag string, local net.Addr, checks *checkBudget, fault onFault,
+) (net.PacketConn, error) {
 	addr, ok := local.(*net.UDPAddr)
-	if !ok {
-		return nil, &net.AddrError{Err: "not a UDP address", Addr: local.String()}
+	if !ok || addr == nil {
+		return nil, errNotUDP
 	}
 	key := branchKey{ufrag, addr.IP.To4() == nil}
 	m.mu.Lock()
@@ -191,7 +224,7 @@ func (m *udpMux) GetConn(ufrag string, local net.Addr) (net.PacketConn, error) {
 		b = &branch{key: key}
 		m.branches[key] = b
 	}
-	c := newMuxConn(m, b)
+	c := newMuxConn(m, b, checks, fault)
 	b.conns = append(b.conns, c)
 	return c, nil
 }
@@ -212,6 +245,18 @@ func (m *udpMux) remove(c *muxConn) {
 	if m.branches[b.key] == b {
 		delete(m.branches, b.key)
 	}
+}
+
+// memberMux is the mux as the connections of one member have it (ice.UDPMux).
+type memberMux struct {
+	*udpMux
+	checks *checkBudget
+	fault  onFault
+}
+
+// GetConn implements ice.UDPMux.
+func (m memberMux) GetConn(ufrag string, local net.Addr) (net.PacketConn, error) {
+	return m.connect(ufrag, local, m.checks, m.fault)
 }
 
 // RemoveConnByUfrag implements ice.UDPMux: it closes a connection's conns.

@@ -27,7 +27,7 @@ func TestBrowserConnectsAnewFromTheSamePort(t *testing.T) {
 	var before []*webrtc.PeerConnection
 	for range 3 {
 		in := newInlet()
-		ours, err := api.newPeerConnection(nil, in)
+		ours, err := api.newPeerConnection(nil, in, newCheckBudget(api.metrics))
 		must(t, err)
 		theirs, err := page.NewPeerConnection(webrtc.Configuration{})
 		must(t, err)

@@ -6,6 +6,10 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/pion/stun/v4"
+
+	"recorder/internal/guard"
 )
 
 const (
@@ -25,6 +29,8 @@ const (
 type muxConn struct {
 	mux    *udpMux
 	branch *branch
+	checks *checkBudget
+	fault  onFault
 
 	mu      sync.Mutex
 	arrived sync.Cond // something is queued, or the conn was closed
@@ -40,8 +46,8 @@ type queuedDatagram struct {
 	end  int // in data
 }
 
-func newMuxConn(m *udpMux, b *branch) *muxConn {
-	c := &muxConn{mux: m, branch: b}
+func newMuxConn(m *udpMux, b *branch, checks *checkBudget, fault onFault) *muxConn {
+	c := &muxConn{mux: m, branch: b, checks: checks, fault: fault}
 	c.arrived.L = &c.mu
 	return c
 }
@@ -75,7 +81,9 @@ func (c *muxConn) compact() {
 
 // ReadFromAddrPort implements ice.AddrPortReaderWriter. It waits for a
 // datagram; what does not fit b is lost.
-func (c *muxConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+func (c *muxConn) ReadFromAddrPort(b []byte) (n int, from netip.AddrPort, err error) {
+	defer guard.Recover(c.fault)
+	err = io.EOF // of a panic
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.next == len(c.queue) && !c.closed {
@@ -85,7 +93,7 @@ func (c *muxConn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 		return 0, netip.AddrPort{}, io.EOF
 	}
 	d := c.queue[c.next]
-	n := copy(b, c.data[c.read:d.end])
+	n = copy(b, c.data[c.read:d.end])
 	c.next, c.read = c.next+1, d.end
 	if c.next == len(c.queue) {
 		c.drained()
@@ -101,15 +109,23 @@ func (c *muxConn) drained() {
 	}
 }
 
-// WriteToAddrPort implements ice.AddrPortReaderWriter.
+// WriteToAddrPort implements ice.AddrPortReaderWriter. A check that is beyond
+// the budget is lost, as any datagram may be.
 func (c *muxConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	defer guard.Recover(c.fault)
 	c.mu.Lock()
 	closed := c.closed
 	c.mu.Unlock()
 	if closed {
 		return 0, io.ErrClosedPipe
 	}
+	if !to.Addr().IsValid() {
+		return 0, errNotUDP
+	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	if isSTUN(b, stun.BindingRequest) && !c.checks.take(c.mux.proven(c.branch, to)) {
+		return len(b), nil
+	}
 	c.mux.claim(c.branch, to, b)
 	return c.mux.socket.send(b, to)
 }
@@ -123,11 +139,13 @@ func (c *muxConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, net.UDPAddrFromAddrPort(from), nil
 }
 
-// WriteTo implements net.PacketConn.
+// WriteTo implements net.PacketConn. An address may be nil: that of a candidate
+// whose name pion has not resolved is.
 func (c *muxConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	defer guard.Recover(c.fault)
 	addr, ok := to.(*net.UDPAddr)
-	if !ok {
-		return 0, &net.AddrError{Err: "not a UDP address", Addr: to.String()}
+	if !ok || addr == nil {
+		return 0, errNotUDP
 	}
 	return c.WriteToAddrPort(b, addr.AddrPort())
 }

@@ -30,7 +30,7 @@ type testDatagram struct {
 
 func newTestMux(t *testing.T) (*udpMux, *testSocket) {
 	s := &testSocket{in: make(chan testDatagram), taken: make(chan struct{}), closed: make(chan struct{})}
-	m := newUDPMux(s, false, testLogger(t))
+	m := newUDPMux(s, false, testLogger(t), again)
 	t.Cleanup(func() { _ = m.Close() })
 	return m, s
 }
@@ -56,6 +56,9 @@ func (s *testSocket) close() error {
 	return nil
 }
 
+// again lets a panic go on.
+func again(reason any, _ []byte) { panic(reason) }
+
 // arrive has a datagram arrive.
 func (s *testSocket) arrive(data []byte, from netip.AddrPort) {
 	s.in <- testDatagram{data, from}
@@ -70,7 +73,7 @@ var (
 
 func testConn(t *testing.T, m *udpMux, ufrag, local string) *muxConn {
 	t.Helper()
-	c, err := m.GetConn(ufrag, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(local)))
+	c, err := memberMux{m, newCheckBudget(newMetrics(nil)), again}.GetConn(ufrag, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(local)))
 	must(t, err)
 	if _, ok := c.(ice.AddrPortReaderWriter); !ok {
 		t.Fatal("its addresses cost allocations")
@@ -205,7 +208,7 @@ func TestMuxBoundsTheAddressesOfAConnection(t *testing.T) {
 		t.Errorf("%d requests were refused", n)
 	}
 	answer(t, hostile, other)
-	if len(m.routes) != maxAddresses+1 || len(hostile.branch.addresses) != maxAddresses || m.routes[other] != victim.branch {
+	if len(m.routes) != maxAddresses+1 || len(hostile.branch.addresses) != maxAddresses || m.routes[other].branch != victim.branch {
 		t.Errorf("%d routes, %d addresses", len(m.routes), len(hostile.branch.addresses))
 	}
 	first := netip.AddrPortFrom(browser.Addr(), 2000) // goes on
@@ -327,7 +330,7 @@ func TestMuxEndsReads(t *testing.T) {
 	m, _ := newTestMux(t)
 	must(t, m.Close())
 	must(t, m.Close())
-	if _, err := m.GetConn("late", &net.UDPAddr{IP: net.IPv4zero}); !errors.Is(err, io.ErrClosedPipe) {
+	if _, err := m.connect("late", &net.UDPAddr{IP: net.IPv4zero}, nil, again); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("a conn of a closed mux: %v", err)
 	}
 }

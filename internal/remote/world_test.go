@@ -65,8 +65,7 @@ func newWorld(t *testing.T) *world {
 	})
 	must(t, router.Start())
 	w.api, err = NewAPI(APIOptions{
-		Logger: testLogger(t), Registerer: w.reg,
-		Settings: func(s *webrtc.SettingEngine) { s.SetNet(w.net) },
+		Logger: testLogger(t), Registerer: w.reg, Net: w.net,
 	})
 	must(t, err)
 	return w

@@ -71,7 +71,7 @@ func (s *Session) Send(ctx context.Context, data any) error {
 func newHub(s *Session) *event.Hub {
 	return event.NewHub(
 		func() { s.metrics.refuse(refusedEvents) },
-		func(r any) { s.log.Error("event handler panicked", "err", r) },
+		s.fault,
 	)
 }
 

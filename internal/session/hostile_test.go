@@ -55,6 +55,7 @@ var garbage = map[string]any{
 	"a description that is a number":    map[string]any{"type": "rtc-description", "description": 7},
 	"a candidate that is none":          map[string]any{"type": "rtc-ice", "candidate": map[string]any{"candidate": "candidate:" + strings.Repeat("x", 5000)}},
 	"a candidate that is a list":        map[string]any{"type": "rtc-ice", "candidate": []int{1, 2}},
+	"a candidate with a name":           map[string]any{"type": "rtc-ice", "candidate": map[string]any{"candidate": "candidate:1 1 udp 2130706431 evil.example.invalid 53 typ host"}},
 	"metadata of no track":              map[string]any{"__meteredTrackMeta": map[string]any{"metadata": map[string]any{"role": "x"}}},
 	"metadata that is a string":         map[string]any{"__meteredTrackMeta": map[string]any{"trackId": "t", "metadata": "x"}},
 	"application data":                  "hello",

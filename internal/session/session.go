@@ -16,6 +16,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"recorder/internal/event"
+	"recorder/internal/guard"
 	"recorder/internal/remote"
 	"recorder/internal/signaling"
 	"recorder/internal/sink"
@@ -192,11 +193,11 @@ func (s *Session) Run(ctx context.Context) error {
 				events = nil // the client has ended; clientDone says why
 				continue
 			}
-			s.handle(e)
+			s.do(func() { s.handle(e) })
 		case work := <-s.inbox:
-			work()
+			s.do(work)
 		case now := <-tick.C:
-			s.housekeep(now)
+			s.do(func() { s.housekeep(now) })
 		case err := <-clientDone:
 			clientDone <- err
 			s.failure = err
@@ -219,6 +220,14 @@ func (s *Session) post(work func()) {
 	case <-s.done:
 	}
 }
+
+// do carries out what comes from one member, mostly. A panic costs that alone.
+func (s *Session) do(work func()) {
+	defer guard.Recover(s.fault)
+	work()
+}
+
+func (s *Session) fault(reason any, stack []byte) { s.opts.API.Panicked(s.log, reason, stack) }
 
 func (s *Session) handle(e signaling.Event) {
 	switch e := e.(type) {

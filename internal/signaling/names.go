@@ -103,6 +103,12 @@ func endpoint(base string) (string, error) {
 	return u.Scheme + "://" + u.Host + "/v1", nil
 }
 
+// OnLoopback reports whether the service is on this very machine.
+func OnLoopback(base string) bool {
+	u, err := url.Parse(base)
+	return err == nil && loopback(u.Hostname())
+}
+
 func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || host == "127.0.0.1" || host == "::1"
 }

@@ -31,6 +31,17 @@ func TestPeerIDsAreLimited(t *testing.T) {
 	}
 }
 
+func TestAServiceOnThisMachineIsKnown(t *testing.T) {
+	for base, want := range map[string]bool{
+		"ws://localhost:9292": true, "ws://127.0.0.1:9292": true, "ws://[::1]:9292": true, "wss://LOCALHOST": true,
+		"wss://rms.metered.ca": false, "wss://localhost.evil.com": false, "wss://10.0.0.1": false, "": false,
+	} {
+		if OnLoopback(base) != want {
+			t.Errorf("%q is on this machine: %t", base, !want)
+		}
+	}
+}
+
 func TestOnlyTheBaseOfASecureAddressIsTaken(t *testing.T) {
 	for base, want := range map[string]string{
 		"wss://rms.metered.ca":      "wss://rms.metered.ca/v1",

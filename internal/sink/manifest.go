@@ -64,10 +64,11 @@ const (
 	ReasonKeyFrameWait Reason = "keyframe_wait" // undecodable until the next key frame
 	ReasonDisk         Reason = "disk"          // could not be written, or did not fit in the queue
 	ReasonRestart      Reason = "restart"       // the recorder itself was down, or stood still
+	ReasonFault        Reason = "fault"         // the recorder failed at the track, and recorded no more of it
 )
 
 // Reasons lists every Reason, for metrics that show all of them from the start.
-var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
+var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart, ReasonFault}
 
 // The values of ManifestStream.EndReason. A stream that ended for one of the first three less than the
 // reconnect window ago goes on when its recording is continued and it comes back.

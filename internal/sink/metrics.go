@@ -15,6 +15,7 @@ type metrics struct {
 	registerer prometheus.Registerer
 	writes     prometheus.Counter
 	errors     prometheus.Counter
+	panics     prometheus.Counter
 	syncs      prometheus.Histogram
 
 	mu         sync.Mutex
@@ -65,6 +66,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name: "recorder_sink_write_errors_total",
 		Help: "Media files that could not be opened, writes to them and syncs that failed.",
 	})
+	m.panics = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "recorder_sink_panics_total",
+		Help: "Panics that ended the recording of one track.",
+	})
 	m.syncs = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "recorder_sink_sync_duration_seconds",
 		Help:    "How long the disk took to make media files durable.",
@@ -107,6 +112,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 	m.writes.Describe(ch)
 	m.errors.Describe(ch)
+	m.panics.Describe(ch)
 	m.syncs.Describe(ch)
 }
 
@@ -144,6 +150,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	m.writes.Collect(ch)
 	m.errors.Collect(ch)
+	m.panics.Collect(ch)
 	m.syncs.Collect(ch)
 }
 

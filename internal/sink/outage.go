@@ -42,7 +42,7 @@ func (s *Stream) Outage(reason Reason, up time.Time) {
 	}
 	s.out = true
 	for _, t := range s.tracks {
-		t.receive(s.rec.now())
+		t.do((*Track).receive, s.rec.now())
 		if t.outage != ReasonMute { // it is not wanted
 			t.out(reason)
 		}

@@ -172,7 +172,7 @@ func (p *part) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.idle || p.err != nil:
+	case p.idle || p.err != nil || p.closing:
 	case p.audio != nil:
 		p.buf = p.audio.AppendEOS(p.buf)
 	default:

@@ -62,6 +62,7 @@ type Recording struct {
 	weight     int           // bytes of that
 	closing    bool
 	scolded    time.Duration   // when trouble was last logged
+	faulted    time.Duration   // when a panic was
 	refused    bool            // that was a file's, and none was written since
 	tracks     []*Track        // of all streams, closed ones too
 	size       uint64          // of the media so far

@@ -121,12 +121,12 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	}
 	src.clock = timeline.New(t.rate(), slew)
 	src.window = depacket.NewJitterBuffer(rec.root.options.ReorderWindow, held)
-	if t.stream.closed || rec.closing {
+	if t.stream.closed || rec.closing || t.faulty() {
 		src.closed = true
 		return src
 	}
 	if len(t.sources) >= maxSources {
-		t.finishSource(t.sources[0], rec.now())
+		t.do((*Track).finishOldest, rec.now())
 	}
 	t.sources = append(t.sources, src)
 	return src
@@ -234,9 +234,10 @@ func (src *Source) isClosed() bool {
 	return src.closed
 }
 
-// receive sorts in what came since the last tick.
-func (src *Source) receive(now time.Duration) {
+// collect takes over what connections have delivered.
+func (src *Source) collect() {
 	src.mu.Lock()
+	defer src.mu.Unlock()
 	src.inbox, src.taken = src.taken[:0], src.inbox
 	if src.renewed != nil {
 		src.formats, src.renewed = src.renewed, nil
@@ -250,7 +251,11 @@ func (src *Source) receive(now time.Duration) {
 		src.clock.Report(r.ntp, r.rtp, r.arrival)
 	}
 	src.reports = src.reports[:0]
-	src.mu.Unlock()
+}
+
+// receive sorts in what came since the last tick.
+func (src *Source) receive(now time.Duration) {
+	src.collect()
 	src.clock.Expire(now)
 
 	s := src.track.stream

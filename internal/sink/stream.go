@@ -154,7 +154,8 @@ func (s *Stream) end(now time.Duration, reason string) {
 	s.closed = true
 	s.await(now)
 	for _, t := range s.tracks {
-		t.end(now)
+		t.do((*Track).end, now)
+		t.writer = nil // with all buffers: the track itself stays for its sums
 	}
 	s.account(now)
 	s.rec.manifest.end(s.manifest, s.rec.instant(now), reason)
@@ -222,11 +223,11 @@ func (s *ManifestStream) sender() (peerID string, since Instant) {
 // tick does all there is to do for the stream at now.
 func (s *Stream) tick(now time.Duration) {
 	for _, t := range s.tracks {
-		t.receive(now)
+		t.do((*Track).receive, now)
 	}
 	s.follow()
 	for _, t := range s.tracks {
-		t.release(now)
+		t.do((*Track).release, now)
 	}
 	if s.awaits && now-s.waited >= awaitInterval {
 		s.waited = now

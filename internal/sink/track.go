@@ -41,7 +41,9 @@ type Track struct {
 	outSince   time.Duration // when the last packet before arrived; it may be written later
 	orphan     bool          // all sources of the stream ended, and none of this track came since
 	parted     time.Duration // rises by partInterval with each file, and with the clock
-	sent       *int64        // frames in the file at hand that are no stand-ins
+	part       *part         // the last that was begun
+	fault      func(reason any, stack []byte)
+	sent       *int64 // frames in the file at hand that are no stand-ins
 }
 
 // writer lays out the media of one kind.
@@ -93,6 +95,7 @@ func (s *Stream) Track(info TrackInfo) *Track {
 // newTrack makes the track of a manifest's entry.
 func (s *Stream) newTrack(m *ManifestTrack) *Track {
 	t := &Track{stream: s, kind: m.Kind, manifest: m}
+	t.fault = t.fail
 	if t.kind == audio {
 		t.writer = &audioWriter{track: t}
 	} else {
@@ -146,10 +149,8 @@ func (t *Track) Pause() {
 	t.stream.rec.mu.Lock()
 	defer t.stream.rec.mu.Unlock()
 	now := t.stream.rec.now()
-	for _, src := range t.sources {
-		src.receive(now)
-	}
-	t.flush(now)
+	t.do((*Track).receive, now)
+	t.do((*Track).flush, now)
 	t.stream.await(now)
 	t.out(ReasonMute)
 }
@@ -232,13 +233,15 @@ func (t *Track) end(now time.Duration) {
 	alive := t.alive()
 	t.flush(now)
 	t.writer.end(now, alive)
-	t.writer = nil // with all buffers: the track itself stays for its sums
 }
 
 // alive reports whether the track's sender is there, so that silence is its own.
 func (t *Track) alive() bool {
 	return t.outage != ReasonMute && !t.stream.out && len(t.sources) > 0 && !slices.ContainsFunc(t.sources, (*Source).isClosed)
 }
+
+// finishOldest makes room for another source.
+func (t *Track) finishOldest(now time.Duration) { t.finishSource(t.sources[0], now) }
 
 // flush ends all sources and writes what they hold.
 func (t *Track) flush(now time.Duration) {

@@ -79,7 +79,8 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		rec.root.metrics.failed(err)
 		return timedFile{f, rec.root.metrics}, err
 	}
-	return startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
+	t.part = startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
+	return t.part
 }
 
 // resumePart goes on with a file that a stop or a repair finished.
@@ -88,7 +89,8 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
+	t.part = resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
+	return t.part
 }
 
 // partDone enters in the manifest what became of a file that begins now.

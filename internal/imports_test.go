@@ -47,6 +47,9 @@ func TestImportsGoOneWay(t *testing.T) {
 		}
 		seen[p.ImportPath] = true
 		for _, path := range p.Imports {
+			if path == "recorder/internal/guard" {
+				continue // it imports nothing but the standard library, and anybody may use it
+			}
 			if slices.ContainsFunc(forbidden[p.ImportPath], func(f string) bool { return matches(path, f) }) {
 				t.Errorf("%s imports %s", p.ImportPath, path)
 			}

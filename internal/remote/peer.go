@@ -85,7 +85,6 @@ type Peer struct {
 	ladder     ladder
 	held       []webrtc.ICECandidateInit // candidates of a description to come
 	candidates []func()                  // send candidates of ours that wait for their description to leave
-	complaints repetitions
 	swaps      *rate.Limiter
 	offers     offerPace
 	closers    sync.WaitGroup

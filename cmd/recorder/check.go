@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,7 @@ Exit codes: 0 the configuration is good, 2 it is not.`,
 			cfg, err := loadConfig(path)
 			warnings := ignoredVariables()
 			if err == nil {
-				warnings = append(warnings, cfg.doubts(time.Now())...)
+				warnings = slices.Concat(warnings, cfg.doubts(time.Now()), cfg.exposures(path))
 			}
 			if asJSON {
 				if err := printCheck(cmd.OutOrStdout(), err, warnings); err != nil {

@@ -41,7 +41,7 @@ func (l *loader) check(cfg *Config) {
 	l.checkBot(cfg.Bot)
 	l.checkListen(cfg.HTTP.Listen)
 	if file := cfg.HTTP.WebConfigFile; file != "" {
-		_, _ = l.readFile(file) // before it is checked, so that a change meanwhile is noticed
+		_, _ = l.readFile(file, readFile) // before it is checked, so that a change meanwhile is noticed
 		if err := checkWebConfig(file); err != nil {
 			l.fault("http.web_config_file", "%v", err)
 		}
@@ -128,7 +128,7 @@ func (l *loader) fromFile(key string, value *string, file string) {
 		l.fault(key+"_file", "%s is set as well: keep one of the two", key)
 		return
 	}
-	text, err := l.readFile(file)
+	text, err := l.readFile(file, readFile)
 	if err != nil {
 		l.fault(key+"_file", "%v", err)
 		return

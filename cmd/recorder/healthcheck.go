@@ -49,7 +49,7 @@ Exit codes: 0 it is alive, 1 it is not, 2 the configuration does not tell the ad
 // probe does not fail for a mistake that a running recorder has not taken on. A file that was not asked for by name need not
 // be there.
 func httpConfig(path string, named bool) (HTTPConfig, error) {
-	text, err := readFile(path)
+	text, err := readConfiguration(path)
 	if err != nil && (named || !errors.Is(err, fs.ErrNotExist)) {
 		return HTTPConfig{}, fmt.Errorf("read configuration: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -47,7 +48,7 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 			level := new(slog.LevelVar)
 			level.Set(cfg.Log.Level)
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
-			for _, warning := range append(ignoredVariables(), cfg.doubts(time.Now())...) {
+			for _, warning := range slices.Concat(ignoredVariables(), cfg.doubts(time.Now()), cfg.exposures(path)) {
 				log.Warn(warning)
 			}
 			ctx := cmd.Context()

@@ -101,7 +101,8 @@ func wantRegular(path string, info fs.FileInfo) error {
 
 // exposures warns of the files with credentials that others than their owner may change or read.
 func (cfg *Config) exposures(path string) (warnings []string) {
-	files := []string{cfg.Signaling.APIKeyFile, cfg.Signaling.SecretKey.SecretFile, cfg.Signaling.TokenURLFile, cfg.HTTP.WebConfigFile}
+	s := cfg.Signaling
+	files := []string{s.APIKeyFile, s.SecretKey.SecretFile, s.TokenURLFile, cfg.HTTP.WebConfigFile}
 	if key := webKeyFile(cfg.HTTP.WebConfigFile); key != "" {
 		files = append(files, key)
 	}

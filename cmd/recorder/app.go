@@ -16,6 +16,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"recorder/internal/loglimit"
 	"recorder/internal/remote"
 	"recorder/internal/session"
 	"recorder/internal/signaling"
@@ -54,7 +55,7 @@ type AppOptions struct {
 // NewApp takes what the recorder needs, the directory and the ports, and undoes it all if one thing is missing. It connects
 // to nothing: see Start.
 func NewApp(opts AppOptions) (_ *App, err error) {
-	a := &App{cfg: opts.Config, log: opts.Logger, level: opts.Level, reg: newRegistry(), failed: make(chan error, 1)}
+	a := &App{cfg: opts.Config, level: opts.Level, reg: newRegistry(), failed: make(chan error, 1)}
 	a.live.Store(&a.cfg)
 	defer func() {
 		if err != nil {
@@ -62,7 +63,15 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 		}
 	}()
 
-	// The first thing taken is the last to go: /readyz tells of a stop until everything else has ended.
+	limited, log := loglimit.New(opts.Logger.Handler())
+	a.log = log
+	a.reg.MustRegister(limited)
+	a.onStop(func(context.Context) error {
+		limited.Close()
+		return nil
+	})
+
+	// The first thing taken is the last to go but the log: /readyz tells of a stop until everything else has ended.
 	listener, err := net.Listen("tcp", a.cfg.HTTP.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"recorder/internal/config"
@@ -30,7 +31,7 @@ Exit codes: 0 the configuration is good, 2 it is not.`,
 			cfg, err := config.Load(path)
 			warnings := config.IgnoredVariables()
 			if err == nil {
-				warnings = append(warnings, cfg.Doubts(time.Now())...)
+				warnings = slices.Concat(warnings, cfg.Doubts(time.Now()), cfg.Exposures(path))
 			}
 			if asJSON {
 				if err := printCheck(cmd.OutOrStdout(), err, warnings); err != nil {

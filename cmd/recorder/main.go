@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"recorder/internal/config"
 
@@ -28,42 +25,24 @@ func main() {
 	os.Exit(execute(untilSignal(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// sameSignal is how long after a signal others count as the same one: who sends it to a process and to its group, or to a
-// terminal in which a wrapper passes it on, means it once.
-const sameSignal = time.Second
-
-// untilSignal returns a context that the first SIGINT or SIGTERM ends. A second one, later than sameSignal, ends the process at
-// once.
-func untilSignal() context.Context {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		awaitSecond(signals, func() { cancel(errors.New("interrupted")) })
-		fmt.Fprintln(os.Stderr, "recorder: a second signal: ended at once; files may not be final")
-		os.Exit(exitFailed)
-	}()
-	return ctx
-}
-
-// awaitSecond calls stop at the first signal, and returns at another that is not the same.
-func awaitSecond(signals <-chan os.Signal, stop func()) {
-	<-signals
-	received := time.Now() // before stop, which may take its time
-	stop()
-	for range signals {
-		if time.Since(received) >= sameSignal {
-			return
-		}
-	}
-}
-
-// execute runs the command that args name and returns its exit code.
+// execute runs the command that args name and returns its exit code, at the latest when the time that a stop may take is over.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	return bounded(ctx, stderr, func(ctx context.Context) int {
+		return executeCommand(ctx, func() { stop(errInterrupted) }, args, stdout, stderr)
+	})
+}
+
+// executeCommand runs a command until its end. SIGHUP stops each but run, which loads its configuration again.
+func executeCommand(ctx context.Context, stop func(), args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	if named, _, err := root.Find(args); err != nil || named.Name() != runCommand {
+		go stopOnHangup(ctx, stop)
+	}
 
 	// What cobra refuses before a command runs is a mistake in the command line.
 	running := false
@@ -138,7 +117,9 @@ func newRootCommand() *cobra.Command {
 		Long: `recorder joins channels of Metered Realtime Messaging without a browser and writes
 what their members send to files: Opus to Ogg, VP8, VP9 and AV1 to IVF, H.264 to Matroska.
 
-Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is wrong.`,
+Exit codes: 0 it worked, 1 it failed, 2 the command line or the configuration is wrong. SIGINT,
+SIGTERM and, but for run, SIGHUP stop every command: run and devserver exit with 0 then, the others
+with 1 if they were not done. run takes at most shutdown_timeout for it, the others 2 s.`,
 		Example: `  recorder demo                        see it work: no account, network or configuration needed
   recorder check --config config.yaml  find what is wrong with a configuration
   recorder run --config config.yaml    record until SIGINT or SIGTERM`,

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -44,12 +45,16 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainEnv) != "" {
 		main()
 	}
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // whoever runs the tests may end them
 	// What the developer's shell says must not decide what a test sees.
 	singles, _ := config.KeyPaths(reflect.TypeFor[config.Config](), "")
 	for _, key := range singles {
 		os.Unsetenv(config.EnvName(key))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		e2e.RemoveBinary()
+		os.Exit(code)
+	}))
 }
 
 func TestExitCodeSaysWhoseFaultItIs(t *testing.T) {

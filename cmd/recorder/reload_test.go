@@ -343,12 +343,13 @@ func TestAFileThatChangesBeforeItIsWatchedIsLoadedAgain(t *testing.T) {
 
 // A pipe, such as a shell's <(…), is empty once it was read.
 func TestAPipeIsReadOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pipe")
-	must(t, syscall.Mkfifo(path, 0o600))
-	written := make(chan error, 1)
-	go func() { written <- os.WriteFile(path, []byte(channelFile("a")), 0o600) }()
-	w := unwatched(t, path)
-	must(t, <-written)
+	r, pipe, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	_, err = pipe.WriteString(channelFile("a"))
+	must(t, err)
+	must(t, pipe.Close())
+	w := unwatched(t, fmt.Sprintf("/dev/fd/%d", r.Fd()))
 	if len(w.read) != 0 || w.read.Changed() {
 		t.Errorf("kept %q", w.read)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -14,12 +15,17 @@ import (
 	"recorder/internal/config"
 
 	"github.com/spf13/cobra"
+
+	"recorder/internal/signals"
 )
+
+// runCommand is the name of the command that goes on until it is told to stop.
+const runCommand = "run"
 
 func newRunCommand() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
-		Use:   "run",
+		Use:   runCommand,
 		Short: "Record the configured channels until told to stop",
 		Long: `run joins the channels of the configuration, one bot each, and records every stream that their
 members send. It reconnects for as long as it runs. SIGINT or SIGTERM makes it leave the channels
@@ -44,10 +50,12 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 			level := new(slog.LevelVar)
 			level.Set(cfg.Log.Level)
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
-			for _, warning := range append(config.IgnoredVariables(), cfg.Doubts(time.Now())...) {
+			for _, warning := range slices.Concat(config.IgnoredVariables(), cfg.Doubts(time.Now()), cfg.Exposures(path)) {
 				log.Warn(warning)
 			}
-			return run(cmd.Context(), path, *cfg, read, log, level)
+			ctx := cmd.Context()
+			allowToStop(ctx, cfg.ShutdownTimeout+overtime, errTooLate(cfg.ShutdownTimeout))
+			return record(ctx, path, *cfg, read, log, level)
 		},
 	}
 	addConfigFlag(cmd, &path)
@@ -56,24 +64,6 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 
 // overtime is how much longer than shutdown_timeout a stop is waited for: enough to hear what it was that took so long.
 const overtime = 200 * time.Millisecond
-
-// run records until ctx ends and shutdown_timeout at most has passed since, whatever does not return: a disk that hangs when
-// the recorder starts keeps everything that touches it.
-func run(ctx context.Context, path string, cfg config.Config, read config.Contents, log *slog.Logger, level *slog.LevelVar) error {
-	done := make(chan error, 1)
-	go func() { done <- record(ctx, path, cfg, read, log, level) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(cfg.ShutdownTimeout + overtime):
-		return errTooLate(cfg.ShutdownTimeout)
-	}
-}
 
 type errTooLate time.Duration
 
@@ -84,16 +74,13 @@ func (e errTooLate) Error() string {
 // record records until ctx ends, following the configuration at path, of which cfg is what it said when its files were read.
 func record(ctx context.Context, path string, cfg config.Config, read config.Contents, log *slog.Logger, level *slog.LevelVar) error {
 	defer tuneRuntime(ctx)()
-	hangups := make(chan os.Signal, 1) // from the start to the end, as one that nobody awaits ends the process
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	app, err := NewApp(AppOptions{Config: cfg, Logger: log, Level: level})
 	if err != nil {
 		return err
 	}
 	var reloads sync.WaitGroup
 	if err = app.Start(); err == nil {
-		err = follow(ctx, app, path, read, hangups, &reloads)
+		err = follow(ctx, app, path, read, signals.Hangups, &reloads)
 	}
 	log.Info("recorder stopping", "timeout", cfg.ShutdownTimeout)
 	stopping, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cfg.ShutdownTimeout, errTooLate(cfg.ShutdownTimeout))

@@ -43,7 +43,7 @@ func (l *loader) check(cfg *Config) {
 	l.checkBot(cfg.Bot)
 	l.checkListen(cfg.HTTP.Listen)
 	if file := cfg.HTTP.WebConfigFile; file != "" {
-		_, _ = l.readFile(file) // before it is checked, so that a change meanwhile is noticed
+		_, _ = l.readFile(file, readFile) // before it is checked, so that a change meanwhile is noticed
 		if err := CheckWebConfig(file); err != nil {
 			l.fault("http.web_config_file", "%v", err)
 		}
@@ -131,7 +131,7 @@ func (l *loader) fromFile(key string, value *string, file string) {
 		l.fault(key+"_file", "%s is set as well: keep one of the two", key)
 		return
 	}
-	text, err := l.readFile(file)
+	text, err := l.readFile(file, readFile)
 	if err != nil {
 		l.fault(key+"_file", "%v", err)
 		return
@@ -251,7 +251,7 @@ func (l *loader) checkChannels(channels []ChannelConfig) {
 	}
 }
 
-// doubts says what of a good configuration is hardly meant.
+// Doubts says what of a good configuration is hardly meant.
 func (cfg *Config) Doubts(now time.Time) (doubts []string) {
 	for i, c := range cfg.Channels {
 		if !c.StopAt.IsZero() && c.StopAt.Before(now) {

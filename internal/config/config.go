@@ -168,7 +168,7 @@ type ChannelOptions struct {
 	StopAt  time.Time `mapstructure:"stop_at"`
 }
 
-// defaultConfig is what holds where neither the file nor the environment says anything.
+// Default is what holds where neither the file nor the environment says anything.
 func Default() Config {
 	return Config{
 		Signaling: SignalingConfig{URL: "wss://rms.metered.ca"},

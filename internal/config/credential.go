@@ -6,7 +6,7 @@ import (
 	"recorder/internal/signaling"
 )
 
-// newCredential returns the credential that is configured, good for one channel where we can say so.
+// NewCredential returns the credential that is configured, good for one channel where we can say so.
 func NewCredential(cfg SignalingConfig, bot BotConfig, peerID, channel string) (signaling.Credential, error) {
 	switch {
 	case cfg.APIKey != "":

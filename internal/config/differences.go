@@ -2,7 +2,7 @@ package config
 
 import "reflect"
 
-// differences lists the keys in which two configurations differ.
+// Differences lists the keys in which two configurations differ.
 func Differences(one, other Config) []string {
 	return sectionDifferences(reflect.ValueOf(one), reflect.ValueOf(other), "")
 }

@@ -13,7 +13,7 @@ import (
 
 const envPrefix = "RECORDER_"
 
-// envName returns the variable of a key that holds one value.
+// EnvName returns the variable of a key that holds one value.
 func EnvName(key string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
@@ -31,7 +31,7 @@ func (l *loader) bindEnv(v *viper.Viper) {
 	}
 }
 
-// ignoredVariables says of the variables that look like ours and set nothing why that is: a misspelt one would go unnoticed.
+// IgnoredVariables says of the variables that look like ours and set nothing why that is: a misspelt one would go unnoticed.
 func IgnoredVariables() []string {
 	const none, list = "no key has that variable", "%s holds a list or a map, which only the file can say"
 	why := map[string]string{"RECORDER_E2E": "", "RECORDER_SDK_UMD": ""} // the test suite's, which runs this command too
@@ -53,7 +53,7 @@ func IgnoredVariables() []string {
 	return ignored
 }
 
-// keyPaths returns the path of every key that holds one value, and of every other that no section is.
+// KeyPaths returns the path of every key that holds one value, and of every other that no section is.
 func KeyPaths(typ reflect.Type, path string) (singles, others []string) {
 	for _, key := range KeysOf(typ) {
 		field, _ := fieldOf(typ, key)

@@ -59,6 +59,24 @@ func (l *loader) fault(key, format string, args ...any) {
 	if f.Env == "" {
 		f.Line = l.lineOf(key)
 	}
+	l.add(f)
+}
+
+// maxFaults is how many faults of a configuration are named, each in so much text.
+const (
+	maxFaults  = 100
+	maxMessage = 500
+)
+
+// add notes a fault, or that there are more.
+func (l *loader) add(f Fault) {
+	if len(l.faults) == maxFaults {
+		l.more++
+		return
+	}
+	if len(f.Message) > maxMessage {
+		f.Message = strings.ToValidUTF8(f.Message[:maxMessage], "") + "…"
+	}
 	l.faults = append(l.faults, f)
 }
 
@@ -101,7 +119,7 @@ func (l *loader) yamlFaults(err error) {
 				f.Message += ": " + cure
 			}
 		}
-		l.faults = append(l.faults, f)
+		l.add(f)
 	}
 }
 
@@ -132,5 +150,12 @@ func parent(key string) string {
 
 func (l *loader) error() *ConfigError {
 	slices.SortStableFunc(l.faults, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
-	return &ConfigError{Path: l.path, Faults: l.faults}
+	faults := slices.Clone(l.faults)
+	for i := range faults {
+		faults[i].Key = shortKey(faults[i].Key)
+	}
+	if l.more > 0 {
+		faults = append(faults, Fault{Message: fmt.Sprintf("%d more faults", l.more)})
+	}
+	return &ConfigError{Path: l.path, Faults: faults}
 }

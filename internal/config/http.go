@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// httpConfig returns where the configuration says the recorder answers. Unlike loadConfig it minds nothing else, so that a
+// LoadHTTP returns where the configuration says the recorder answers. Unlike Load it minds nothing else, so that a
 // probe does not fail for a mistake that a running recorder has not taken on. A file that was not asked for by name need not
 // be there.
 func LoadHTTP(path string, named bool) (HTTPConfig, error) {
-	text, err := readFile(path)
+	text, err := readConfiguration(path)
 	if err != nil && (named || !errors.Is(err, fs.ErrNotExist)) {
 		return HTTPConfig{}, fmt.Errorf("read configuration: %w", err)
 	}

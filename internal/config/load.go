@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -19,10 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxFileSize bounds the configuration and the files it names: whoever points us at /dev/zero gets an error.
-const maxFileSize = 1 << 20
-
-// loadConfig reads the file at path, lays the environment over it and checks everything. Its error, when the file could be
+// Load reads the file at path, lays the environment over it and checks everything. Its error, when the file could be
 // read at all, is a *ConfigError that holds every fault. It connects to nothing; of the files that the configuration
 // names it reads those with credentials.
 func Load(path string) (*Config, error) {
@@ -30,10 +26,10 @@ func Load(path string) (*Config, error) {
 	return cfg, err
 }
 
-// loadFiles is loadConfig, and returns what was in the files that it read, with an error too.
+// LoadFiles is loadConfig, and returns what was in the files that it read, with an error too.
 func LoadFiles(path string) (*Config, Contents, error) {
 	l := newLoader(path)
-	text, err := l.readFile(path)
+	text, err := l.readFile(path, readConfiguration)
 	if err != nil {
 		return nil, l.read, fmt.Errorf("read configuration: %w", err)
 	}
@@ -47,10 +43,10 @@ func LoadFiles(path string) (*Config, Contents, error) {
 	return &cfg, l.read, nil
 }
 
-// contents is what was in the files of a configuration when they were read, nil for what could not be.
+// Contents is what was in the files of a configuration when they were read, nil for what could not be.
 type Contents map[string][]byte
 
-// changed reports whether something else is in one of them now.
+// Changed reports whether something else is in one of them now.
 func (c Contents) Changed() bool {
 	for file, before := range c {
 		if now, _ := readFile(file); !bytes.Equal(now, before) {
@@ -68,43 +64,33 @@ type loader struct {
 	maps   map[string]map[string]any // the free-form maps of the file, spelled as there
 	read   Contents
 	faults []Fault
+	more   int // faults beyond those
 }
 
 func newLoader(path string) *loader {
 	return &loader{path: path, lines: map[string]int{}, env: map[string]string{}, maps: map[string]map[string]any{}, read: Contents{}}
 }
 
-// decode lays the file and the environment over cfg. It reports whether text is YAML at all.
+// decode lays the file and the environment over cfg. It reports whether text is YAML that can be read at all.
 func (l *loader) decode(text []byte, cfg *Config) bool {
-	var doc, more yaml.Node
-	docs := yaml.NewDecoder(bytes.NewReader(text))
-	if err := docs.Decode(&doc); err != nil && err != io.EOF {
-		l.yamlFaults(err)
+	root := l.parse(text)
+	if root == nil {
 		return false
 	}
-	switch err := docs.Decode(&more); {
-	case err == io.EOF:
-	case err != nil:
-		l.yamlFaults(err)
-		return false
-	default:
-		l.faults = append(l.faults, Fault{Line: more.Line, Message: "want one document: what follows --- would go unnoticed"})
-		return false
-	}
-	if len(doc.Content) > 0 && doc.Content[0].Kind != yaml.MappingNode {
-		l.fault("", "want a map of keys")
-		return false
-	}
-	v := viper.New()
-	v.SetConfigType("yaml")
-	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
+	m := map[string]any{}
+	if err := root.Decode(&m); err != nil {
 		l.yamlFaults(err)
 		return false
 	}
 	// Before viper's own decoding, whose UnmarshalExact does not see unknown keys that hold nothing or an empty map.
-	for _, root := range doc.Content {
-		l.walk(root, reflect.TypeFor[Config](), "")
+	l.walk(root, reflect.TypeFor[Config](), "")
+	// viper turns keys of metadata into lower case, mixes it with the default, and looks up each value of it by its path, for
+	// which a map that is nested 5,000 deep takes minutes.
+	if bot, ok := m["bot"].(map[string]any); ok {
+		delete(bot, "metadata")
 	}
+	v := viper.New()
+	_ = v.MergeConfigMap(m) // fails never
 	l.bindEnv(v)
 	inheritDefaults(v)
 	l.decodeFaults(v.Unmarshal(cfg, func(c *mapstructure.DecoderConfig) {
@@ -112,9 +98,45 @@ func (l *loader) decode(text []byte, cfg *Config) bool {
 		c.DecodeHook = decodeScalar
 	}))
 	if metadata, ok := l.maps["bot.metadata"]; ok {
-		cfg.Bot.Metadata = metadata // viper has turned the keys of its copy into lower case and mixed it with the default
+		cfg.Bot.Metadata = metadata
 	}
 	return true
+}
+
+// parse returns the map that text holds, nil if it is no YAML, or more than a configuration may be.
+func (l *loader) parse(text []byte) *yaml.Node {
+	if f := badByte(text); f != nil {
+		l.add(*f)
+		return nil
+	}
+	var doc, more yaml.Node
+	docs := yaml.NewDecoder(bytes.NewReader(text))
+	if err := docs.Decode(&doc); err != nil && err != io.EOF {
+		l.yamlFaults(err)
+		return nil
+	}
+	switch err := docs.Decode(&more); {
+	case err == io.EOF:
+	case err != nil:
+		l.yamlFaults(err)
+		return nil
+	default:
+		l.add(Fault{Line: more.Line, Message: "want one document: what follows --- would go unnoticed"})
+		return nil
+	}
+	if len(doc.Content) == 0 {
+		return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		l.fault("", "want a map of keys")
+		return nil
+	}
+	if f := outOfBounds(root); f != nil {
+		l.add(*f)
+		return nil
+	}
+	return root
 }
 
 // walk notes the line of every key below node and complains of what has no place in typ.
@@ -179,14 +201,20 @@ func inheritDefaults(v *viper.Viper) {
 	v.SetDefault("defaults.audio", standard.Audio)
 	v.SetDefault("defaults.video", standard.Video)
 	v.SetDefault("defaults.reconnect_window", standard.ReconnectWindow.String())
+	inherited := map[string]any{}
+	for _, key := range KeysOf(reflect.TypeFor[ChannelOptions]()) {
+		if value := v.Get("defaults." + key); value != nil {
+			inherited[key] = value
+		}
+	}
 	channels, _ := v.Get("channels").([]any)
 	for _, channel := range channels {
 		m, ok := channel.(map[string]any)
 		if !ok {
 			continue
 		}
-		for _, key := range KeysOf(reflect.TypeFor[ChannelOptions]()) {
-			if value := v.Get("defaults." + key); m[key] == nil && value != nil {
+		for key, value := range inherited {
+			if m[key] == nil {
 				m[key] = value
 			}
 		}
@@ -300,7 +328,7 @@ func fieldOf(typ reflect.Type, key string) (reflect.StructField, bool) {
 	return reflect.StructField{}, false
 }
 
-// keysOf lists the keys that a section knows, those of the sections within it that have no key of their own included.
+// KeysOf lists the keys that a section knows, those of the sections within it that have no key of their own included.
 func KeysOf(typ reflect.Type) []string {
 	var keys []string
 	for _, f := range reflect.VisibleFields(typ) {
@@ -316,30 +344,4 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-// readFile reads a small file and keeps what was in it, unless it is a pipe or the like, which is empty once it was read.
-func (l *loader) readFile(path string) ([]byte, error) {
-	text, err := readFile(path)
-	if info, missing := os.Stat(path); missing != nil || info.Mode().IsRegular() {
-		l.read[path] = text
-	}
-	return text, err
-}
-
-// readFile reads a small file.
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFileSize {
-		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFileSize)
-	}
-	return data, nil
 }

@@ -27,9 +27,12 @@ func Binary(t testing.TB) string {
 // Main runs the tests of a package that uses [Binary], and removes that.
 func Main(m *testing.M) {
 	code := m.Run()
-	os.RemoveAll(binDir)
+	RemoveBinary()
 	os.Exit(code)
 }
+
+// RemoveBinary removes what [Binary] built.
+func RemoveBinary() { os.RemoveAll(binDir) }
 
 var binDir string // of the built recorder; empty until then
 

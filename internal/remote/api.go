@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -69,7 +70,7 @@ type API struct {
 	log      *slog.Logger
 	metrics  *metrics
 	options  APIOptions
-	faults   repetitions
+	faults   sync.Map  // places of panics whose stack was logged
 	mux      *udpMux   // nil without a shared port
 	arrivals *arrivals // at that port
 

@@ -287,7 +287,7 @@ func (p *Peer) signal(payload any, what string) {
 			if _, refused := errors.AsType[*signaling.RequestError](err); refused && what != "candidate" {
 				p.negotiationFailed(fmt.Errorf("send %s: %w", what, err))
 			} else if err != nil {
-				p.complain(what+" was not sent", scrub(err))
+				p.log.Warn(what+" was not sent", "err", scrub(err))
 			}
 			if what != "candidate" {
 				p.in.put(p.descriptionLeft)

@@ -25,13 +25,13 @@ var errFault = errors.New("a fault of the recorder was met")
 // onFault takes the reason and the stack of a panic, see [guard.Recover].
 type onFault = func(reason any, stack []byte)
 
-// fault counts a panic, and logs it unless one at the same place was a moment ago.
+// fault counts and logs a panic, with its stack for the first one at a place.
 func (a *API) fault(where string, log *slog.Logger, reason any, stack []byte) {
 	a.metrics.panics.WithLabelValues(where).Inc()
-	if suppressed, ok := a.faults.admit(where); ok {
-		log.Error("recovered from a panic", "where", where, "err", scrubText(fmt.Sprint(reason)),
-			"stack", string(stack), "suppressed", suppressed)
+	if _, again := a.faults.LoadOrStore(where, true); !again {
+		log = log.With("stack", string(stack))
 	}
+	log.Error("recovered from a panic", "where", where, "err", scrubText(fmt.Sprint(reason)))
 }
 
 // Panicked counts and logs a panic in the work of a channel, see [guard.Recover].

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
-	"sync"
-	"time"
 
 	"github.com/pion/logging"
 )
@@ -37,75 +35,35 @@ type scrubbedError struct {
 func (e *scrubbedError) Error() string { return e.text }
 func (e *scrubbedError) Unwrap() error { return e.err }
 
-// logEvery is how often one kind of pion's messages may repeat.
-const logEvery = 10 * time.Second
+// levelTrace is below what a person asks for.
+const levelTrace = slog.LevelDebug - 4
 
 // pionLogs turns pion's loggers into slog. pion calls much of what happens in
-// a normal call a warning or an error, so its levels are taken one step down,
-// and one message is logged at most every 10 s.
+// a normal call a warning or an error, so its levels are taken one step down.
 type pionLogs struct{ log *slog.Logger }
 
 func (f pionLogs) NewLogger(scope string) logging.LeveledLogger {
 	return &pionLog{log: f.log.With("scope", "pion/"+scope)}
 }
 
-type pionLog struct {
-	log *slog.Logger
-	repetitions
-}
-
-// repetitions allow each message once in logEvery. The zero value is ready.
-type repetitions struct {
-	mu   sync.Mutex
-	last map[string]*repeated // by format
-}
-
-type repeated struct {
-	at         time.Time
-	suppressed int
-}
-
-const (
-	levelTrace  = slog.LevelDebug - 4
-	maxMessages = 256 // formats of one logger; some of pion's "formats" are finished text
-)
+type pionLog struct{ log *slog.Logger }
 
 func (l *pionLog) write(level slog.Level, format string, args []any) {
 	if !l.log.Enabled(context.Background(), level) {
 		return
 	}
-	suppressed, ok := l.admit(format)
-	if !ok {
-		return
-	}
-	text := format
 	if len(args) > 0 {
-		text = fmt.Sprintf(format, args...)
+		format = fmt.Sprintf(format, args...)
 	}
-	l.log.Log(context.Background(), level, "pion reported", "text", scrubText(text), "suppressed", suppressed)
+	l.log.Log(context.Background(), level, "pion reported", "text", unscrubbed(format))
 }
 
-// admit reports whether a message may be logged now, and how many like it were
-// not since the last.
-func (l *repetitions) admit(format string) (suppressed int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	r := l.last[format]
-	if r != nil && now.Sub(r.at) < logEvery {
-		r.suppressed++
-		return 0, false
-	}
-	if r == nil {
-		if l.last == nil || len(l.last) >= maxMessages {
-			l.last = map[string]*repeated{}
-		}
-		r = &repeated{}
-		l.last[format] = r
-	}
-	suppressed, r.suppressed, r.at = r.suppressed, 0, now
-	return suppressed, true
-}
+// unscrubbed is text of pion's. It is scrubbed only if it is written, as a
+// member can have pion say the same at every packet.
+type unscrubbed string
+
+func (u unscrubbed) LogValue() slog.Value { return slog.StringValue(scrubText(string(u))) }
+func (u unscrubbed) String() string       { return scrubText(string(u)) }
 
 func (l *pionLog) Trace(msg string)               { l.write(levelTrace, msg, nil) }
 func (l *pionLog) Tracef(format string, a ...any) { l.write(levelTrace, format, a) }

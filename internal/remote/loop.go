@@ -75,19 +75,12 @@ func (p *Peer) negotiationFailed(err error) {
 	if limit, ok := errors.AsType[*limitError](err); ok {
 		p.exceeded(limit.limit)
 	}
-	p.complain("negotiation failed", err)
+	p.log.Warn("negotiation failed", "err", err)
 	p.emit(NegotiationError{err})
 }
 
 // exceeded counts that the member wanted more than it may have.
 func (p *Peer) exceeded(limit string) { p.api.metrics.limits.WithLabelValues(limit).Inc() }
-
-// complain logs a trouble that the member can cause at will, now and then.
-func (p *Peer) complain(trouble string, err error) {
-	if suppressed, ok := p.complaints.admit(trouble); ok {
-		p.log.Warn(trouble, "err", err, "suppressed", suppressed)
-	}
-}
 
 // onLink returns a function that posts work for one connection: it is
 // dropped if, by then, the connection is neither current nor draining.
@@ -259,7 +252,7 @@ func (p *Peer) crowded(l *link) {
 // abandon closes a connection on which the member wants too much of something
 // that pion keeps for as long as it lasts. The member may make another one.
 func (p *Peer) abandon(l *link, why error) {
-	p.complain("connection was closed", why)
+	p.log.Warn("connection was closed", "err", why)
 	l.end()
 	p.closers.Go(func() { _ = l.pc.GracefulClose() })
 }

@@ -92,7 +92,6 @@ type Peer struct {
 	admits     *rate.Limiter
 	checks     *checkBudget
 	candidates []func() // send candidates of ours that wait for their description to leave
-	complaints repetitions
 	swaps      *rate.Limiter
 	offers     offerPace
 	closers    sync.WaitGroup

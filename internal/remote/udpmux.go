@@ -90,7 +90,6 @@ func newUDPMux(socket mediaSocket, loopback bool, log *slog.Logger, fault onFaul
 // read hands out what comes until the socket is closed.
 func (m *udpMux) read() {
 	defer close(m.done)
-	var logged time.Time
 	route := m.route
 	for {
 		err := m.socket.receive(route)
@@ -104,10 +103,7 @@ func (m *udpMux) read() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			if now := time.Now(); now.Sub(logged) >= logEvery {
-				m.log.Warn("could not read from media port", "err", err)
-				logged = now
-			}
+			m.log.Warn("could not read from media port", "err", err)
 			time.Sleep(socketPause)
 		}
 	}

@@ -249,8 +249,7 @@ func (s *Session) handle(e signaling.Event) {
 		s.message(e)
 	case signaling.ReplayFailed:
 		s.subscribeFailed(e.Err)
-	case *signaling.ServerError:
-		s.log.Warn("service reported an error", "code", e.Code)
+	case *signaling.ServerError: // which its client has logged
 		if e.Fatal() && e.Code != signaling.CodeTokenExpired { // the close that follows heals with a fresh token
 			s.failure = e
 		}

@@ -90,8 +90,6 @@ type Client struct {
 	queue    *eventQueue
 	events   chan Event
 
-	malformed occasional
-
 	// backoff and tokenFailures are owned by Run.
 	backoff       backoff
 	tokenFailures int

@@ -1,7 +1,6 @@
 package signaling
 
 import (
-	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -62,9 +61,7 @@ func (l *link) read() error {
 // drop counts a malformed frame; its content stays out of the log.
 func (l *link) drop(err error) {
 	l.client.opts.Metrics.malformedFrame()
-	if held, ok := l.client.malformed.allow(time.Now()); ok {
-		l.client.log.Warn("dropped a malformed frame", "unlogged_before", held, "err", err)
-	}
+	l.client.log.Warn("dropped a malformed frame", "err", err)
 }
 
 // handle acts on one frame. It reports false when the link has ended meanwhile.
@@ -166,22 +163,4 @@ func (l *link) snapshot(p Presence) bool {
 		return false
 	}
 	return true
-}
-
-// occasional allows one log line every 10 s and counts what it held back.
-type occasional struct {
-	mu   sync.Mutex
-	last time.Time
-	held int
-}
-
-func (o *occasional) allow(now time.Time) (held int, ok bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.last.IsZero() && now.Sub(o.last) < 10*time.Second {
-		o.held++
-		return 0, false
-	}
-	held, o.held, o.last = o.held, 0, now
-	return held, true
 }

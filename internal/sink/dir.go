@@ -30,6 +30,12 @@ func newID() string {
 	return nameCoding.EncodeToString(b[:])
 }
 
+// isID reports whether a text looks like newID's.
+func isID(s string) bool {
+	b, err := nameCoding.DecodeString(s)
+	return err == nil && len(b) == 5 && nameCoding.EncodeToString(b) == s
+}
+
 // openRoot opens the directory all recordings live in, making it if need be, and makes sure that
 // directories and files can be made in it.
 func openRoot(dir string) (*os.Root, error) {
@@ -40,8 +46,8 @@ func openRoot(dir string) (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Hidden, so it is not taken for a channel should a crash leave it.
-	probe := ".probe-" + newID()
+	sweepProbes(root)
+	probe := probePrefix + newID()
 	err = root.Mkdir(probe, dirPerm)
 	if err == nil {
 		err = replaceFile(root, probe+"/a", probe+"/b", []byte("\n"))
@@ -263,6 +269,13 @@ func isRecording(root *os.Root, name string) bool {
 	return err == nil && id != "" || holdsManifest(root, name)
 }
 
+// hasOurName reports whether a directory is called exactly as newStore calls one.
+func hasOurName(name string) bool {
+	start, id, _ := strings.Cut(path.Base(name), "-")
+	t, err := time.Parse(startLayout, start)
+	return err == nil && t.Format(startLayout) == start && isID(id)
+}
+
 // holdsManifest reports whether something in a directory is called like a manifest.
 func holdsManifest(root *os.Root, name string) bool {
 	_, err := root.Lstat(path.Join(name, ManifestName))
@@ -270,7 +283,7 @@ func holdsManifest(root *os.Root, name string) bool {
 }
 
 // recordings yields the path of every recording's directory below root, in order of name. Whether
-// it holds a manifest is for the caller to find out. A directory that cannot be read, as lost+found may
+// it holds a manifest is for the caller to find out. Other directories are somebody else's. A directory that cannot be read, as lost+found may
 // be, is yielded with the error, and hides no other.
 func recordings(root *os.Root) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
@@ -284,7 +297,7 @@ func recordings(root *os.Root) iter.Seq2[string, error] {
 				return
 			}
 			for _, name := range names {
-				if !yield(path.Join(channel, name), nil) {
+				if name = path.Join(channel, name); isRecording(root, name) && !yield(name, nil) {
 					return
 				}
 			}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"recorder/internal/container"
@@ -143,8 +145,12 @@ func (r *RepairedRecording) of(m *Manifest) {
 }
 
 // removeLeftover removes the directory of a recording whose recorder died before it had a manifest.
-// It holds nothing then; a directory that holds anything is somebody else's.
+// It is called as a recording is, and holds nothing but a manifest that is not whole; any other directory
+// is somebody else's.
 func removeLeftover(root *os.Root, name string) error {
+	if !hasOurName(name) {
+		return nil
+	}
 	dir, err := root.OpenRoot(name)
 	if err != nil {
 		return err
@@ -156,13 +162,16 @@ func removeLeftover(root *os.Root, name string) error {
 	}
 	defer held.Close()
 	entries, err := fs.ReadDir(dir.FS(), ".")
-	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != manifestTemp {
+	if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() != manifestTemp || !e.Type().IsRegular() }) {
 		return err
 	}
-	if len(entries) == 1 {
-		err = dir.Remove(manifestTemp)
+	for _, e := range entries {
+		err = errors.Join(err, dir.Remove(e.Name()))
 	}
-	return errors.Join(err, root.Remove(name))
+	if removed := root.Remove(name); !errors.Is(removed, syscall.EBUSY) { // a file system is mounted there
+		err = errors.Join(err, removed)
+	}
+	return err
 }
 
 // repair makes every file of the recording final and the manifest true of them. One that cannot be

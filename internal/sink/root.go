@@ -45,7 +45,8 @@ type Options struct {
 	// recorded; with more space both go on. 0: never mind.
 	MinFree int64
 
-	free func(*os.Root) (int64, error) // bytes on the disk; default freeSpace
+	free   func(*os.Root) (int64, error)             // bytes on the disk; default freeSpace
+	clocks func() (wall time.Time, at time.Duration) // the wall clock and one that no one sets; default the system's
 }
 
 // Root is the directory all recordings live in.
@@ -59,6 +60,7 @@ type Root struct {
 	hashing turn               // of those who read a file for its hash
 
 	finished map[string]kept // recordings, by directory; owned by Retain
+	clock    wallWatch       // owned by Retain
 
 	mu          sync.Mutex
 	looking     bool            // Recover has yet to find what may be continued
@@ -83,6 +85,10 @@ func Open(o Options) (*Root, error) {
 	}
 	if o.free == nil {
 		o.free = freeSpace
+	}
+	if o.clocks == nil {
+		begun := time.Now()
+		o.clocks = func() (time.Time, time.Duration) { return time.Now().Round(0), time.Since(begun) }
 	}
 	dir, err := openRoot(o.Dir)
 	if err != nil {

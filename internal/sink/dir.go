@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -68,7 +69,7 @@ func openRoot(dir string) (*os.Root, error) {
 // goroutines, StreamDir by one at a time.
 type store struct {
 	dir   *os.Root
-	lock  *os.File // held until Close; nil where the file system has none
+	lock  io.Closer // held until Close
 	name  string
 	taken map[string]bool // by StreamDir
 }
@@ -97,7 +98,7 @@ func newStore(root *os.Root, m *Manifest) (s *store, err error) {
 		return nil, fmt.Errorf("open recording directory: %w", err)
 	}
 	held, err := lock(dir)
-	if errors.Is(err, ErrLocked) {
+	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}, nil
@@ -183,11 +184,7 @@ func (s *store) SaveManifest(m *Manifest) error {
 
 // Close releases the directory. Open files stay usable.
 func (s *store) Close() error {
-	err := s.dir.Close()
-	if s.lock != nil {
-		err = errors.Join(err, s.lock.Close())
-	}
-	return err
+	return errors.Join(s.lock.Close(), s.dir.Close())
 }
 
 // makeDir makes one directory, durably, unless it is there.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -162,16 +163,25 @@ func removeLeftover(root *os.Root, name string) error {
 	}
 	defer held.Close()
 	entries, err := fs.ReadDir(dir.FS(), ".")
-	if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() != manifestTemp || !e.Type().IsRegular() }) {
+	if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !ours(e) }) {
 		return err
 	}
+	if file, ok := held.(*fileLock); ok { // of the directory
+		err = file.Close()
+	}
 	for _, e := range entries {
-		err = errors.Join(err, dir.Remove(e.Name()))
+		err = errors.Join(err, ignoreMissing(dir.Remove(e.Name())))
 	}
-	if removed := root.Remove(name); !errors.Is(removed, syscall.EBUSY) { // a file system is mounted there
-		err = errors.Join(err, removed)
+	removed := root.Remove(name)
+	if errors.Is(removed, syscall.EBUSY) || errors.Is(removed, syscall.ENOTEMPTY) { // a mount, or it begins now
+		return err
 	}
-	return err
+	return errors.Join(err, removed)
+}
+
+// ours reports whether an entry of a recording's directory is neither media nor a manifest but what we make beside.
+func ours(e fs.DirEntry) bool {
+	return e.Type().IsRegular() && (e.Name() == manifestTemp || strings.HasPrefix(e.Name(), lockName))
 }
 
 // repair makes every file of the recording final and the manifest true of them. One that cannot be

@@ -100,6 +100,9 @@ func Open(o Options) (*Root, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	if !hasLocks(dir) {
+		o.Logger.Warn("the file system has no file locks: lock files mark what is being recorded, and must not be removed", "dir", o.Dir)
+	}
 	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()

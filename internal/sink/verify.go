@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"time"
 
@@ -164,7 +165,7 @@ func strays(ctx context.Context, dir *os.Root) (files []string, err error) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err == nil && !d.IsDir() && name != ManifestName && name != manifestTemp {
+		if err == nil && !d.IsDir() && name != ManifestName && (path.Dir(name) != "." || !ours(d)) {
 			files = append(files, name)
 		}
 		return err

@@ -48,6 +48,24 @@ func lock(dir *os.Root) (io.Closer, error) {
 	}
 }
 
+// lockToRead keeps a finished recording from being removed until the result is closed, where there is flock.
+// One that is written, or about to be, it does not lock: a recorder comes before who reads.
+func lockToRead(dir *os.Root, m *Manifest) io.Closer {
+	none := io.NopCloser(nil)
+	if m.State == StateRecording || m.Ended == nil || m.continuable(time.Now()) || len(m.unhashed()) > 0 {
+		return none
+	}
+	f, err := dir.Open(".")
+	if err != nil {
+		return none
+	}
+	if err := flock(f, syscall.LOCK_SH); err != nil { // it goes on without
+		f.Close()
+		return none
+	}
+	return f
+}
+
 // abandoned reports whether nobody writes a recording or repairs it.
 func abandoned(dir *os.Root) bool {
 	f, err := dir.Open(".")

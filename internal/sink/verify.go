@@ -81,13 +81,17 @@ func Verify(ctx context.Context, dir string, progress func(RecordingReport)) (Re
 			continue
 		}
 		recording, err := root.OpenRoot(name)
+		if errors.Is(err, fs.ErrNotExist) { // it was removed since
+			continue
+		}
 		if err != nil {
 			add(RecordingReport{Dir: name, Parts: []PartReport{}, Problems: []string{err.Error()}})
 			continue
 		}
 		verified := verifyRecording(ctx, recording, name)
 		recording.Close()
-		if ctx.Err() == nil {
+		_, err = root.Lstat(name)
+		if ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) { // or it was removed meanwhile
 			add(verified)
 		}
 	}
@@ -119,6 +123,7 @@ func verifyRecording(ctx context.Context, dir *os.Root, name string) RecordingRe
 			return r
 		}
 	}
+	defer lockToRead(dir, m).Close()
 	r.Channel, r.State = m.Channel, m.State
 	ended := m.State != StateRecording
 	switch {

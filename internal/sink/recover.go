@@ -42,7 +42,7 @@ func (r *Root) Recover(ctx context.Context) <-chan struct{} {
 	r.looking = true
 	r.mu.Unlock()
 	done := make(chan struct{})
-	go func() {
+	r.working.Go(func() {
 		defer close(done)
 		urgent, others, unhashed := r.look(ctx)
 		var busy []string
@@ -57,9 +57,9 @@ func (r *Root) Recover(ctx context.Context) <-chan struct{} {
 			}
 			r.settle(dir)
 		}
-		go r.hashLeft(unhashed)
-		go r.repairLater(busy)
-	}()
+		r.working.Go(func() { r.hashLeft(unhashed) })
+		r.working.Go(func() { r.repairLater(busy) })
+	})
 	return done
 }
 

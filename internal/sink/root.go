@@ -57,6 +57,7 @@ type Root struct {
 	level   atomic.Int32       // a pressure
 	life    context.Context    // until Close
 	stop    context.CancelFunc // ends it
+	working sync.WaitGroup     // what goes on in the background
 	hashing turn               // of those who read a file for its hash
 
 	finished map[string]kept // recordings, by directory; owned by Retain
@@ -106,7 +107,7 @@ func Open(o Options) (*Root, error) {
 	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()
-		go r.watchSpace(r.life)
+		r.working.Go(func() { r.watchSpace(r.life) })
 	}
 	return r, nil
 }
@@ -129,9 +130,23 @@ func (r *Root) readable(but map[string]bool) {
 	maps.DeleteFunc(r.warned, func(dir string, _ bool) bool { return !but[dir] })
 }
 
-// Close releases the directory. Recordings are closed first.
+// closeWait is for how long Close waits for what goes on in the background, which ends at once unless the
+// disk hangs.
+const closeWait = 100 * time.Millisecond
+
+// Close releases the directory. Recordings are closed first. Nothing goes on afterwards that does not
+// wait for a disk that hangs.
 func (r *Root) Close() error {
 	r.stop()
 	r.metrics.close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.working.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closeWait):
+	}
 	return r.dir.Close()
 }

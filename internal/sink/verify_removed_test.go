@@ -85,7 +85,7 @@ func TestARecordingThatGoesWhileItIsVerifiedIsNoFault(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(f.Truncate(512<<20), f.Close()); err != nil {
+			if err := errors.Join(f.Truncate(64<<20), f.Close()); err != nil {
 				t.Fatal(err)
 			}
 		}

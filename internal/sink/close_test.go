@@ -42,7 +42,7 @@ func TestNothingOutlivesARoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		root, err := Open(Options{Dir: v.root, Logger: slog.New(slog.DiscardHandler), MinFree: 1})
+		root, err := Open(Options{Dir: v.root, Logger: slog.New(slog.DiscardHandler), MinFree: 1, closeWait: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -279,9 +279,9 @@ func holdsManifest(root *os.Root, name string) bool {
 	return err == nil
 }
 
-// recordings yields the path of every recording's directory below root, in order of name. Whether
-// it holds a manifest is for the caller to find out. Other directories are somebody else's. A directory that cannot be read, as lost+found may
-// be, is yielded with the error, and hides no other.
+// recordings yields the path of every recording's directory below root, in order of name. Whether it
+// holds a manifest is for the caller to find out. Other directories are somebody else's. A directory
+// that cannot be read, as lost+found may be, is yielded with the error, and hides no other.
 func recordings(root *os.Root) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		channels, err := visibleDirs(root, ".")

@@ -25,8 +25,8 @@ const removedPrefix = ".removed-"
 // kept is a recording as retention sees it.
 type kept struct {
 	dir   string
-	final time.Time     // when it ended, or became final if that was later; zero while it is recorded, or may be continued
-	after time.Duration // by the monotonic clock it became so after that, if Retain saw it come
+	final time.Time     // when it became so, or ended if that was later; zero until it is
+	after time.Duration // it became so after that, by the monotonic clock, if Retain saw it come
 	size  int64
 
 	written time.Time // the manifest that says so
@@ -118,7 +118,7 @@ func (r *Root) weighAll(ctx context.Context, wall time.Time, at time.Duration) (
 // neverSeen is the time at which a recording became final that was there before this process looked.
 const neverSeen = math.MinInt64 / 2
 
-// weigh finds out how old and how large a recording is. A manifest that is as it was when the recording
+// weigh finds out how old and how large a recording is, if it is finished and is not to be continued. A manifest that is as it was when the recording
 // was found to be finished it does not read again: of many that would take long.
 func (r *Root) weigh(name string, before kept, wall time.Time) (kept, error) {
 	k := kept{dir: name}
@@ -147,6 +147,9 @@ func (r *Root) weigh(name string, before kept, wall time.Time) (kept, error) {
 				k.final = m.Updated.UTC
 			}
 		}
+	}
+	if k.final.IsZero() {
+		return k, nil
 	}
 	err = fs.WalkDir(dir.FS(), ".", func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -180,7 +183,8 @@ func (r *Root) remove(name string) error {
 		return err
 	}
 	defer held.Close()
-	hidden := path.Join(path.Dir(name), removedPrefix+path.Base(name)) // beside it: a channel may be another file system
+	// It is hidden beside its place: a channel may be a file system of its own.
+	hidden := path.Join(path.Dir(name), removedPrefix+path.Base(name))
 	if err := r.dir.Rename(name, hidden); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (r *Root) clockBelieved(wall time.Time, at time.Duration, newest time.Time)
 	switch {
 	case state == wallDoubted:
 		if before != wallDoubted {
-			r.options.Logger.Warn("the clock leapt, or nobody looked at it for long: no recordings are removed until it has been steady",
+			r.options.Logger.Warn("the clock leapt or could not be checked: no recordings are removed until it has been steady",
 				"now", wall.UTC(), "newest_recording", newest, "steady_for", wallSettle, "or_touch", path.Join(r.options.Dir, wallMark))
 		}
 		return false

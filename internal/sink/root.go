@@ -45,8 +45,9 @@ type Options struct {
 	// recorded; with more space both go on. 0: never mind.
 	MinFree int64
 
-	free   func(*os.Root) (int64, error)             // bytes on the disk; default freeSpace
-	clocks func() (wall time.Time, at time.Duration) // the wall clock and one that no one sets; default the system's
+	free      func(*os.Root) (int64, error)             // bytes on the disk; default freeSpace
+	closeWait time.Duration                             // default closeWait
+	clocks    func() (wall time.Time, at time.Duration) // the wall clock and one that no one sets; default the system's
 }
 
 // Root is the directory all recordings live in.
@@ -86,6 +87,9 @@ func Open(o Options) (*Root, error) {
 	}
 	if o.free == nil {
 		o.free = freeSpace
+	}
+	if o.closeWait <= 0 {
+		o.closeWait = closeWait
 	}
 	if o.clocks == nil {
 		begun := time.Now()
@@ -146,7 +150,7 @@ func (r *Root) Close() error {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(closeWait):
+	case <-time.After(r.options.closeWait):
 	}
 	return r.dir.Close()
 }

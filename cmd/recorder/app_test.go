@@ -278,7 +278,7 @@ channels: [{name: a}]
 	if code != exitOK || strings.Contains(stderr, "TOPSECRET") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}
-	report, err := sink.Verify(dir, nil)
+	report, err := sink.Verify(t.Context(), dir, nil)
 	if err != nil || !report.OK || len(report.Recordings) != 1 || report.Recordings[0].State != sink.StateComplete {
 		t.Errorf("got %+v, %v", report, err)
 	}

@@ -60,7 +60,7 @@ func (d *demo) review(metrics []string) error {
 	if err != nil {
 		return err
 	}
-	report, err := sink.Verify(dir, nil)
+	report, err := sink.Verify(context.Background(), dir, nil)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func TestDemoRecordsWhatItsMembersSentAndSaysSo(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	text := out.String()
-	report, err := sink.Verify(d.dir, nil)
+	report, err := sink.Verify(t.Context(), d.dir, nil)
 	if err != nil || len(report.Recordings) != 1 {
 		t.Fatalf("%+v, %v", report, err)
 	}

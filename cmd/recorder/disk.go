@@ -121,7 +121,7 @@ func diskSpace(dir string) (free, size uint64, err error) {
 
 // tryWrite makes a file in dir, writes to it and removes it. The error does not name the file, which means nothing to anybody.
 func tryWrite(dir string) error {
-	f, err := os.CreateTemp(dir, ".probe-*")
+	f, err := os.CreateTemp(dir, ".probe-*") // the next start removes what a crash leaves of it, by this name
 	if err == nil {
 		defer os.Remove(f.Name())
 		_, err = f.WriteString("probe\n")

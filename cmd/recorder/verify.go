@@ -34,7 +34,7 @@ recording, 2 usage.`,
 					printRecording(out, r)
 				}
 			}
-			report, err := sink.Verify(args[0], progress)
+			report, err := sink.Verify(cmd.Context(), args[0], progress)
 			if err != nil {
 				return err
 			}

@@ -94,7 +94,7 @@ type RecordingsConfig struct {
 	// How much space must be free on the disk for a recording to begin: 500MB, 2GB, 1TB. Below half of that no pictures
 	// are recorded, and below a quarter nothing is; with more space both go on. 0: never mind.
 	MinFree Size `mapstructure:"min_free"`
-	// Finished recordings are removed once they ended that long ago, and the oldest while all together hold more than that.
+	// Finished recordings are removed once they are final for that long, and the oldest while all finished ones hold more than that.
 	// 0: never; max_age else 1m to 10 years, 87600h.
 	MaxAge       time.Duration `mapstructure:"max_age"`
 	MaxTotalSize Size          `mapstructure:"max_total_size"`

@@ -44,7 +44,7 @@ func TestStoppedAndStartedAgain(t *testing.T) {
 	inStays(t, 3, func(s stay) {
 		WaitHTTP(t, "http://"+s.addr+"/healthz", 20*time.Second)
 		s.recorder.Stop()
-		if report, err := sink.Verify(s.dir, nil); err != nil || !report.OK {
+		if report, err := sink.Verify(t.Context(), s.dir, nil); err != nil || !report.OK {
 			t.Errorf("verify: %+v %v", report, err)
 		}
 		for _, m := range manifests(t, s.dir) {
@@ -121,7 +121,7 @@ func inStays(t *testing.T, n int, end func(stay)) {
 	alice.Leave()
 	recorder.Stop()
 
-	if report, err := sink.Verify(dir, nil); err != nil || !report.OK {
+	if report, err := sink.Verify(t.Context(), dir, nil); err != nil || !report.OK {
 		t.Errorf("verify: %+v %v", report, err)
 	}
 	recordings := manifests(t, dir)
@@ -196,7 +196,7 @@ func (s stay) checkCrash(t *testing.T, died time.Time) {
 			t.Errorf("repair %d: %+v %v", pass, report, err)
 		}
 	}
-	if report, err := sink.Verify(left, nil); err != nil || !report.OK {
+	if report, err := sink.Verify(t.Context(), left, nil); err != nil || !report.OK {
 		t.Errorf("verify: %+v %v", report, err)
 	}
 	for _, m := range manifests(t, left) {

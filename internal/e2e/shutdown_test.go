@@ -45,7 +45,7 @@ func (r *rig) terminate() {
 // sound there are.
 func (r *rig) final() (sounds int) {
 	r.t.Helper()
-	report, err := sink.Verify(r.dir, nil)
+	report, err := sink.Verify(r.t.Context(), r.dir, nil)
 	if err != nil || !report.OK {
 		r.t.Errorf("verify: %+v %v", report, err)
 	}
@@ -223,7 +223,7 @@ func TestASignalEndsTheRepairOfAStart(t *testing.T) {
 	if report, err := sink.Repair(t.Context(), r.dir, nil); err != nil || !report.OK {
 		t.Errorf("repair: %+v %v", report, err)
 	}
-	if report, err := sink.Verify(r.dir, nil); err != nil || !report.OK {
+	if report, err := sink.Verify(t.Context(), r.dir, nil); err != nil || !report.OK {
 		t.Errorf("verify: %+v %v", report, err)
 	}
 }
@@ -298,7 +298,7 @@ func TestASignalEndsARecorderWhoseDiskStalls(t *testing.T) {
 				if report, err := sink.Repair(t.Context(), r.dir, nil); err != nil || !report.OK {
 					t.Errorf("repair: %+v %v", report, err)
 				}
-				if report, err := sink.Verify(r.dir, nil); err != nil || !report.OK {
+				if report, err := sink.Verify(t.Context(), r.dir, nil); err != nil || !report.OK {
 					t.Errorf("verify: %+v %v", report, err)
 				}
 			})

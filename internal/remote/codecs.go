@@ -27,6 +27,9 @@ var (
 // (RFC 7587 §6.1).
 const opusFmtp = "minptime=10;useinbandfec=1;stereo=1"
 
+// spropStereo is how a sender announces stereo.
+const spropStereo = "sprop-stereo=1"
+
 // videoCodecs are the formats we take, each with RTX. The payload types only
 // matter in an offer of ours; an answer repeats those of the offer.
 var videoCodecs = []struct{ mimeType, fmtp string }{
@@ -117,6 +120,21 @@ func formatsOf(codecs []webrtc.RTPCodecParameters) map[uint8]webrtc.RTPCodecPara
 	formats := make(map[uint8]webrtc.RTPCodecParameters, len(codecs))
 	for _, codec := range codecs {
 		formats[uint8(codec.PayloadType)] = codec
+	}
+	return formats
+}
+
+// announced adds to the formats of a section what its sender says of them and the answer does not. Only that:
+// parameters may be long, and a track keeps its formats.
+func (s *section) announced(formats map[uint8]webrtc.RTPCodecParameters) map[uint8]webrtc.RTPCodecParameters {
+	for pt, codec := range formats {
+		if strings.EqualFold(codec.MimeType, webrtc.MimeTypeOpus) {
+			codec.SDPFmtpLine = opusFmtp
+			if s.announcesStereo(strconv.Itoa(int(pt))) {
+				codec.SDPFmtpLine += ";" + spropStereo
+			}
+			formats[pt] = codec
+		}
 	}
 	return formats
 }

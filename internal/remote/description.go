@@ -69,6 +69,22 @@ func (d *description) payloadTypes(mid string) []string {
 	return nil
 }
 
+// announcesStereo reports whether the sender of a section says that its Opus is in stereo (RFC 7587 §6.1).
+func (s *section) announcesStereo(payloadType string) bool {
+	for _, a := range s.media.Attributes {
+		pt, parameters, _ := strings.Cut(a.Value, " ")
+		if a.Key != "fmtp" || pt != payloadType {
+			continue
+		}
+		for parameter := range strings.SplitSeq(parameters, ";") {
+			if strings.EqualFold(strings.TrimSpace(parameter), spropStereo) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // parseDescription reads SDP from the wire. Whatever is out of bounds or
 // would leave a PeerConnection half way is refused as a whole.
 func parseDescription(envelope sdpEnvelope) (*description, error) {

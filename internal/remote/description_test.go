@@ -246,6 +246,48 @@ func TestREDFollowsThePayloadTypesOfTheOffer(t *testing.T) {
 	}
 }
 
+// What a member says of the channels it sends reaches the writer with the format: the answer's own
+// parameters, which pion keeps, do not say it.
+func TestAMembersStereoIsToldWithTheFormat(t *testing.T) {
+	offer := func(fmtp string) *description {
+		audio := strings.Replace(opusLine, "a=fmtp:111 minptime=10;useinbandfec=1\n", fmtp, 1)
+		return parsed(t, offerText(audio+"a=sendrecv\na=msid:s t\na=ssrc:1 cname:x\n"))
+	}
+	for _, c := range []struct {
+		fmtp string
+		want bool
+	}{
+		{"a=fmtp:111 minptime=10;useinbandfec=1\n", false},
+		{"", false},
+		{"a=fmtp:111 minptime=10;useinbandfec=1;sprop-stereo=1\n", true},
+		{"a=fmtp:111 sprop-stereo=1; useinbandfec=1\n", true},
+		{"a=fmtp:111 useinbandfec=1; SPROP-STEREO=1\n", true},
+		{"a=fmtp:111 sprop-stereo=0;stereo=1\n", false},
+		{"a=fmtp:111 x-sprop-stereo=1;stereo=1\n", false},
+		{"a=fmtp:9 sprop-stereo=1\n", false},
+		{"a=fmtp:63 111/111;sprop-stereo=1\n", false},
+		{"a=fmtp:111 useinbandfec=1\na=fmtp:111 sprop-stereo=1\n", true},
+		{"a=fmtp:111 sprop-stereo=1;" + strings.Repeat("x", 4000) + "\n", true},
+	} {
+		withLink(t, func(l *link) {
+			answer, _, err := l.answer(offer(c.fmtp))
+			must(t, err)
+			says := l.tracks[0].Formats()[111].SDPFmtpLine
+			if got := strings.HasSuffix(says, ";sprop-stereo=1"); got != c.want || len(says) > 100 {
+				t.Errorf("%.60q: the format is %.200q", c.fmtp, says)
+			}
+			if !strings.Contains(answer, "a=fmtp:111 "+opusFmtp+"\r\n") {
+				t.Errorf("%.60q: the answer has other parameters than ours", c.fmtp)
+			}
+			_, _, err = l.answer(offer("a=fmtp:111 sprop-stereo=1\n")) // the same track, turned stereo
+			must(t, err)
+			if says := l.tracks[0].Formats()[111].SDPFmtpLine; !strings.HasSuffix(says, ";sprop-stereo=1") {
+				t.Errorf("after another offer the format is %q", says)
+			}
+		})
+	}
+}
+
 func TestWithoutREDInTheOfferOpusIsAnswered(t *testing.T) {
 	plain := "audio 9 UDP/TLS/RTP/SAVPF 111\na=rtpmap:111 opus/48000/2\n"
 	answer, _ := answerTo(t, offerText(plain+"a=sendrecv\na=msid:s t\na=ssrc:1 cname:x\n"))

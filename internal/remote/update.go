@@ -26,7 +26,7 @@ func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (e
 			// A track that goes on keeps its id, whatever its msid says now;
 			// only its streams may change (W3C WebRTC §4.4.1.5).
 			t.setLabel(s.trackID())
-			t.setFormats(formats[s.mid])
+			t.setFormats(s.announced(formats[s.mid]))
 			if old := t.StreamIDs(); !slices.Equal(old, s.streams) {
 				t.setStreams(s.streams)
 				for _, id := range old {
@@ -42,7 +42,7 @@ func (l *link) update(formats map[string]map[uint8]webrtc.RTPCodecParameters) (e
 			l.tracks = slices.DeleteFunc(l.tracks, func(other *Track) bool { return other == t })
 		}
 		if s.sending {
-			t := l.newTrack(s, formats[s.mid])
+			t := l.newTrack(s, s.announced(formats[s.mid]))
 			l.tracks = append(l.tracks, t)
 			came = append(came, t)
 			added = append(added, t.name())

@@ -131,7 +131,7 @@ func checkLipSync(t *testing.T, audio, video []tape.Take) {
 // checkFiles holds every file against its manifest, and has ffmpeg, where
 // there is one, decode it.
 func checkFiles(t *testing.T, dir string) {
-	report, err := sink.Verify(dir, nil)
+	report, err := sink.Verify(t.Context(), dir, nil)
 	if err != nil || !report.OK {
 		t.Errorf("verify: %v %+v", err, report)
 	}

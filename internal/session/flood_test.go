@@ -51,7 +51,7 @@ func inHostileRig(t *testing.T, test func(r *rig)) {
 		defer r.close()
 		test(r)
 	})
-	if report, err := sink.Verify(dir, nil); err != nil || !report.OK {
+	if report, err := sink.Verify(t.Context(), dir, nil); err != nil || !report.OK {
 		t.Errorf("verify: %v %+v", err, report)
 	}
 	for _, pattern := range []string{"*.ogg", "*.ivf"} {

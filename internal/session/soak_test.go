@@ -87,7 +87,7 @@ func TestSoak(t *testing.T) {
 			}
 		}
 	})
-	if report, err := sink.Verify(dir, nil); err != nil || !report.OK {
+	if report, err := sink.Verify(t.Context(), dir, nil); err != nil || !report.OK {
 		t.Errorf("verify: %v %+v", err, report)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -30,6 +31,12 @@ func newID() string {
 	return nameCoding.EncodeToString(b[:])
 }
 
+// isID reports whether a text looks like newID's.
+func isID(s string) bool {
+	b, err := nameCoding.DecodeString(s)
+	return err == nil && len(b) == 5 && nameCoding.EncodeToString(b) == s
+}
+
 // openRoot opens the directory all recordings live in, making it if need be, and makes sure that
 // directories and files can be made in it.
 func openRoot(dir string) (*os.Root, error) {
@@ -40,8 +47,8 @@ func openRoot(dir string) (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Hidden, so it is not taken for a channel should a crash leave it.
-	probe := ".probe-" + newID()
+	sweepProbes(root)
+	probe := probePrefix + newID()
 	err = root.Mkdir(probe, dirPerm)
 	if err == nil {
 		err = replaceFile(root, probe+"/a", probe+"/b", []byte("\n"))
@@ -62,7 +69,7 @@ func openRoot(dir string) (*os.Root, error) {
 // goroutines, StreamDir by one at a time.
 type store struct {
 	dir   *os.Root
-	lock  *os.File // held until Close; nil where the file system has none
+	lock  io.Closer // held until Close
 	name  string
 	taken map[string]bool // by StreamDir
 }
@@ -91,7 +98,7 @@ func newStore(root *os.Root, m *Manifest) (s *store, err error) {
 		return nil, fmt.Errorf("open recording directory: %w", err)
 	}
 	held, err := lock(dir)
-	if errors.Is(err, ErrLocked) {
+	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}, nil
@@ -177,11 +184,7 @@ func (s *store) SaveManifest(m *Manifest) error {
 
 // Close releases the directory. Open files stay usable.
 func (s *store) Close() error {
-	err := s.dir.Close()
-	if s.lock != nil {
-		err = errors.Join(err, s.lock.Close())
-	}
-	return err
+	return errors.Join(s.lock.Close(), s.dir.Close())
 }
 
 // makeDir makes one directory, durably, unless it is there.
@@ -263,15 +266,22 @@ func isRecording(root *os.Root, name string) bool {
 	return err == nil && id != "" || holdsManifest(root, name)
 }
 
+// hasOurName reports whether a directory is called exactly as newStore calls one.
+func hasOurName(name string) bool {
+	start, id, _ := strings.Cut(path.Base(name), "-")
+	t, err := time.Parse(startLayout, start)
+	return err == nil && t.Format(startLayout) == start && isID(id)
+}
+
 // holdsManifest reports whether something in a directory is called like a manifest.
 func holdsManifest(root *os.Root, name string) bool {
 	_, err := root.Lstat(path.Join(name, ManifestName))
 	return err == nil
 }
 
-// recordings yields the path of every recording's directory below root, in order of name. Whether
-// it holds a manifest is for the caller to find out. A directory that cannot be read, as lost+found may
-// be, is yielded with the error, and hides no other.
+// recordings yields the path of every recording's directory below root, in order of name. Whether it
+// holds a manifest is for the caller to find out. Other directories are somebody else's. A directory
+// that cannot be read, as lost+found may be, is yielded with the error, and hides no other.
 func recordings(root *os.Root) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		channels, err := visibleDirs(root, ".")
@@ -284,7 +294,7 @@ func recordings(root *os.Root) iter.Seq2[string, error] {
 				return
 			}
 			for _, name := range names {
-				if !yield(path.Join(channel, name), nil) {
+				if name = path.Join(channel, name); isRecording(root, name) && !yield(name, nil) {
 					return
 				}
 			}

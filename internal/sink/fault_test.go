@@ -81,7 +81,7 @@ func TestAPanicAtATrackCostsWhatComesOfItAndNothingElse(t *testing.T) {
 			if kept := pictures.Recorded.Duration(); kept < before-time.Second || len(pictures.Parts) != 1 || !pictures.Parts[0].Final {
 				t.Errorf("%v were kept, parts %+v", kept, pictures.Parts)
 			}
-			if report, err := Verify(r.dir, nil); err != nil || !report.OK {
+			if report, err := Verify(t.Context(), r.dir, nil); err != nil || !report.OK {
 				t.Errorf("%+v: %v", report, err)
 			}
 		})

@@ -68,7 +68,7 @@ func checkFinal(t *testing.T, dir string, unhashed int) {
 	if files != 2 || unhashed != 0 {
 		t.Errorf("%d files, %d fewer without hash than expected", files, unhashed)
 	}
-	report, err := Verify(dir, nil)
+	report, err := Verify(t.Context(), dir, nil)
 	if err != nil || !report.OK {
 		t.Errorf("verify: %+v %v", report, err)
 	}

@@ -73,7 +73,7 @@ func readRecording(t *testing.T, dir string) recorded {
 		t.Fatal(err)
 	}
 	fitsSchema(t, filepath.Join(dir, ManifestName))
-	report, err := Verify(dir, nil)
+	report, err := Verify(t.Context(), dir, nil)
 	if err != nil || !report.OK {
 		t.Errorf("verify: %+v, %v", report, err)
 	}

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,6 +18,7 @@ type metrics struct {
 	errors     prometheus.Counter
 	panics     prometheus.Counter
 	syncs      prometheus.Histogram
+	doubted    atomic.Bool // the wall clock is, see wallWatch
 
 	mu         sync.Mutex
 	recordings map[*Recording]struct{}
@@ -55,6 +57,9 @@ var (
 	descKeyFrames  = describe("key_frame_requests_total", "Key frames asked for.", "type")
 	descComplete   = describe("completeness_ratio", "Seconds recorded of those expected, over all tracks of the recording.")
 )
+
+var descDoubted = prometheus.NewDesc("recorder_sink_retention_paused",
+	"1 while no recordings are removed because the clock leapt or could not be checked.", nil, nil)
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{registerer: r, recordings: make(map[*Recording]struct{})}
@@ -114,6 +119,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.errors.Describe(ch)
 	m.panics.Describe(ch)
 	m.syncs.Describe(ch)
+	ch <- descDoubted
 }
 
 // sums is what the tracks of one kind have in common.
@@ -152,6 +158,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.errors.Collect(ch)
 	m.panics.Collect(ch)
 	m.syncs.Collect(ch)
+	paused := 0.0
+	if m.doubted.Load() {
+		paused = 1
+	}
+	ch <- series.Gauge(descDoubted, paused, series.Labels{})
 }
 
 // sum adds what the recording's tracks have so far.

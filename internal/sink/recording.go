@@ -73,12 +73,12 @@ type Recording struct {
 
 const (
 	pumpInterval   = 20 * time.Millisecond
-	maxStreams     = 1024 // open
-	maxEver        = 8192 // streams, or stays of peers, of a recording
-	maxTracks      = 64   // of a stream
-	maxSources     = 8    // of a track
-	maxMetadata    = 8 << 10
-	maxNesting     = 16 // of lists and objects in metadata
+	maxStreams     = 1024     // open
+	maxEver        = 8192     // streams, or stays of peers, of a recording
+	maxTracks      = 64       // of a stream
+	maxSources     = 8        // of a track
+	maxMetadata    = 16 << 10 // as much as a member may say of a track
+	maxNesting     = 16       // of lists and objects in metadata
 	errorLogPeriod = 10 * time.Second
 )
 
@@ -252,9 +252,14 @@ func boundMetadata(m json.RawMessage) json.RawMessage {
 	return b.Bytes()
 }
 
-// describe puts what a member says of something into its place in the manifest. mu is held.
+// describe puts what a member says of something into its place in the manifest. What is out of bounds
+// does not replace what was said before. mu is held.
 func (rec *Recording) describe(place *json.RawMessage, metadata json.RawMessage) {
-	if m := boundMetadata(metadata); !bytes.Equal(*place, m) {
+	m := boundMetadata(metadata)
+	if m == nil && len(metadata) > 0 {
+		return
+	}
+	if !bytes.Equal(*place, m) {
 		*place = m
 		rec.changed()
 	}

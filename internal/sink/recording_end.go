@@ -54,11 +54,11 @@ func (rec *Recording) finish(ctx, hashing context.Context, now time.Duration) er
 	rec.mu.Unlock()
 
 	finished, hashed := make(chan error, 1), make(chan struct{})
-	go func() {
+	rec.root.working.Go(func() {
 		defer close(hashed)
 		finished <- rec.conclude(now)
 		rec.concludeHashes()
-	}()
+	})
 	var err error
 	select {
 	case err = <-finished:

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -386,6 +387,60 @@ func TestStereoBeginsAnotherPart(t *testing.T) {
 	}
 	for _, p := range r.track.Parts {
 		opusInfo(t, filepath.Join(r.dir, p.File))
+	}
+}
+
+// A sender that announces stereo gets a file of two channels though it begins with a packet of one.
+func TestAnnouncedStereoIsOneFileOfTwoChannels(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		a := c.audio()
+		a.SetFormats(map[uint8]Format{a.pt: {MimeType: "audio/opus", ClockRate: 48000, Fmtp: "useinbandfec=1;sprop-stereo=1"}})
+		a.speak(50)
+		for range 50 {
+			a.put([]byte{0xfc, 0xff, 0xfe})
+			a.rtp += 960
+			a.wait(20 * ms)
+		}
+		a.Close()
+		c.wait(time.Second)
+	})
+	if p := r.track.Parts; len(p) != 1 || p[0].Channels != 2 {
+		t.Fatalf("parts %+v", p)
+	}
+}
+
+// compact is JSON without the white space of a manifest.
+func compact(t *testing.T, m json.RawMessage) json.RawMessage {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Compact(&b, m); err != nil {
+		t.Error(err)
+	}
+	return b.Bytes()
+}
+
+// What a member says of itself, of a stream and of a track is kept as long as it is within what one may
+// say, and what is beyond that does not take the place of what was said before.
+func TestAMembersMetadataOf16KBIsKept(t *testing.T) {
+	text := func(size int) json.RawMessage {
+		return json.RawMessage(`{"x":"` + strings.Repeat("x", size-len(`{"x":""}`)) + `"}`)
+	}
+	for _, size := range []int{20, 8 << 10, 8<<10 + 1, 12 << 10, 16 << 10} {
+		r := inCall(t, Options{}, func(c *call) {
+			a := c.audio()
+			for _, m := range []json.RawMessage{text(size), text(16<<10 + 1), json.RawMessage("{"), json.RawMessage(strings.Repeat("[", 17) + strings.Repeat("]", 17))} {
+				c.rec.PeerJoined("alice", m)
+				c.stream.SetMetadata(m)
+				a.track.SetMetadata(m)
+			}
+			a.speak(10)
+		})
+		for what, m := range map[string]json.RawMessage{"peer": r.manifest.Peers[0].Metadata, "stream": r.manifest.Streams[0].Metadata, "track": r.track.Metadata} {
+			m = compact(t, m)
+			if string(m) != string(text(size)) {
+				t.Errorf("of %d bytes of a %s's metadata %d are kept", size, what, len(m))
+			}
+		}
 	}
 }
 

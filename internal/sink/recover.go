@@ -34,7 +34,7 @@ const (
 // Recover finishes, in the background, the recordings that a crash left unfinished, see Repair, and
 // finds those that NewRecording may continue. These come first: NewRecording waits for no others.
 // It is called once, before the first recording begins. Recordings that another process writes are
-// left alone, and what cannot be repaired is logged, and tried again by the next Recover. It ends
+// left alone for as long as they do. What cannot be repaired is logged, and tried again by the next Recover. It ends
 // with ctx, in the middle of a file if need be; the channel that it returns is closed then. Hashes
 // that finished recordings lack are made after that, until Close.
 func (r *Root) Recover(ctx context.Context) <-chan struct{} {
@@ -42,17 +42,24 @@ func (r *Root) Recover(ctx context.Context) <-chan struct{} {
 	r.looking = true
 	r.mu.Unlock()
 	done := make(chan struct{})
-	go func() {
+	r.working.Go(func() {
 		defer close(done)
 		urgent, others, unhashed := r.look(ctx)
+		var busy []string
 		for _, dir := range slices.Concat(urgent, others) {
-			if r.repair(ctx, dir) {
+			repaired := r.repair(ctx, dir)
+			if repaired.unhashed {
 				unhashed = append(unhashed, dir)
+			}
+			if repaired.Busy {
+				busy = append(busy, dir)
+				r.options.Logger.Warn("recording is being written by another process", "dir", dir)
 			}
 			r.settle(dir)
 		}
-		go r.hashLeft(unhashed)
-	}()
+		r.working.Go(func() { r.hashLeft(unhashed) })
+		r.working.Go(func() { r.repairLater(busy) })
+	})
 	return done
 }
 
@@ -119,25 +126,51 @@ func (m *Manifest) continuable(now time.Time) bool {
 	return m.State != StateRecording && m.Ended != nil && m.ContinuableUntil != nil && !now.After(m.ContinuableUntil.UTC)
 }
 
-// repair finishes a recording, unless ctx ends first, and reports whether it lacks hashes.
-func (r *Root) repair(ctx context.Context, dir string) (unhashed bool) {
+// repairAgain is how often recordings are tried again that another process wrote. It may die, and its lock
+// file with it.
+const repairAgain = lockStale + lockBeat
+
+// repairLater finishes recordings that another process wrote, should it have died since, until Close.
+func (r *Root) repairLater(busy []string) {
+	tick := time.NewTicker(repairAgain)
+	defer tick.Stop()
+	for len(busy) > 0 {
+		select {
+		case <-tick.C:
+		case <-r.life.Done():
+			return
+		}
+		var still []string
+		for _, dir := range busy {
+			switch repaired := r.repair(r.life, dir); {
+			case repaired.Busy:
+				still = append(still, dir)
+			case repaired.unhashed:
+				r.hashLeftIn(dir)
+			}
+		}
+		busy = still
+	}
+}
+
+// repair finishes a recording, unless ctx ends first.
+func (r *Root) repair(ctx context.Context, dir string) RepairedRecording {
 	if ctx.Err() != nil {
-		return false
+		return RepairedRecording{}
 	}
 	repaired, unfinished := repairRecording(ctx, r.dir, dir)
 	if !unfinished || ctx.Err() != nil {
-		return repaired.unhashed
+		return repaired
 	}
 	log := r.options.Logger.With("dir", repaired.Dir)
 	switch {
 	case repaired.Busy:
-		log.Warn("recording is being written by another process")
 	case len(repaired.Problems) > 0:
 		log.Error("could not repair recording", "problems", repaired.Problems)
 	default:
 		log.Info("recording recovered", "channel", repaired.Channel, "files", len(repaired.Parts), "ended", repaired.Ended.UTC)
 	}
-	return repaired.unhashed
+	return repaired
 }
 
 // settle says what became of a recording that may have been waited for.

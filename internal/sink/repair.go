@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"recorder/internal/timeline"
@@ -145,8 +148,12 @@ func (r *RepairedRecording) of(m *Manifest) {
 }
 
 // removeLeftover removes the directory of a recording whose recorder died before it had a manifest.
-// It holds nothing then; a directory that holds anything is somebody else's.
+// It is called as a recording is, and holds nothing but a manifest that is not whole; any other directory
+// is somebody else's.
 func removeLeftover(root *os.Root, name string) error {
+	if !hasOurName(name) {
+		return nil
+	}
 	dir, err := root.OpenRoot(name)
 	if err != nil {
 		return err
@@ -158,13 +165,25 @@ func removeLeftover(root *os.Root, name string) error {
 	}
 	defer held.Close()
 	entries, err := fs.ReadDir(dir.FS(), ".")
-	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != manifestTemp {
+	if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !ours(e) }) {
 		return err
 	}
-	if len(entries) == 1 {
-		err = dir.Remove(manifestTemp)
+	if file, ok := held.(*fileLock); ok { // of the directory
+		err = file.Close()
 	}
-	return errors.Join(err, root.Remove(name))
+	for _, e := range entries {
+		err = errors.Join(err, ignoreMissing(dir.Remove(e.Name())))
+	}
+	removed := root.Remove(name)
+	if errors.Is(removed, syscall.EBUSY) || errors.Is(removed, syscall.ENOTEMPTY) { // a mount, or it begins now
+		return err
+	}
+	return errors.Join(err, removed)
+}
+
+// ours reports whether an entry of a recording's directory is neither media nor a manifest but what we make beside.
+func ours(e fs.DirEntry) bool {
+	return e.Type().IsRegular() && (e.Name() == manifestTemp || strings.HasPrefix(e.Name(), lockName))
 }
 
 // repair makes every file of the recording final and the manifest true of them. One that cannot be

@@ -45,7 +45,9 @@ type Options struct {
 	// recorded; with more space both go on. 0: never mind.
 	MinFree int64
 
-	free func(*os.Root) (int64, error) // bytes on the disk; default freeSpace
+	free      func(*os.Root) (int64, error)             // bytes on the disk; default freeSpace
+	closeWait time.Duration                             // default closeWait
+	clocks    func() (wall time.Time, at time.Duration) // the wall clock and one that no one sets; default the system's
 }
 
 // Root is the directory all recordings live in.
@@ -56,9 +58,11 @@ type Root struct {
 	level   atomic.Int32       // a pressure
 	life    context.Context    // until Close
 	stop    context.CancelFunc // ends it
+	working sync.WaitGroup     // what goes on in the background
 	hashing turn               // of those who read a file for its hash
 
 	finished map[string]kept // recordings, by directory; owned by Retain
+	clock    wallWatch       // owned by Retain
 
 	mu          sync.Mutex
 	looking     bool            // Recover has yet to find what may be continued
@@ -84,6 +88,13 @@ func Open(o Options) (*Root, error) {
 	if o.free == nil {
 		o.free = freeSpace
 	}
+	if o.closeWait <= 0 {
+		o.closeWait = closeWait
+	}
+	if o.clocks == nil {
+		begun := time.Now()
+		o.clocks = func() (time.Time, time.Duration) { return time.Now().Round(0), time.Since(begun) }
+	}
 	dir, err := openRoot(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("recordings directory %q: %w", o.Dir, err)
@@ -94,10 +105,13 @@ func Open(o Options) (*Root, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	if !hasLocks(dir) {
+		o.Logger.Warn("the file system has no file locks: lock files mark what is being recorded, and must not be removed", "dir", o.Dir)
+	}
 	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()
-		go r.watchSpace(r.life)
+		r.working.Go(func() { r.watchSpace(r.life) })
 	}
 	return r, nil
 }
@@ -120,9 +134,23 @@ func (r *Root) readable(but map[string]bool) {
 	maps.DeleteFunc(r.warned, func(dir string, _ bool) bool { return !but[dir] })
 }
 
-// Close releases the directory. Recordings are closed first.
+// closeWait is for how long Close waits for what goes on in the background, which ends at once unless the
+// disk hangs.
+const closeWait = 100 * time.Millisecond
+
+// Close releases the directory. Recordings are closed first. Nothing goes on afterwards that does not
+// wait for a disk that hangs.
 func (r *Root) Close() error {
 	r.stop()
 	r.metrics.close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.working.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(r.options.closeWait):
+	}
 	return r.dir.Close()
 }

@@ -187,7 +187,7 @@ func TestARecordingWaitsNoLongerThanItsWindow(t *testing.T) {
 		(&call{T: t, root: root, rec: rec}).end()
 	})
 	for _, found := range find(t, dir, 2) {
-		if report, err := Verify(found, nil); err != nil || !report.OK {
+		if report, err := Verify(t.Context(), found, nil); err != nil || !report.OK {
 			t.Errorf("verify: %+v %v", report, err)
 		}
 	}

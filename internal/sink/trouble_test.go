@@ -52,7 +52,7 @@ func TestAFullDiskIsCountedWhileItLastsAndItsEndIsTold(t *testing.T) {
 	if n := strings.Count(log.String(), again); n != 1 {
 		t.Errorf("the end is told %d times:\n%s", n, &log)
 	}
-	report, err := Verify(r.dir, nil)
+	report, err := Verify(t.Context(), r.dir, nil)
 	if err != nil || !report.OK {
 		t.Fatalf("%+v, %v", report, err)
 	}

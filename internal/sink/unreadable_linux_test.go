@@ -77,7 +77,7 @@ func TestADirectoryThatMayNotBeReadHidesNoOther(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, leftover)); !os.IsNotExist(err) {
 			t.Errorf("what a crash left was not repaired: %v", err)
 		}
-		if r, err := Verify(dir, nil); err != nil || r.OK || len(r.Recordings) != 1 || !r.Recordings[0].OK || !named(r.Problems) {
+		if r, err := Verify(t.Context(), dir, nil); err != nil || r.OK || len(r.Recordings) != 1 || !r.Recordings[0].OK || !named(r.Problems) {
 			t.Errorf("verified: %+v %v", r, err)
 		}
 		for _, want := range []int{1, 0, 0} {

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"time"
 
@@ -49,12 +51,13 @@ type PartReport struct {
 // Verify checks recordings against their manifests: hashes, sizes, counts, PTS order, durations
 // and headers of every file, files without an entry and entries without a file. dir is the
 // directory of all recordings, that of a channel or that of one. progress, which may be nil, is called
-// after each recording. What it finds is in the Report; the error is for a directory that cannot be read.
+// after each recording. What it finds is in the Report; the error is for a directory that cannot be read,
+// or ctx's, which ends it in the middle of a file: the Report holds the recordings before it then.
 //
 // A recording in StateRecording may be growing: its open files may end in the middle of a frame
 // and their counts may lag. One that nobody writes is a problem. A final file may not have its hash
 // yet. Verify changes nothing.
-func Verify(dir string, progress func(RecordingReport)) (Report, error) {
+func Verify(ctx context.Context, dir string, progress func(RecordingReport)) (Report, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify recordings: %w", err)
@@ -69,23 +72,37 @@ func Verify(dir string, progress func(RecordingReport)) (Report, error) {
 		}
 	}
 	for name, err := range located(root) {
+		if ctx.Err() != nil {
+			break
+		}
 		if err != nil {
 			report.OK = false
 			report.Problems = append(report.Problems, err.Error())
 			continue
 		}
 		recording, err := root.OpenRoot(name)
+		if errors.Is(err, fs.ErrNotExist) { // it was removed since
+			continue
+		}
 		if err != nil {
 			add(RecordingReport{Dir: name, Parts: []PartReport{}, Problems: []string{err.Error()}})
 			continue
 		}
-		add(verifyRecording(recording, name))
+		verified := verifyRecording(ctx, recording, name)
 		recording.Close()
+		_, err = root.Lstat(name)
+		if ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) { // or it was removed meanwhile
+			add(verified)
+		}
+	}
+	if ctx.Err() != nil {
+		report.OK = false
+		return report, fmt.Errorf("verify recordings: %w", context.Cause(ctx))
 	}
 	return report, nil
 }
 
-func verifyRecording(dir *os.Root, name string) RecordingReport {
+func verifyRecording(ctx context.Context, dir *os.Root, name string) RecordingReport {
 	r := RecordingReport{Dir: name, Parts: []PartReport{}} // a list, not null, in JSON
 	problem := func(format string, args ...any) {
 		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
@@ -106,6 +123,7 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 			return r
 		}
 	}
+	defer lockToRead(dir, m).Close()
 	r.Channel, r.State = m.Channel, m.State
 	ended := m.State != StateRecording
 	switch {
@@ -122,7 +140,10 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 					t.Recorded.Duration().Seconds(), t.Expected.Duration().Seconds())
 			}
 			for _, p := range t.Parts {
-				part := verifyPart(dir, p)
+				if ctx.Err() != nil {
+					return r
+				}
+				part := verifyPart(ctx, dir, p)
 				if ended && !p.Final && p.Error == "" {
 					part.Problems = append(part.Problems, "not final although the recording is "+string(m.State))
 				}
@@ -131,7 +152,7 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 			}
 		}
 	}
-	stray, err := strays(dir)
+	stray, err := strays(ctx, dir)
 	if err != nil {
 		problem("%v", err)
 	}
@@ -144,9 +165,12 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 
 // strays is the files of a recording that its manifest does not know. The manifest names a file
 // before it exists, so it is read after the files, which may be growing in number.
-func strays(dir *os.Root) (files []string, err error) {
+func strays(ctx context.Context, dir *os.Root) (files []string, err error) {
 	err = fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && name != ManifestName && name != manifestTemp {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && !d.IsDir() && name != ManifestName && (path.Dir(name) != "." || !ours(d)) {
 			files = append(files, name)
 		}
 		return err
@@ -168,7 +192,7 @@ func strays(dir *os.Root) (files []string, err error) {
 	return files, nil
 }
 
-func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
+func verifyPart(ctx context.Context, dir *os.Root, p *ManifestPart) PartReport {
 	r := PartReport{File: p.File, Codec: p.Codec, Final: p.Final, Unhashed: p.Final && p.SHA256 == ""}
 	f, err := openRegular(dir, p.File)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -184,7 +208,7 @@ func verifyPart(dir *os.Root, p *ManifestPart) PartReport {
 		return r
 	}
 	defer f.Close()
-	info, size, hash, err := scanPart(p, f)
+	info, size, hash, err := scanPart(p, contextReader{ctx, f})
 	r.Size, r.Frames, r.KeyFrames, r.Duration, r.SHA256 = size, info.Frames, info.KeyFrames, Seconds(info.Duration), hash
 	switch {
 	case err != nil && (p.Final || !errors.Is(err, container.ErrFormat)):

@@ -142,7 +142,7 @@ func (r RecordingReport) problems() []string {
 func TestVerifyAcceptsASoundRecording(t *testing.T) {
 	v := soundRecording(t)
 	var seen []string
-	report, err := Verify(v.root, func(r RecordingReport) { seen = append(seen, r.Dir) })
+	report, err := Verify(t.Context(), v.root, func(r RecordingReport) { seen = append(seen, r.Dir) })
 	if err != nil || !report.OK || len(report.Recordings) != 1 {
 		t.Fatalf("%+v %v", report, err)
 	}
@@ -153,7 +153,7 @@ func TestVerifyAcceptsASoundRecording(t *testing.T) {
 	if a := r.Parts[0]; a.File != audioPart || a.Frames != 50 || a.Size != v.audio.Size || a.SHA256 != v.audio.SHA256 {
 		t.Errorf("%+v", a)
 	}
-	if one, err := Verify(filepath.Join(v.root, v.store.Dir()), nil); err != nil || !one.OK || one.Recordings[0].Dir != "." {
+	if one, err := Verify(t.Context(), filepath.Join(v.root, v.store.Dir()), nil); err != nil || !one.OK || one.Recordings[0].Dir != "." {
 		t.Errorf("one recording alone: %+v %v", one, err)
 	}
 	if b, err := json.Marshal(report); err != nil || !strings.Contains(string(b), `"duration_seconds":0.9935`) {
@@ -212,7 +212,7 @@ func TestVerifyFinds(t *testing.T) {
 			v := soundRecording(t)
 			test.spoil(t, v)
 			v.save(t)
-			report, err := Verify(v.root, nil)
+			report, err := Verify(t.Context(), v.root, nil)
 			if err != nil || report.OK {
 				t.Fatalf("%+v %v", report, err)
 			}
@@ -246,7 +246,7 @@ func TestVerifyLeavesAGrowingRecordingInPeace(t *testing.T) {
 	v.manifest.Streams[0].Tracks[0].Parts = append(v.manifest.Streams[0].Tracks[0].Parts,
 		&ManifestPart{File: "bob/cam/audio-2.ogg", Codec: "opus", ClockRate: 48000}) // not yet made
 	v.save(t)
-	report, err := Verify(v.root, nil)
+	report, err := Verify(t.Context(), v.root, nil)
 	if err != nil || !report.OK {
 		t.Errorf("%q %v", report.Recordings[0].problems(), err)
 	}
@@ -255,18 +255,18 @@ func TestVerifyLeavesAGrowingRecordingInPeace(t *testing.T) {
 func TestVerifyReportsWhatHasNoManifest(t *testing.T) {
 	v := soundRecording(t)
 	v.remove(t, ManifestName)
-	report, err := Verify(v.root, nil)
+	report, err := Verify(t.Context(), v.root, nil)
 	if err != nil || report.OK || !slices.Equal(report.Recordings[0].problems(), []string{"no manifest"}) {
 		t.Errorf("%+v %v", report, err)
 	}
 	if err := v.dir.WriteFile(ManifestName, []byte(`{"version":1,"x":2}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	report, err = Verify(v.root, nil)
+	report, err = Verify(t.Context(), v.root, nil)
 	if err != nil || report.OK || !strings.Contains(report.Recordings[0].problems()[0], "invalid manifest") {
 		t.Errorf("%+v %v", report, err)
 	}
-	if _, err := Verify(filepath.Join(v.root, "none"), nil); err == nil {
+	if _, err := Verify(t.Context(), filepath.Join(v.root, "none"), nil); err == nil {
 		t.Error("a directory that does not exist was verified")
 	}
 }

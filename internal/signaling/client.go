@@ -57,6 +57,10 @@ type Options struct {
 	// NewConnectLimiter. Default: none.
 	Connects *rate.Limiter
 
+	// Renewals has connections renewed before their token ends. Default: the service
+	// ends them (4002), and the client connects again.
+	Renewals *Renewals
+
 	// IncludeSenderMetadata asks for FromMetadata on every Message.
 	IncludeSenderMetadata bool
 
@@ -91,14 +95,17 @@ type Client struct {
 	events   chan Event
 
 	malformed occasional
+	overlap   atomic.Pointer[overlap] // nil unless a connection has been taking over of late
+	links     sync.WaitGroup          // all that Run has begun
 
-	// backoff and tokenFailures are owned by Run.
+	// backoff and tokenFailures are owned by Run, and by what it waits for.
 	backoff       backoff
 	tokenFailures int
 
 	mu             sync.Mutex
 	state          State
 	current        *link // nil unless connected
+	believed       bool  // the latest event that told of a connection was Connected
 	welcomedBefore bool
 	peerID         string
 	maxMessageSize int
@@ -165,6 +172,7 @@ func (c *Client) Run(ctx context.Context) error {
 	forwarding.Go(func() { c.queue.forward(ctx, c.events) })
 	c.setState(StateConnecting)
 	err := c.stayConnected(ctx)
+	c.links.Wait()
 	c.setState(StateClosed)
 	c.queue.close()
 	forwarding.Wait()
@@ -177,8 +185,8 @@ func (c *Client) stayConnected(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		delay, terminal := c.backoff.next(end, c.opts.Credential.Renewable())
-		c.tell(Disconnected{Err: end.err, Established: end.welcomed, Terminal: terminal, RetryIn: delay})
+		delay, terminal := c.backoff.next(end, c.renewable(end.link))
+		c.disconnected(Disconnected{Err: end.err, Established: end.welcomed, Terminal: terminal, RetryIn: delay})
 		if terminal {
 			c.opts.Metrics.closedForGood(end.code())
 			c.log.Debug("signalling ended for good", "reason", string(end.reason), "err", end.err) // the caller tells of what Run returns
@@ -195,25 +203,61 @@ func (c *Client) stayConnected(ctx context.Context) error {
 	}
 }
 
-// connect makes one connection and returns when it has ended.
+// connect makes one connection and returns when it, and those that took over
+// from it, have ended.
 func (c *Client) connect(ctx context.Context) ending {
+	auth, end := c.admit(ctx)
+	if end.err != nil {
+		return end
+	}
+	l, end := c.open(ctx, auth)
+	if l == nil {
+		return end
+	}
+	return c.keep(ctx, l)
+}
+
+// authorization is what one connection is authorised with.
+type authorization struct {
+	param   string
+	value   secret
+	expires time.Time // as a token says; zero if it does not
+}
+
+// admit waits for leave to connect, and for a credential to do so with.
+func (c *Client) admit(ctx context.Context) (authorization, ending) {
 	if c.opts.Connects != nil {
 		if err := c.opts.Connects.Wait(ctx); err != nil {
-			return ending{err: err, reason: ReasonDial}
+			return authorization{}, ending{err: err, reason: ReasonDial}
 		}
 	}
 	param, value, err := c.authorize(ctx)
 	if err != nil {
-		return ending{err: err, reason: ReasonCredential}
+		return authorization{}, ending{err: err, reason: ReasonCredential}
 	}
+	auth := authorization{param: param, value: conceal(value)}
+	if param == paramToken {
+		auth.expires = tokenExpiry(value)
+	}
+	return auth, ending{}
+}
+
+// open dials, and serves the connection until it ends by itself, is retired, or
+// ctx ends.
+func (c *Client) open(ctx context.Context, auth authorization) (*link, ending) {
 	deadline := time.Now().Add(c.opts.WelcomeTimeout)
 	dialling, cancel := context.WithDeadline(ctx, deadline)
-	l, err := dial(dialling, c, param, value)
+	l, err := dial(dialling, c, auth)
 	cancel()
 	if err != nil {
-		return ending{err: fmt.Errorf("dial %s: %w", c.endpoint, redact(err, value)), reason: ReasonDial}
+		return nil, ending{err: fmt.Errorf("dial %s: %w", c.endpoint, redact(err, auth.value())), reason: ReasonDial}
 	}
-	return l.run(ctx, deadline)
+	c.links.Go(func() {
+		l.ending = l.run(ctx, deadline)
+		l.endedAt.Store(new(time.Now()))
+		close(l.ended)
+	})
+	return l, ending{}
 }
 
 func (c *Client) authorize(ctx context.Context) (param, value string, err error) {
@@ -235,7 +279,8 @@ func (c *Client) authorize(ctx context.Context) (param, value string, err error)
 	return "", "", &CredentialError{Consecutive: c.tokenFailures, Err: err}
 }
 
-// attach makes l the current connection and tells so, unless l has ended meanwhile.
+// attach makes l the current connection, in the place of another if there is one,
+// and tells so, unless l has ended meanwhile.
 func (c *Client) attach(l *link, w Welcome) bool {
 	servers, err := iceServers(w.Metadata)
 	if err != nil {
@@ -246,43 +291,73 @@ func (c *Client) attach(l *link, w Welcome) bool {
 		c.mu.Unlock()
 		return false
 	}
-	c.state = StateConnected
-	c.current = l
-	c.peerID = w.PeerID
-	c.maxMessageSize = w.MaxMessageSize
 	if servers != nil {
 		c.iceServers = servers
 	}
-	connected := Connected{Welcome: w, ICEServers: c.iceServers, Resumed: c.welcomedBefore}
-	c.welcomedBefore = true
+	l.attached, l.welcome, l.last = true, w, c.current
+	connected := c.use(l)
 	replay := make([]string, 0, len(c.subscriptions))
 	for channel := range c.subscriptions {
 		replay = append(replay, channel)
 	}
 	c.mu.Unlock()
 
+	c.schedule(l, w)
 	c.opts.Metrics.connected(1)
 	c.log.Info("signalling connected", "", connected) // without a name its attributes stand for themselves
-	c.tell(connected)
+	var replayed sync.WaitGroup
 	for _, channel := range replay {
-		l.tasks.Go(func() { c.replay(l, channel) })
+		replayed.Go(func() { c.replay(l, channel) })
 	}
+	l.tasks.Go(func() {
+		replayed.Wait()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !l.detached { // else the end of the connection ended the replays
+			close(l.entered)
+		}
+	})
 	return true
 }
 
-// detach undoes attach, or forbids it; from here on requests are refused.
+// use makes l the current connection and tells so. c.mu is held.
+func (c *Client) use(l *link) Connected {
+	c.state = StateConnected
+	c.current = l
+	c.peerID = l.welcome.PeerID
+	c.maxMessageSize = l.welcome.MaxMessageSize
+	connected := Connected{Welcome: l.welcome, ICEServers: c.iceServers, Resumed: c.welcomedBefore, TookOver: c.believed}
+	c.welcomedBefore, c.believed = true, true
+	c.tell(connected)
+	return connected
+}
+
+// detach undoes attach, or forbids it; from here on requests are refused, unless
+// there is another connection: one that took over, or the one that was to be
+// succeeded and has not been closed yet.
 func (c *Client) detach(l *link) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	l.detached = true
-	attached := c.current == l
-	if attached {
-		c.current = nil
-		c.state = StateReconnecting
-	}
-	c.mu.Unlock()
-	if attached {
+	if l.attached {
 		c.opts.Metrics.connected(-1)
 	}
+	if c.current != l {
+		return
+	}
+	c.current = nil
+	c.state = StateReconnecting
+	if l.last != nil && !l.last.detached {
+		c.use(l.last)
+	}
+}
+
+// disconnected tells of a connection, or an attempt at one, that has ended.
+func (c *Client) disconnected(d Disconnected) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.believed = false
+	c.tell(d)
 }
 
 // tell queues an event of our own making; it never waits.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"recorder/internal/remote"
+	"recorder/internal/signaling"
 )
 
 // Config is config.yaml. The comments of its fields are the manual; config.yaml repeats them for its readers.
@@ -58,6 +59,8 @@ type SecretKeyConfig struct {
 	// The key itself, sk_secret_…
 	Secret     string `mapstructure:"secret"`
 	SecretFile string `mapstructure:"secret_file"`
+	// How long each token is valid. The bot connects again, with another token, before one ends. 2m to 30 days, 720h.
+	TokenTTL time.Duration `mapstructure:"token_ttl"`
 }
 
 // BotConfig is how the bot appears to the members of a channel.
@@ -165,7 +168,10 @@ type ChannelOptions struct {
 // defaultConfig is what holds where neither the file nor the environment says anything.
 func defaultConfig() Config {
 	return Config{
-		Signaling: SignalingConfig{URL: "wss://rms.metered.ca"},
+		Signaling: SignalingConfig{
+			URL:       "wss://rms.metered.ca",
+			SecretKey: SecretKeyConfig{TokenTTL: signaling.DefaultTokenTTL},
+		},
 		Bot: BotConfig{
 			Name:     "recorder",
 			Metadata: map[string]any{"name": "Recorder", "role": "recorder"},

@@ -43,6 +43,7 @@ func newCredential(cfg SignalingConfig, bot BotConfig, peerID, channel string) (
 			PeerID:       peerID,
 			Channels:     []string{channel},
 			PeerMetadata: bot.Metadata,
+			TTL:          cfg.SecretKey.TokenTTL,
 		})
 	}
 }

@@ -83,6 +83,7 @@ type Peer struct {
 	heard      bool // the member has offered since it was lost
 	moved      bool // our id changed and the member has not offered since
 	ladder     ladder
+	draft      *draft                    // our description that is about to be sent
 	held       []webrtc.ICECandidateInit // candidates of a description to come
 	candidates []func()                  // send candidates of ours that wait for their description to leave
 	complaints repetitions

@@ -210,7 +210,7 @@ func (c *Client) connect(ctx context.Context) ending {
 	if end.err != nil {
 		return end
 	}
-	l, end := c.open(ctx, auth)
+	l, end := c.open(ctx, auth, false)
 	if l == nil {
 		return end
 	}
@@ -243,8 +243,8 @@ func (c *Client) admit(ctx context.Context) (authorization, ending) {
 }
 
 // open dials, and serves the connection until it ends by itself, is retired, or
-// ctx ends.
-func (c *Client) open(ctx context.Context, auth authorization) (*link, ending) {
+// ctx ends. A renewal is to take over from the connection in use.
+func (c *Client) open(ctx context.Context, auth authorization, renewal bool) (*link, ending) {
 	deadline := time.Now().Add(c.opts.WelcomeTimeout)
 	dialling, cancel := context.WithDeadline(ctx, deadline)
 	l, err := dial(dialling, c, auth)
@@ -252,6 +252,7 @@ func (c *Client) open(ctx context.Context, auth authorization) (*link, ending) {
 	if err != nil {
 		return nil, ending{err: fmt.Errorf("dial %s: %w", c.endpoint, redact(err, auth.value())), reason: ReasonDial}
 	}
+	l.renewal = renewal
 	c.links.Go(func() {
 		l.ending = l.run(ctx, deadline)
 		l.endedAt.Store(new(time.Now()))
@@ -326,7 +327,8 @@ func (c *Client) use(l *link) Connected {
 	c.current = l
 	c.peerID = l.welcome.PeerID
 	c.maxMessageSize = l.welcome.MaxMessageSize
-	connected := Connected{Welcome: l.welcome, ICEServers: c.iceServers, Resumed: c.welcomedBefore, TookOver: c.believed}
+	connected := Connected{Welcome: l.welcome, ICEServers: c.iceServers, Resumed: c.welcomedBefore,
+		Renewed: l.renewal, TookOver: c.believed}
 	c.welcomedBefore, c.believed = true, true
 	c.tell(connected)
 	return connected

@@ -22,8 +22,10 @@ type Connected struct {
 	// Resumed is set on every connection but the first: tracked subscriptions
 	// are being replayed, and each channel's next presence is a snapshot.
 	Resumed bool
-	// TookOver is set when the connection was made before the one in use had been
-	// told to have ended, which is closed soon: see [Renewals]. No frame of theirs is told twice.
+	// Renewed is set when the connection was made to take over from the one in use,
+	// see [Renewals]. No frame of theirs is told twice.
+	Renewed bool
+	// TookOver is set when no [Disconnected] came since the last Connected.
 	TookOver bool
 }
 

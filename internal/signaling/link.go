@@ -28,12 +28,13 @@ const (
 
 // link is one WebSocket. What must survive it is in Client.
 type link struct {
-	client *Client
-	auth   authorization
-	conn   *websocket.Conn
-	hangUp func() // closes the transport at once, without a handshake
-	out    *outbox
-	rate   *rate.Limiter
+	client  *Client
+	auth    authorization
+	renewal bool // it is to take over from the one in use
+	conn    *websocket.Conn
+	hangUp  func() // closes the transport at once, without a handshake
+	out     *outbox
+	rate    *rate.Limiter
 
 	// ctx ends with the link, after the close handshake.
 	ctx    context.Context

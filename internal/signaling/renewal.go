@@ -117,7 +117,7 @@ func (c *Client) seek(ctx context.Context, l *link) <-chan successor {
 
 func (c *Client) bringUp(ctx context.Context, l *link, auth authorization) successor {
 	c.overlap.Store(newOverlap(l))
-	next, end := c.open(ctx, auth)
+	next, end := c.open(ctx, auth, true)
 	if next != nil {
 		select {
 		case <-next.entered:
@@ -191,7 +191,7 @@ func (c *Client) succeed(ctx context.Context, l *link, s successor) (*link, endi
 			return nil, l.ending
 		}
 		c.interrupted(l.ending)
-		next, end := c.open(ctx, *s.ready)
+		next, end := c.open(ctx, *s.ready, false)
 		if next != nil {
 			c.opts.Metrics.renewal(renewalReplaced)
 		}

@@ -44,7 +44,7 @@ type SignalingConfig struct {
 	APIKey     string `mapstructure:"api_key"`
 	APIKeyFile string `mapstructure:"api_key_file"`
 
-	// A secret key: the bot mints short-lived tokens of its own with it.
+	// A secret key: the bot makes its own tokens with it.
 	SecretKey SecretKeyConfig `mapstructure:"secret_key"`
 
 	// An address that answers {"token": "…"}. It is asked on every connect. https, or http for loopback.
@@ -59,7 +59,8 @@ type SecretKeyConfig struct {
 	// The key itself, sk_secret_…
 	Secret     string `mapstructure:"secret"`
 	SecretFile string `mapstructure:"secret_file"`
-	// How long each token is valid. The bot connects again, with another token, before one ends. 2m to 30 days, 720h.
+	// How long each token is valid. The bot connects again, with another token, before one ends.
+	// 2m to 30 days, 720h.
 	TokenTTL time.Duration `mapstructure:"token_ttl"`
 }
 

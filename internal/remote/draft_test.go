@@ -44,7 +44,9 @@ func (w *world) stunServer(delay time.Duration) (stop func()) {
 func hosts(sdp string) (n int) { return strings.Count(sdp, " typ host") }
 
 func TestAnAnswerHasTheHostCandidates(t *testing.T) {
-	for name, delay := range map[string]time.Duration{"no server": 0, "late server": 200 * time.Millisecond, "hung server": -1} {
+	for name, delay := range map[string]time.Duration{
+		"no server": 0, "late server": 200 * time.Millisecond, "hung server": -1,
+	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, "bot", "alice", func(t *testing.T, w *world) {
 				if delay != 0 {
@@ -103,7 +105,8 @@ func TestAnOfferHasTheHostCandidates(t *testing.T) {
 		w.setCut(true)
 		wait(t, 20*time.Second, "a restart", func() bool { return len(w.signals("offer")) > 0 })
 		offer := sdpOf(t, w.signals("offer")[0].data)
-		if hosts(offer) == 0 || strings.Contains(offer, "ufrag "+attribute(sdpOf(t, w.signals("answer")[0].data), "ice-ufrag")) {
+		before := attribute(sdpOf(t, w.signals("answer")[0].data), "ice-ufrag")
+		if hosts(offer) == 0 || strings.Contains(offer, "ufrag "+before) {
 			t.Errorf("candidates of the offer:\n%s", offer)
 		}
 		w.setCut(false)

@@ -8,7 +8,8 @@ import (
 	"recorder/internal/lab/devserver"
 )
 
-// The service tells the members at once that the bot's socket has dropped: all of them connect anew when it is back.
+// The service tells the members at once that the bot's socket has dropped. All of them connect anew
+// when it is back.
 func TestADropOfOurSocketCostsNextToNothing(t *testing.T) {
 	inRig(t, devserver.Options{}, func(r *rig) {
 		const drops = 20

@@ -52,7 +52,9 @@ func (s *Session) connected(e signaling.Connected) {
 		m.peer.SetICEServers(s.ice)
 	}
 	s.reconcile.await(now)
-	if !s.client.Tracked(s.cfg.Channel) && !s.reentry.running { // the first time, and when the last connection ended in a re-entry
+	// The first time, and when the last connection ended in a re-entry. One that is
+	// under way subscribes itself.
+	if !s.client.Tracked(s.cfg.Channel) && !s.reentry.running {
 		s.subscribe()
 	}
 	s.publish()

@@ -56,7 +56,8 @@ func (s *Session) checkMedia(now time.Time) {
 			out := now.Sub(m.troubled) >= patience
 			dead, told = dead || out, told || out && patience == offerPatience
 		}
-		dead = dead || !m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience && !now.Before(s.reentry.unmet)
+		dead = dead || !m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience &&
+			!now.Before(s.reentry.unmet)
 	}
 	s.told(told)
 	switch {

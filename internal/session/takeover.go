@@ -27,14 +27,17 @@ const (
 // takeover is what the members may have been told as our connection to the
 // service changed.
 type takeover struct {
-	began   time.Time // when the connection in use began
+	began   time.Time // when the connection in use began; zero if it is the first
 	renewal bool      // it took over, under the same peer id, from one that was up
 	left    time.Time // when presence said that we left; zero once it said that we joined
 }
 
 // begin notes a connection to the service, and what peer id we had on the last one.
 func (t *takeover) begin(e signaling.Connected, before string, now time.Time) {
-	*t = takeover{began: now, renewal: e.Renewed && e.PeerID == before}
+	*t = takeover{renewal: e.Renewed && e.PeerID == before}
+	if e.Resumed {
+		t.began = now
+	}
 }
 
 // hear looks for ourselves in a presence frame. Members handle who joined before

@@ -40,7 +40,8 @@ type Renewals struct{ told atomic.Bool }
 // TakeoverTold reports that the other members were told as a connection took over.
 func (c *Client) TakeoverTold() {
 	if r := c.opts.Renewals; r != nil && !r.told.Swap(true) {
-		c.log.Warn("the service tells members of a connection that takes over; from now on the last one is closed first")
+		c.log.Warn("the service tells members of a connection that takes over; " +
+			"from now on the last one is closed first")
 	}
 }
 
@@ -63,7 +64,8 @@ func retryAfter(left time.Duration) (after time.Duration, ok bool) {
 // tokenExpiry is the exp of a token, the zero time if none can be read.
 func tokenExpiry(token string) time.Time {
 	var claims jwt.RegisteredClaims
-	if _, _, err := jwt.NewParser().ParseUnverified(token, &claims); err != nil || claims.ExpiresAt == nil {
+	_, _, err := jwt.NewParser().ParseUnverified(token, &claims)
+	if err != nil || claims.ExpiresAt == nil {
 		return time.Time{}
 	}
 	return claims.ExpiresAt.Time
@@ -170,7 +172,8 @@ func (c *Client) keep(ctx context.Context, l *link) ending {
 		if again {
 			l.due.Reset(after)
 		}
-		c.log.Warn("connection could not be renewed before its token ends", "reason", string(end.reason), "retry", again, "err", end.err)
+		c.log.Warn("connection could not be renewed before its token ends",
+			"reason", string(end.reason), "retry", again, "err", end.err)
 	}
 }
 
@@ -211,7 +214,8 @@ func (c *Client) interrupted(end ending) {
 	c.believed = false
 	c.tell(Disconnected{Err: end.err, Established: end.welcomed})
 	c.opts.Metrics.reconnect(end.reason)
-	c.log.Info("signalling connection ended as it was renewed", "reason", string(end.reason), "err", end.err)
+	c.log.Info("signalling connection ended as it was renewed",
+		"reason", string(end.reason), "err", end.err)
 }
 
 // renewable reports whether the credential can give anything but what l was
@@ -220,7 +224,8 @@ func (c *Client) renewable(l *link) bool {
 	if c.opts.Credential.Renewable() {
 		return true
 	}
-	param, value, err := c.opts.Credential.Authorize(context.Background()) // one that is not renewable has it at hand
+	// What is not renewable is at hand.
+	param, value, err := c.opts.Credential.Authorize(context.Background())
 	return err == nil && l != nil && (param != l.auth.param || value != l.auth.value())
 }
 

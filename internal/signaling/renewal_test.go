@@ -10,15 +10,20 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// renewing is a client that renews its connections, whose credential hands out tokens of 10 minutes.
+// renewing is a client that renews its connections, with tokens of 10 minutes.
 func renewing(t *testing.T, s *service, change func(*Options)) *running {
 	return start(t, s, func(o *Options) {
-		o.Renewals, o.InactivityTimeout = &Renewals{}, -1 // the service of these tests answers no pings
-		o.Credential = &provider{token: func(n int) (string, error) { return tokenFor(n, 10*time.Minute), nil }}
+		o.Renewals = &Renewals{}
+		o.InactivityTimeout = -1 // the service of these tests answers no pings
+		o.Credential = tenMinutes()
 		if change != nil {
 			change(o)
 		}
 	})
+}
+
+func tenMinutes() *provider {
+	return &provider{token: func(n int) (string, error) { return tokenFor(n, 10*time.Minute), nil }}
 }
 
 // tokenFor is the nth token, with that long to live by our clock.
@@ -35,7 +40,8 @@ func tokenFor(n int, ttl time.Duration) string {
 func (p *peer) welcomeFor(id string, life, skew time.Duration) {
 	p.t.Helper()
 	now := time.Now().Add(skew)
-	p.send(`{"type":"welcome","peerId":%q,"expiresAt":%d,"serverTime":%d,"maxMessageSize":65536}`, id, now.Add(life).Unix(), now.Unix())
+	p.send(`{"type":"welcome","peerId":%q,"expiresAt":%d,"serverTime":%d,"maxMessageSize":65536}`,
+		id, now.Add(life).Unix(), now.Unix())
 }
 
 // inLobby brings a first connection up whose token has life left, and has it in the channel lobby.
@@ -84,14 +90,17 @@ func TestRenewalIsDueBeforeTheTokenEnds(t *testing.T) {
 }
 
 func TestAConnectionIsRenewedBeforeItsTokenEnds(t *testing.T) {
-	for name, skew := range map[string]time.Duration{"same clock": 0, "service is behind": -25 * time.Hour, "service is ahead": 400 * time.Hour} {
+	for name, skew := range map[string]time.Duration{
+		"same clock": 0, "service is behind": -25 * time.Hour, "service is ahead": 400 * time.Hour,
+	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, s *service) {
 				r := renewing(t, s, nil)
 				began := time.Now()
 				first := inLobby(r, s, 10*time.Minute, skew)
 				second := s.accept()
-				between(t, "renewed", time.Since(began), 9*time.Minute-2*time.Second, 9*time.Minute+30*time.Second)
+				due := 9*time.Minute - 2*time.Second
+				between(t, "renewed", time.Since(began), due, due+32*time.Second)
 				if r.State() != StateConnected {
 					t.Errorf("state %v", r.State())
 				}
@@ -164,8 +173,10 @@ func TestWhatComesOverBothConnectionsIsToldOnce(t *testing.T) {
 		next[Connected](r)
 		f := second.recv("subscribe")
 		frames := []string{
-			`{"type":"direct","from":"bob","data":1}`, `{"type":"message","channel":"lobby","from":"bob","data":2}`,
-			`{"type":"presence","channel":"lobby","joined":[],"left":[{"peerId":"bob"}]}`, `{"type":"direct","from":"bob","data":1}`,
+			`{"type":"direct","from":"bob","data":1}`,
+			`{"type":"message","channel":"lobby","from":"bob","data":2}`,
+			`{"type":"presence","channel":"lobby","joined":[],"left":[{"peerId":"bob"}]}`,
+			`{"type":"direct","from":"bob","data":1}`,
 		}
 		for _, frame := range frames {
 			first.send("%s", frame)
@@ -187,7 +198,8 @@ func TestWhatComesOverBothConnectionsIsToldOnce(t *testing.T) {
 				got = append(got, e.Left...)
 			}
 		}
-		if want := []string{"1", "2", "bob", "1", `"last alone"`, `"next alone"`}; !slices.Equal(got, want) {
+		want := []string{"1", "2", "bob", "1", `"last alone"`, `"next alone"`}
+		if !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		silent(r)
@@ -217,7 +229,9 @@ func TestWhatComesOverBothConnectionsIsToldOnce(t *testing.T) {
 
 // The service ends the last connection as the next one comes, with any code.
 func TestAServiceMayCloseTheLastConnectionItself(t *testing.T) {
-	for _, code := range []CloseCode{0, CloseNormal, ClosePolicyViolation, CloseAdminDisconnect, CloseTokenExpired} {
+	for _, code := range []CloseCode{
+		0, CloseNormal, ClosePolicyViolation, CloseAdminDisconnect, CloseTokenExpired,
+	} {
 		for _, before := range []bool{true, false} {
 			bubble(t, func(t *testing.T, s *service) {
 				r := renewing(t, s, nil)
@@ -256,7 +270,7 @@ func TestAServiceMayCloseTheLastConnectionItself(t *testing.T) {
 	}
 }
 
-// The next connection is refused, falls silent, or ends young: the last one stays in use until its token ends.
+// The next connection is refused, falls silent, or ends young: the last one stays in use.
 func TestARenewalThatFailsCostsNothing(t *testing.T) {
 	for name, fails := range map[string]func(r *running, p *peer){
 		"refused with 4010":  func(_ *running, p *peer) { p.close(CloseOverConcurrentLimit) },
@@ -353,7 +367,7 @@ func TestAServiceThatTellsMembersIsLeftBeforeItIsEnteredAgain(t *testing.T) {
 // A reload changes the credential while the next connection is made.
 func TestACredentialThatChangesDuringARenewalIsUsed(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
-		c := &changing{&provider{token: func(n int) (string, error) { return tokenFor(n, 10*time.Minute), nil }}}
+		c := &changing{tenMinutes()}
 		r := renewing(t, s, func(o *Options) { o.Credential = c })
 		first := inLobby(r, s, 10*time.Minute, 0)
 		second := s.accept()

@@ -52,9 +52,8 @@ func (s *Session) checkMedia(now time.Time) {
 			m.unmet = time.Time{}
 		}
 		if !m.troubled.IsZero() {
-			patience := s.patience(m)
-			out := now.Sub(m.troubled) >= patience
-			dead, told = dead || out, told || out && patience == offerPatience
+			overdue, wasTold := s.overdue(m, now)
+			dead, told = dead || overdue, told || wasTold
 		}
 		dead = dead || !m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience &&
 			!now.Before(s.reentry.unmet)

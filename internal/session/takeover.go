@@ -28,6 +28,7 @@ const (
 // service changed.
 type takeover struct {
 	began   time.Time // when the connection in use began; zero if it is the first
+	entered time.Time // when we were in the channel again on it, and knew its members
 	renewal bool      // it took over, under the same peer id, from one that was up
 	left    time.Time // when presence said that we left; zero once it said that we joined
 }
@@ -37,6 +38,13 @@ func (t *takeover) begin(e signaling.Connected, before string, now time.Time) {
 	*t = takeover{renewal: e.Renewed && e.PeerID == before}
 	if e.Resumed {
 		t.began = now
+	}
+}
+
+// enter notes the first snapshot of a connection that is not the first.
+func (t *takeover) enter(now time.Time) {
+	if t.entered.IsZero() && !t.began.IsZero() {
+		t.entered = now
 	}
 }
 
@@ -59,15 +67,38 @@ func (t *takeover) lost(now time.Time) bool {
 	return ago >= offerPatience && ago < reentryPause/2
 }
 
-// patience is how long a member that has sent media may be without a connection:
-// not for long if it closed that itself and presence says that it is there.
-func (s *Session) patience(m *participant) time.Duration {
-	pc := m.peer.PeerConnection()
-	shut := pc != nil && pc.ConnectionState() == webrtc.PeerConnectionStateClosed
-	if shut && m.departed.IsZero() && m.troubled.Sub(s.takeover.began) < toldWindow {
-		return offerPatience
+// overdue reports whether a member that has sent media has been without a
+// connection for too long, and whether it closed that because it was told that we
+// left. Then it offers soon after our snapshot, or never.
+func (s *Session) overdue(m *participant, now time.Time) (yes, told bool) {
+	if now.Sub(m.troubled) >= mediaPatience {
+		return true, false
 	}
-	return mediaPatience
+	entered := s.takeover.entered
+	if entered.IsZero() || m.troubled.Sub(entered) >= toldWindow || !m.departed.IsZero() || !shut(m.peer) {
+		return false, false
+	}
+	since := m.troubled
+	if entered.After(since) {
+		since = entered
+	}
+	told = now.Sub(since) >= offerPatience
+	return told, told
+}
+
+// shut reports whether a member has closed its connection to us and not offered since.
+func shut(peer *remote.Peer) bool {
+	pc := peer.PeerConnection()
+	if pc == nil {
+		return false
+	}
+	switch pc.ConnectionState() {
+	case webrtc.PeerConnectionStateClosed:
+		return true
+	case webrtc.PeerConnectionStateNew: // it has taken the place of the closed one
+		return pc.SignalingState() == webrtc.SignalingStateStable && pc.RemoteDescription() == nil
+	}
+	return false
 }
 
 // reset is called when a member's connection has been replaced. Soon after a

@@ -257,6 +257,7 @@ func (a *App) channels() []ChannelStatus {
 func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 	salt := newProcessSalt()
 	connects := signaling.NewConnectLimiter()
+	renewals := &signaling.Renewals{}
 	return func(channel string) (*signaling.Client, error) {
 		peerID := salt.peerID(a.cfg.Bot.Name, channel)
 		credential := liveCredential(func() (signaling.Credential, error) {
@@ -270,6 +271,7 @@ func (a *App) newSignaling() func(channel string) (*signaling.Client, error) {
 			URL:        a.cfg.Signaling.URL,
 			Credential: credential,
 			Connects:   connects,
+			Renewals:   renewals,
 			Metrics:    a.signaling.Channel(channel),
 			Logger:     a.log.With("channel", channel),
 		})

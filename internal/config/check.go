@@ -85,6 +85,7 @@ func (l *loader) checkCredential(s *SignalingConfig) {
 	l.fromFile("signaling.api_key", &s.APIKey, s.APIKeyFile)
 	l.fromFile("signaling.secret_key.secret", &s.SecretKey.Secret, s.SecretKey.SecretFile)
 	l.fromFile("signaling.token_url", &s.TokenURL, s.TokenURLFile)
+	l.checkRange("signaling.secret_key.token_ttl", s.SecretKey.TokenTTL, 2*time.Minute, 720*time.Hour)
 	var set []string
 	if s.APIKey != "" {
 		set = append(set, "api_key")
@@ -109,6 +110,7 @@ func (l *loader) checkCredential(s *SignalingConfig) {
 }
 
 func (l *loader) checkSecretKey(k SecretKeyConfig) {
+	k.TokenTTL = 0 // has its own range
 	_, err := NewCredential(SignalingConfig{SecretKey: k}, BotConfig{}, "bot", "channel")
 	switch id, secret := strings.HasPrefix(k.ID, "sk_id_"), strings.HasPrefix(k.Secret, "sk_secret_"); {
 	case id && secret:

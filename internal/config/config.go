@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"recorder/internal/remote"
+	"recorder/internal/signaling"
 )
 
 // Config is config.yaml. The comments of its fields are the manual; config.yaml repeats them for its readers.
@@ -45,7 +46,7 @@ type SignalingConfig struct {
 	APIKey     string `mapstructure:"api_key"`
 	APIKeyFile string `mapstructure:"api_key_file"`
 
-	// A secret key: the bot mints short-lived tokens of its own with it.
+	// A secret key: the bot makes its own tokens with it.
 	SecretKey SecretKeyConfig `mapstructure:"secret_key"`
 
 	// An address that answers {"token": "…"}. It is asked on every connect. https, or http for loopback.
@@ -60,6 +61,9 @@ type SecretKeyConfig struct {
 	// The key itself, sk_secret_…
 	Secret     string `mapstructure:"secret"`
 	SecretFile string `mapstructure:"secret_file"`
+	// How long each token is valid. The bot connects again, with another token, before one ends.
+	// 2m to 30 days, 720h.
+	TokenTTL time.Duration `mapstructure:"token_ttl"`
 }
 
 // BotConfig is how the bot appears to the members of a channel.
@@ -171,7 +175,10 @@ type ChannelOptions struct {
 // Default is what holds where neither the file nor the environment says anything.
 func Default() Config {
 	return Config{
-		Signaling: SignalingConfig{URL: "wss://rms.metered.ca"},
+		Signaling: SignalingConfig{
+			URL:       "wss://rms.metered.ca",
+			SecretKey: SecretKeyConfig{TokenTTL: signaling.DefaultTokenTTL},
+		},
 		Bot: BotConfig{
 			Name:     "recorder",
 			Metadata: map[string]any{"name": "Recorder", "role": "recorder"},

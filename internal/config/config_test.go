@@ -161,6 +161,7 @@ func TestEnvironmentOverridesEveryScalarKey(t *testing.T) {
 		"defaults.start_at":           "2026-01-31T09:00:00Z",
 		"defaults.stop_at":            "2026-01-31T10:00:00Z",
 	}
+	values["signaling.secret_key.token_ttl"] = "48h0m0s"
 	others := map[string]string{ // these exclude api_key, so each has a round of its own
 		"signaling.api_key_file":           secretFile(t, "pk_live_env"),
 		"signaling.secret_key.secret_file": secretFile(t, "sk_secret_env"),

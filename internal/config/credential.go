@@ -20,6 +20,7 @@ func NewCredential(cfg SignalingConfig, bot BotConfig, peerID, channel string) (
 			PeerID:       peerID,
 			Channels:     []string{channel},
 			PeerMetadata: bot.Metadata,
+			TTL:          cfg.SecretKey.TokenTTL,
 		})
 	}
 }

@@ -6,12 +6,16 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// localCandidate tells the member of a candidate of ours; nil is the end. It
+// localCandidate tells the member of a candidate of ours that its description
+// does not have; nil is the end. It
 // waits until the service has taken the description before it, which may have to
 // be sent again: a browser forgets candidates that come first.
 func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 	if l != p.link {
 		return
+	}
+	if c == nil {
+		p.sendDraft() // with all there is
 	}
 	ufrag := l.ufrag
 	s := candidateSignal{Type: "rtc-ice"}
@@ -19,6 +23,9 @@ func (p *Peer) localCandidate(l *link, c *webrtc.ICECandidate) {
 		init := c.ToJSON()
 		if candidateUfrag(init) != ufrag {
 			return // it was found before ICE was restarted
+		}
+		if p.draft != nil && p.draft.link == l || l.knows(init) {
+			return // the description has it
 		}
 		s.Candidate = &wireCandidate{
 			Candidate: p.api.conceal(init.Candidate), SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex,

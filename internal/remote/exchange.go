@@ -82,6 +82,7 @@ func (p *Peer) offerIfWanted() {
 
 // perform runs an event through the negotiation function and does what it says.
 func (p *Peer) perform(e negotiationEvent, d *description) {
+	p.sendDraft() // before the connection changes
 	l := p.link
 	neg, action := next(l.neg, e)
 	if action == doSwapAnswer && !p.swaps.Allow() {
@@ -140,14 +141,14 @@ func (p *Peer) swapAnswer(l *link, neg negotiation, cause Cause, d *description)
 // answer applies an offer of the member to l and answers it.
 func (p *Peer) answer(l *link, d *description) {
 	candidates := d.candidates()
-	sdp, events, err := l.answer(d)
+	_, events, err := l.answer(d)
 	if err != nil {
 		p.negotiationFailed(err)
 		return
 	}
 	p.moved, p.heard = false, true
-	p.sendAnswer(l, sdp, answerRepeats)
-	p.refresh()
+	p.refresh() // before the answer, with which the transport may come up at once
+	p.describe(l, "answer", answerRepeats)
 	p.emit(events...)
 	if restarted := p.newGeneration(candidates); !restarted {
 		p.climbIfFailed(l)
@@ -158,28 +159,27 @@ func (p *Peer) answer(l *link, d *description) {
 // member that lost it waits for ever and never offers again. One that has it
 // refuses the repeat without harm. The repeat brings the candidates along: a
 // browser forgets those that came before an answer.
-func (p *Peer) sendAnswer(l *link, sdp string, repeats int) {
-	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"answer", p.api.conceal(sdp)}}, "answer")
+func (p *Peer) sendAnswer(l *link, repeats int) {
+	p.sendDescription(l, "answer")
 	if repeats == 0 {
 		return
 	}
 	answered := l.remote
 	p.after(answerRepeat, l, func(l *link) {
 		if l.remote == answered && l.condition() == negotiating {
-			p.sendAnswer(l, l.answering(l.pc.CurrentLocalDescription().SDP), repeats-1)
+			p.sendAnswer(l, repeats-1)
 		}
 	})
 }
 
 // offer makes and sends an offer, and starts its watchdog.
 func (p *Peer) offer(l *link) {
-	sdp, err := l.offer()
-	if err != nil {
+	if _, err := l.offer(); err != nil {
 		l.neg.pending = false
 		p.negotiationFailed(err)
 		return
 	}
-	p.signal(descriptionSignal{"rtc-description", sdpEnvelope{"offer", p.api.conceal(sdp)}}, "offer")
+	p.describe(l, "offer", 0)
 	p.ladder.stop()
 	p.ladder.timer = p.after(answerTimeout, l, p.unanswered)
 }

@@ -329,7 +329,7 @@ func TestCandidatesMayComeBeforeTheDescription(t *testing.T) {
 		if w.peer.State() != StateIdle {
 			t.Errorf("state: %v", w.peer.State())
 		}
-		w.losing(func(kind string) bool { return kind == "candidate" }) // so that theirs are all there is
+		w.hideCandidates() // so that theirs are all there is
 		release()
 		settle()
 		w.statesAre(t, first)
@@ -352,7 +352,7 @@ func TestACandidateIsOfTheDescriptionThatItsTextNames(t *testing.T) {
 			}
 			out(p)
 		}
-		w.losing(func(kind string) bool { return kind == "candidate" }) // so that theirs are all there is
+		w.hideCandidates() // so that theirs are all there is
 		w.setCut(true)
 		wait(t, 20*time.Second, "a restart", func() bool { return len(w.signals("offer")) > 0 })
 		w.setCut(false)

@@ -30,6 +30,7 @@ type link struct {
 	applied webrtc.SessionDescription // the same, in the words pion got
 	setup   string                    // the member's DTLS role: active or passive
 	ufrag   string                    // ours, of the last local description
+	sent    string                    // that description as it was sent
 	mids    map[string]bool           // every m-line there ever was
 	wedged  bool                      // a description was applied by half; no other can follow
 	faulty  bool                      // a panic ended it

@@ -77,7 +77,7 @@ func TestTheOldConnectionDeliversUntilTheNewOneDoes(t *testing.T) {
 			}
 			out(p)
 		}
-		w.losing(func(kind string) bool { return kind == "candidate" })
+		w.hideCandidates()
 		next.camera()
 		settle()
 		w.seen.expect(t, cameraAudio, cameraStream, cameraVideo)

@@ -128,6 +128,7 @@ func TestStreamAddedFiresAtTheFirstTrackWithAllTracksInPlace(t *testing.T) {
 func TestTracksAreKnownBeforeTheTransportIsUp(t *testing.T) {
 	run(t, "bot", "alice", func(t *testing.T, w *world) {
 		w.losing(func(kind string) bool { return kind != "answer" })
+		w.hideCandidates()
 		m := w.join()
 		m.out = func(f func(any)) func(any) {
 			return func(p any) {

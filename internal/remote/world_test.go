@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,7 @@ type world struct {
 	sent   []sent // signals the peer sent
 	cut    bool   // no packet passes
 	lose   func(kind string) bool
+	hidden bool // the member gets none of the peer's candidates
 }
 
 // run calls f in a bubble with a world in it. localID and remoteID decide
@@ -92,8 +94,14 @@ func (w *world) deliver(b []byte) {
 	kind := kindOf(b)
 	w.mu.Lock()
 	w.sent = append(w.sent, sent{kind, time.Now(), b})
-	member, lose := w.member, w.lose
+	member, lose, hidden := w.member, w.lose, w.hidden
 	w.mu.Unlock()
+	if hidden && kind == "candidate" {
+		return
+	}
+	if hidden && (kind == "offer" || kind == "answer") {
+		b = withoutCandidates(w.t, b)
+	}
 	if member != nil && (lose == nil || !lose(kind)) {
 		member.in <- b
 	}
@@ -149,6 +157,22 @@ func (w *world) losing(f func(kind string) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lose = f
+}
+
+// hideCandidates keeps the peer's candidates from the member, those in descriptions too.
+func (w *world) hideCandidates() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hidden = true
+}
+
+func withoutCandidates(t *testing.T, signal []byte) []byte {
+	var s descriptionSignal
+	must(t, json.Unmarshal(signal, &s))
+	s.Description.SDP = strings.Join(slices.DeleteFunc(strings.Split(s.Description.SDP, "\r\n"), isCandidate), "\r\n")
+	b, err := json.Marshal(s)
+	must(t, err)
+	return b
 }
 
 func (w *world) newNet() *vnet.Net {

@@ -196,7 +196,8 @@ func TestCandidatesDoNotOvertakeAnAnswerThatIsSentAgain(t *testing.T) {
 		time.Sleep(settling)
 		mu.Lock()
 		defer mu.Unlock()
-		if len(heard) < 3 || heard[0] != "answer" || slices.Contains(heard[1:], "answer") {
+		// The end of candidates follows the answer, which has the others.
+		if len(heard) < 2 || heard[0] != "answer" || slices.Contains(heard[1:], "answer") {
 			t.Errorf("alice heard: %q", heard)
 		}
 	})

@@ -41,25 +41,37 @@ type participant struct {
 
 // connected is called on the first and on every later welcome.
 func (s *Session) connected(e signaling.Connected) {
+	now := time.Now()
+	if e.TookOver {
+		s.remember(e.PeerID)
+	}
+	s.takeover.begin(e, s.peerID, now)
 	s.offline, s.trouble, s.peerID = nil, nil, e.PeerID
 	s.ice = iceServers(s.opts.ICEServers, e.ICEServers)
 	for _, m := range s.members {
 		m.peer.SetICEServers(s.ice)
 	}
-	s.reconcile.await(time.Now())
-	if !s.client.Tracked(s.cfg.Channel) { // the first time, and when the last connection ended in a re-entry
+	s.reconcile.await(now)
+	// The first time, and when the last connection ended in a re-entry. One that is
+	// under way subscribes itself.
+	if !s.client.Tracked(s.cfg.Channel) && !s.reentry.running {
 		s.subscribe()
 	}
 	s.publish()
+}
+
+// remember keeps our peer id in mind, which presence may still name, unless it stays ours.
+func (s *Session) remember(next string) {
+	if s.peerID != next && !slices.Contains(s.former, s.peerID) {
+		s.former = append(s.former[max(0, len(s.former)-maxFormer+1):], s.peerID)
+	}
 }
 
 // disconnected keeps every connection: media does not need the socket. Who has
 // left is for the next snapshot to say.
 func (s *Session) disconnected(why error) {
 	s.offline, s.lostID = why, s.peerID
-	if !slices.Contains(s.former, s.lostID) {
-		s.former = append(s.former[max(0, len(s.former)-maxFormer+1):], s.lostID)
-	}
+	s.remember("")
 	s.reconcile.stop()
 	for _, m := range s.members {
 		m.stay()
@@ -80,6 +92,7 @@ func (s *Session) disconnected(why error) {
 func (s *Session) presence(p signaling.Presence) {
 	now := time.Now()
 	left := p.Left
+	s.takeover.hear(p, s.peerID, now)
 	if p.Snapshot {
 		missing := s.missingFrom(p.Joined)
 		for _, id := range missing {
@@ -184,6 +197,7 @@ func (s *Session) listen(m *participant) {
 			s.log.Info("stream removed", "peer", m.peer.ID(), "stream", e.Stream.ID())
 		})
 	})
+	event.Subscribe(m.peer, func(e remote.ConnectionReset) { s.post(func() { s.reset(e.Cause) }) })
 	event.Subscribe(m.peer, func(e remote.NegotiationError) {
 		var refused *signaling.RequestError
 		if errors.As(e.Err, &refused) && refused.Code == signaling.CodeActionNotPermitted {

@@ -88,6 +88,7 @@ func (s *Session) subscribed() {
 func (s *Session) snapshotArrived() {
 	s.reconcile.stop()
 	s.lostID = ""
+	s.takeover.enter(time.Now())
 	s.enter()
 }
 

@@ -36,7 +36,7 @@ type reentry struct {
 
 // checkMedia looks for members whose media died and has not come back.
 func (s *Session) checkMedia(now time.Time) {
-	dead := false
+	dead, told := false, s.takeover.lost(now)
 	for _, m := range s.members {
 		s.noteApart(m, now)
 		m.hadMedia = m.hadMedia || s.bindings.flowing(m.peer, now, flowTimeout)
@@ -51,11 +51,16 @@ func (s *Session) checkMedia(now time.Time) {
 		if m.peer.State() != remote.StateIdle {
 			m.unmet = time.Time{}
 		}
-		dead = dead || !m.troubled.IsZero() && now.Sub(m.troubled) >= mediaPatience ||
-			!m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience && !now.Before(s.reentry.unmet)
+		if !m.troubled.IsZero() {
+			overdue, wasTold := s.overdue(m, now)
+			dead, told = dead || overdue, told || wasTold
+		}
+		dead = dead || !m.unmet.IsZero() && now.Sub(m.unmet) >= newcomerPatience &&
+			!now.Before(s.reentry.unmet)
 	}
+	s.told(told)
 	switch {
-	case !dead:
+	case !dead && !s.takeover.lost(now):
 		if !s.reentry.running && now.Sub(s.reentry.allowed) > reentryPauseMax {
 			s.reentry.pause = 0
 		}
@@ -89,6 +94,7 @@ func (s *Session) reenter(now time.Time) {
 	s.reentry.pause = min(max(2*s.reentry.pause, reentryPause), reentryPauseMax)
 	s.reentry.allowed = now.Add(s.reentry.pause)
 	s.reentry.running = true
+	s.takeover.left = time.Time{}
 	for _, m := range s.members {
 		if !m.unmet.IsZero() { // once, as it may be a viewer
 			m.unmet, s.reentry.unmet = time.Time{}, now.Add(reentryPauseMax)

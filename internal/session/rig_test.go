@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -59,8 +60,10 @@ type rig struct {
 
 	referee   referee
 	tape      tape.Tape
-	recording string // its directory, once finished
-	move      func() // has alice change networks
+	recording string        // its directory, once finished
+	move      func()        // has alice change networks
+	ttl       time.Duration // of the bot's tokens, if not an hour
+	renewals  signaling.Renewals
 }
 
 // inRig runs a test in a bubble of its own.
@@ -134,12 +137,13 @@ func (r *rig) options(token bool) Options {
 		Signaling: func(name string) (*signaling.Client, error) {
 			credential := r.key()
 			if token && name == channel {
-				credential = r.token("recorder")
+				credential = r.shortToken("recorder", cmp.Or(r.ttl, time.Hour))
 			} else if token {
 				credential = r.token("recorder-" + name)
 			}
 			return signaling.NewClient(signaling.Options{
 				URL: "ws://127.0.0.1", Credential: credential, HTTPClient: r.http, Logger: r.log, Metrics: r.wire.Channel(name),
+				Renewals: &r.renewals,
 			})
 		},
 	}
@@ -151,9 +155,12 @@ func (r *rig) key() signaling.Credential {
 	return c
 }
 
-func (r *rig) token(id string) signaling.Credential {
+func (r *rig) token(id string) signaling.Credential { return r.shortToken(id, time.Hour) }
+
+// shortToken is a credential whose tokens live for ttl.
+func (r *rig) shortToken(id string, ttl time.Duration) signaling.Credential {
 	c, err := signaling.NewSecretKey(signaling.SecretKeyOptions{
-		ID: keyID, Secret: secret, PeerID: id, Channels: []string{"*"}, TTL: time.Hour,
+		ID: keyID, Secret: secret, PeerID: id, Channels: []string{"*"}, TTL: ttl,
 		Permissions:  []string{"publish", "subscribe", "presence", "send"},
 		PeerMetadata: map[string]any{"name": id},
 	})

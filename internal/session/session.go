@@ -112,6 +112,7 @@ type Session struct {
 	bindings  bindings
 	limits    limits
 	reentry   reentry
+	takeover  takeover
 	ice       []webrtc.ICEServer
 }
 

@@ -14,8 +14,13 @@ const (
 	// overLimitBackoff is how long a 4010 keeps us away: a place must become free.
 	overLimitBackoff = 30 * time.Second
 
-	// A connection that lived this long proves that its token was good.
-	goodTokenLife = time.Second
+	// lived is how long a connection must have been up to count as one that had
+	// lived: it proves that the service and the token were good. The attempt after
+	// such a connection is made at once, and the backoff starts over. A service that
+	// welcomes and drops at once is not worth either.
+	lived = 30 * time.Second
+	// firstJitter spreads the attempts of many channels that lost their connections together.
+	firstJitter = 100 * time.Millisecond
 )
 
 // Reason is why a connection, or an attempt at one, ended. The set is closed:
@@ -38,12 +43,13 @@ const (
 	ReasonRefused      Reason = "refused"       // 4001, 4003, 4012, 4020: terminal
 	ReasonClosed       Reason = "closed"        // any other close code
 	ReasonReset        Reason = "reset"         // Client.Reset
+	ReasonRenewal      Reason = "renewal"       // we ended it before its token did, see Renewals
 )
 
 // reconnectReasons are those after which a client tries again.
 var reconnectReasons = []Reason{
 	ReasonCredential, ReasonDial, ReasonNoWelcome, ReasonInactivity, ReasonNetwork, ReasonGoingAway, ReasonPolicy, ReasonTooBig,
-	ReasonTokenExpired, ReasonOverLimit, ReasonOverRate, ReasonClosed, ReasonReset,
+	ReasonTokenExpired, ReasonOverLimit, ReasonOverRate, ReasonClosed, ReasonReset, ReasonRenewal,
 }
 
 // terminalCodes are the close codes after which it may not.
@@ -53,6 +59,7 @@ var terminalCodes = []CloseCode{
 
 // ending is how one connection, or an attempt at one, ended.
 type ending struct {
+	link       *link // nil if there was none
 	err        error
 	reason     Reason
 	retryAfter time.Duration // as going_away advertised, else 0
@@ -94,8 +101,8 @@ type backoff struct {
 	min, max time.Duration
 	rand     func() float64 // uniform in [0,1)
 
-	attempts int  // without a welcome since the last one
-	expired  bool // the last ending was a 4002 that was retried at once
+	attempts int  // since a connection that had lived
+	expired  bool // since then a 4002 was retried at once
 }
 
 func newBackoff(least, most time.Duration) backoff {
@@ -107,33 +114,36 @@ func newBackoff(least, most time.Duration) backoff {
 //
 //	4001 4003 4012 4020   terminal
 //	4002                  at once with a fresh token; terminal if there is no fresh one.
-//	                      A second one in a row, from a token that never worked, waits:
+//	                      A second one in a row, from tokens that never worked, waits:
 //	                      whoever mints the tokens has a clock or a lifetime that is wrong
 //	4010                  at least 30 s
 //	going_away            at least what it advertised
+//	a connection that     at once, within 100 ms
+//	had lived
 //	everything else       min·2^(n-1) up to max, ± 20 %
 func (b *backoff) next(end ending, renewable bool) (delay time.Duration, terminal bool) {
-	if end.welcomed {
-		b.attempts = 0
-	}
-	if end.lived >= goodTokenLife {
-		b.expired = false
+	alive := end.lived >= lived
+	if alive {
+		b.attempts, b.expired = 0, false
 	}
 	if end.reason == ReasonRefused || end.reason == ReasonTokenExpired && !renewable {
 		return 0, true
 	}
-	if end.reason == ReasonTokenExpired && !b.expired {
+	switch {
+	case end.reason == ReasonTokenExpired && !b.expired:
 		b.expired = true
 		return 0, false
+	case alive:
+		delay = time.Duration(b.rand() * float64(firstJitter))
+	default:
+		b.attempts++
+		delay = b.max
+		// The shift cannot overflow: beyond 2^20 every sensible max is reached.
+		if d := b.min << min(b.attempts-1, 20); d < b.max {
+			delay = d
+		}
+		delay += time.Duration(jitterRatio * (2*b.rand() - 1) * float64(delay))
 	}
-	b.attempts++
-	delay = b.max
-	// The shift cannot overflow: beyond 2^20 every sensible max is reached.
-	if d := b.min << min(b.attempts-1, 20); d < b.max {
-		delay = d
-	}
-	delay += time.Duration(jitterRatio * (2*b.rand() - 1) * float64(delay))
-
 	floor := end.retryAfter
 	if end.reason == ReasonOverLimit {
 		floor = max(floor, overLimitBackoff)

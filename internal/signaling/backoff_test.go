@@ -6,7 +6,9 @@ import (
 )
 
 func TestBackoffPerEnding(t *testing.T) {
-	const s = time.Second
+	const s, now = time.Second, firstJitter / 2
+	brief := ending{reason: ReasonNetwork, welcomed: true, lived: lived - 1}
+	barely := ending{reason: ReasonNetwork, welcomed: true, lived: lived}
 	up := ending{reason: ReasonNetwork, welcomed: true, lived: time.Minute}
 	fail := ending{reason: ReasonDial}
 	expired := ending{reason: ReasonTokenExpired}
@@ -20,13 +22,15 @@ func TestBackoffPerEnding(t *testing.T) {
 	}
 	for name, steps := range map[string][]step{
 		"doubles up to the cap":         {{fail, s / 2}, {fail, s}, {fail, 2 * s}, {fail, 4 * s}, {fail, 8 * s}, {fail, 16 * s}, {fail, 30 * s}, {fail, 30 * s}},
-		"starts over after a welcome":   {{fail, s / 2}, {fail, s}, {up, s / 2}, {fail, s}},
+		"starts over after a life":      {{fail, s / 2}, {fail, s}, {up, now}, {fail, s / 2}, {fail, s}},
+		"welcomed and dropped at once":  {{brief, s / 2}, {brief, s}, {brief, 2 * s}, {fail, 4 * s}, {up, now}},
+		"barely lived":                  {{brief, s / 2}, {barely, now}, {barely, now}, {brief, s / 2}},
 		"expired token: at once":        {{expiredLate, 0}, {expiredLate, 0}, {expiredLate, 0}},
 		"expired token: once in a row":  {{expired, 0}, {expired, s / 2}, {expired, s}, {expired, 2 * s}},
-		"token that dies young":         {{expiredEarly, 0}, {expiredEarly, s / 2}, {expiredEarly, s / 2}},
-		"expired, drop, expired":        {{expiredLate, 0}, {fail, s / 2}, {up, s / 2}, {expiredLate, 0}},
+		"token that dies young":         {{expiredEarly, 0}, {expiredEarly, s / 2}, {expiredEarly, s}},
+		"expired, drop, expired":        {{expiredLate, 0}, {fail, s / 2}, {up, now}, {expiredLate, 0}},
 		"over the limit":                {{limit, 33 * s}, {fail, s}, {limit, 33 * s}},
-		"going away":                    {{away, 5*s + s/2}, {fail, s}},
+		"going away":                    {{away, 5*s + s/2}, {fail, s / 2}},
 		"going away, less than backoff": {{fail, s / 2}, {fail, s}, {fail, 2 * s}, {fail, 4 * s}, {ending{reason: ReasonGoingAway, retryAfter: s}, 8 * s}},
 	} {
 		b := newBackoff(defaultMinBackoff, defaultMaxBackoff)
@@ -47,6 +51,8 @@ func TestBackoffJitterIsTwentyPercentAndNeverBelowAFloor(t *testing.T) {
 		between(t, "first", first, 400*time.Millisecond, 600*time.Millisecond)
 		limited, _ := b.next(ending{reason: ReasonOverLimit}, true)
 		between(t, "over the limit", limited, 30*time.Second, 36*time.Second)
+		up, _ := b.next(ending{reason: ReasonNetwork, welcomed: true, lived: lived}, true)
+		between(t, "after a life", up, 0, 100*time.Millisecond)
 		away, _ := b.next(ending{reason: ReasonGoingAway, retryAfter: 7 * time.Second}, true)
 		between(t, "going away", away, 7*time.Second, 8400*time.Millisecond)
 	}

@@ -57,6 +57,10 @@ type Options struct {
 	// NewConnectLimiter. Default: none.
 	Connects *rate.Limiter
 
+	// Renewals has connections renewed before their token ends. Default: the service
+	// ends them (4002), and the client connects again.
+	Renewals *Renewals
+
 	// IncludeSenderMetadata asks for FromMetadata on every Message.
 	IncludeSenderMetadata bool
 
@@ -90,13 +94,17 @@ type Client struct {
 	queue    *eventQueue
 	events   chan Event
 
-	// backoff and tokenFailures are owned by Run.
+	overlap   atomic.Pointer[overlap] // nil unless a connection has been taking over of late
+	links     sync.WaitGroup          // all that Run has begun
+
+	// backoff and tokenFailures are owned by Run, and by what it waits for.
 	backoff       backoff
 	tokenFailures int
 
 	mu             sync.Mutex
 	state          State
 	current        *link // nil unless connected
+	believed       bool  // the latest event that told of a connection was Connected
 	welcomedBefore bool
 	peerID         string
 	maxMessageSize int
@@ -163,6 +171,7 @@ func (c *Client) Run(ctx context.Context) error {
 	forwarding.Go(func() { c.queue.forward(ctx, c.events) })
 	c.setState(StateConnecting)
 	err := c.stayConnected(ctx)
+	c.links.Wait()
 	c.setState(StateClosed)
 	c.queue.close()
 	forwarding.Wait()
@@ -175,8 +184,8 @@ func (c *Client) stayConnected(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		delay, terminal := c.backoff.next(end, c.opts.Credential.Renewable())
-		c.tell(Disconnected{Err: end.err, Established: end.welcomed, Terminal: terminal, RetryIn: delay})
+		delay, terminal := c.backoff.next(end, c.renewable(end.link))
+		c.disconnected(Disconnected{Err: end.err, Established: end.welcomed, Terminal: terminal, RetryIn: delay})
 		if terminal {
 			c.opts.Metrics.closedForGood(end.code())
 			c.log.Debug("signalling ended for good", "reason", string(end.reason), "err", end.err) // the caller tells of what Run returns
@@ -190,96 +199,6 @@ func (c *Client) stayConnected(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-	}
-}
-
-// connect makes one connection and returns when it has ended.
-func (c *Client) connect(ctx context.Context) ending {
-	if c.opts.Connects != nil {
-		if err := c.opts.Connects.Wait(ctx); err != nil {
-			return ending{err: err, reason: ReasonDial}
-		}
-	}
-	param, value, err := c.authorize(ctx)
-	if err != nil {
-		return ending{err: err, reason: ReasonCredential}
-	}
-	deadline := time.Now().Add(c.opts.WelcomeTimeout)
-	dialling, cancel := context.WithDeadline(ctx, deadline)
-	l, err := dial(dialling, c, param, value)
-	cancel()
-	if err != nil {
-		return ending{err: fmt.Errorf("dial %s: %w", c.endpoint, redact(err, value)), reason: ReasonDial}
-	}
-	return l.run(ctx, deadline)
-}
-
-func (c *Client) authorize(ctx context.Context) (param, value string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.CredentialTimeout)
-	defer cancel()
-	param, value, err = c.opts.Credential.Authorize(ctx)
-	if err == nil && (param != paramKey && param != paramToken || value == "") {
-		err = errors.New("neither a key nor a token came")
-	}
-	if err == nil {
-		c.tokenFailures = 0
-		return param, value, nil
-	}
-	if context.Cause(ctx) == context.DeadlineExceeded {
-		err = fmt.Errorf("no answer within %v: %w", c.opts.CredentialTimeout, err)
-	}
-	c.tokenFailures++
-	c.opts.Metrics.tokenFailure()
-	return "", "", &CredentialError{Consecutive: c.tokenFailures, Err: err}
-}
-
-// attach makes l the current connection and tells so, unless l has ended meanwhile.
-func (c *Client) attach(l *link, w Welcome) bool {
-	servers, err := iceServers(w.Metadata)
-	if err != nil {
-		c.log.Warn("ignored the ICE servers of the service", "err", err)
-	}
-	c.mu.Lock()
-	if l.detached {
-		c.mu.Unlock()
-		return false
-	}
-	c.state = StateConnected
-	c.current = l
-	c.peerID = w.PeerID
-	c.maxMessageSize = w.MaxMessageSize
-	if servers != nil {
-		c.iceServers = servers
-	}
-	connected := Connected{Welcome: w, ICEServers: c.iceServers, Resumed: c.welcomedBefore}
-	c.welcomedBefore = true
-	replay := make([]string, 0, len(c.subscriptions))
-	for channel := range c.subscriptions {
-		replay = append(replay, channel)
-	}
-	c.mu.Unlock()
-
-	c.opts.Metrics.connected(1)
-	c.log.Info("signalling connected", "", connected) // without a name its attributes stand for themselves
-	c.tell(connected)
-	for _, channel := range replay {
-		l.tasks.Go(func() { c.replay(l, channel) })
-	}
-	return true
-}
-
-// detach undoes attach, or forbids it; from here on requests are refused.
-func (c *Client) detach(l *link) {
-	c.mu.Lock()
-	l.detached = true
-	attached := c.current == l
-	if attached {
-		c.current = nil
-		c.state = StateReconnecting
-	}
-	c.mu.Unlock()
-	if attached {
-		c.opts.Metrics.connected(-1)
 	}
 }
 

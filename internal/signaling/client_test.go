@@ -86,20 +86,32 @@ func TestFirstConnectIsRetriedLikeAnyDrop(t *testing.T) {
 	})
 }
 
-func TestBackoffStartsAfreshAfterAWelcome(t *testing.T) {
+func TestBackoffStartsAfreshAfterALife(t *testing.T) {
 	bubble(t, func(t *testing.T, s *service) {
 		r := start(t, s, nil)
 		for range 3 {
 			p := connected(r, s)
+			time.Sleep(lived)
 			s.set(func() { s.dialErr = errRefused })
 			p.cut()
-			between(t, "first delay", next[Disconnected](r).RetryIn, 400*time.Millisecond, 600*time.Millisecond)
-			between(t, "second delay", next[Disconnected](r).RetryIn, 800*time.Millisecond, 1200*time.Millisecond)
+			between(t, "first delay", next[Disconnected](r).RetryIn, 0, 100*time.Millisecond)
+			between(t, "second delay", next[Disconnected](r).RetryIn, 400*time.Millisecond, 600*time.Millisecond)
+			between(t, "third delay", next[Disconnected](r).RetryIn, 800*time.Millisecond, 1200*time.Millisecond)
 			s.set(func() { s.dialErr = nil })
 		}
 		connected(r, s)
-		dials := s.dialled()
-		between(t, "first redial", dials[1].Sub(dials[0]), 400*time.Millisecond, 600*time.Millisecond)
+	})
+}
+
+func TestAServiceThatWelcomesAndDropsIsNotHammered(t *testing.T) {
+	bubble(t, func(t *testing.T, s *service) {
+		r := start(t, s, nil)
+		for i := range 8 {
+			connected(r, s).cut()
+			nominal := min(500*time.Millisecond<<i, 30*time.Second)
+			between(t, "delay", next[Disconnected](r).RetryIn, nominal*8/10, nominal*12/10)
+		}
+		connected(r, s)
 	})
 }
 

@@ -96,7 +96,11 @@ func TestExpiryIsJudgedByTheCredentialOfThatMoment(t *testing.T) {
 		}
 		p = connected(r, s)
 		c.Credential = key
-		p.close(CloseTokenExpired)
+		p.close(CloseTokenExpired) // that was a token
+		if d := next[Disconnected](r); d.Terminal {
+			t.Fatal("a key that was not tried yet was given up")
+		}
+		connected(r, s).close(CloseTokenExpired)
 		if d := next[Disconnected](r); !d.Terminal {
 			t.Error("a key was tried again")
 		}
@@ -147,7 +151,7 @@ func TestGoingAwayIsObeyed(t *testing.T) {
 		between(t, "delay", d.RetryIn, 7*time.Second, 8400*time.Millisecond)
 		// What one connection was told does not slow down the next.
 		connected(r, s).close(CloseGoingAway)
-		between(t, "delay", next[Disconnected](r).RetryIn, 400*time.Millisecond, 600*time.Millisecond)
+		between(t, "delay", next[Disconnected](r).RetryIn, 800*time.Millisecond, 1200*time.Millisecond)
 	})
 }
 

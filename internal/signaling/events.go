@@ -11,7 +11,8 @@ import (
 // [Subscribed], [Presence], [Message], [Direct], [*ServerError], [GoingAway] or [ReplayFailed].
 type Event interface{ isEvent() }
 
-// Connected: the service welcomed us. Frames of earlier connections never follow it.
+// Connected: the service welcomed us. Frames of earlier connections follow it only
+// if it took over.
 type Connected struct {
 	Welcome
 
@@ -21,12 +22,17 @@ type Connected struct {
 	// Resumed is set on every connection but the first: tracked subscriptions
 	// are being replayed, and each channel's next presence is a snapshot.
 	Resumed bool
+	// Renewed is set when the connection was made to take over from the one in use,
+	// see [Renewals]. No frame of theirs is told twice.
+	Renewed bool
+	// TookOver is set when no [Disconnected] came since the last Connected.
+	TookOver bool
 }
 
 // LogValue leaves out everything secret.
 func (c Connected) LogValue() slog.Value {
 	return slog.GroupValue(slog.Any("", c.Welcome), slog.Int("ice_servers", len(c.ICEServers)),
-		slog.Bool("resumed", c.Resumed))
+		slog.Bool("resumed", c.Resumed), slog.Bool("took_over", c.TookOver))
 }
 
 // Disconnected: a connection, or an attempt at one, ended.

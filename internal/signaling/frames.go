@@ -52,7 +52,7 @@ func (l *link) read() error {
 			l.drop(err)
 			continue
 		}
-		if !l.handle(frame, len(b)) {
+		if !l.handle(frame, b) {
 			return l.ctx.Err()
 		}
 	}
@@ -65,7 +65,8 @@ func (l *link) drop(err error) {
 }
 
 // handle acts on one frame. It reports false when the link has ended meanwhile.
-func (l *link) handle(frame Frame, size int) bool {
+func (l *link) handle(frame Frame, raw []byte) bool {
+	size := len(raw)
 	if !l.welcomed() {
 		switch frame.(type) {
 		case Welcome, *ServerError, GoingAway:
@@ -88,12 +89,14 @@ func (l *link) handle(frame Frame, size int) bool {
 	case *ServerError:
 		return l.serverError(f, size)
 	case Presence:
-		f.Snapshot = l.snapshot(f)
-		return l.tell(f, size)
+		if f.Snapshot = l.snapshot(f); f.Snapshot {
+			return l.tell(f, size)
+		}
+		return l.tellOnce(f, raw)
 	case Message:
-		return l.tell(f, size)
+		return l.tellOnce(f, raw)
 	case Direct:
-		return l.tell(f, size)
+		return l.tellOnce(f, raw)
 	case GoingAway:
 		l.retryAfter.Store(int64(f.RetryAfter))
 		l.client.log.Info("service is going away", "retry_after", f.RetryAfter)
@@ -114,6 +117,9 @@ func (l *link) serverError(e *ServerError, size int) bool {
 	l.client.log.Warn("service reported an error", "err", e)
 	return l.tell(e, size)
 }
+
+// tellOnce is tell for a frame that may come over another connection as well.
+func (l *link) tellOnce(ev Event, raw []byte) bool { return l.repeated(raw) || l.tell(ev, len(raw)) }
 
 // tell queues an event that came from the service.
 func (l *link) tell(ev Event, size int) bool { return l.client.queue.put(l.ctx, ev, size) }

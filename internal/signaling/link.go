@@ -28,40 +28,54 @@ const (
 
 // link is one WebSocket. What must survive it is in Client.
 type link struct {
-	client *Client
-	conn   *websocket.Conn
-	hangUp func() // closes the transport at once, without a handshake
-	out    *outbox
-	rate   *rate.Limiter
+	client  *Client
+	auth    authorization
+	renewal bool // it is to take over from the one in use
+	conn    *websocket.Conn
+	hangUp  func() // closes the transport at once, without a handshake
+	out     *outbox
+	rate    *rate.Limiter
 
 	// ctx ends with the link, after the close handshake.
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	readEnd  chan error // cap 1
-	writeEnd chan error // cap 1
-	reset    chan error // cap 1: see Client.Reset
+	readEnd  chan error    // cap 1
+	writeEnd chan error    // cap 1
+	reset    chan error    // cap 1: see Client.Reset
+	retired  chan struct{} // cap 1: another connection takes over
+	entered  chan struct{} // closed once it is welcomed and has replayed its subscriptions
+
+	due      *time.Timer // fires when the connection is to be renewed
+	tokenEnd time.Time   // by our clock; set with due
+
+	ended   chan struct{} // closed when nothing is left of it
+	ending  ending        // why; set before
+	endedAt atomic.Pointer[time.Time]
 
 	// Set by the reader. Pointers, because a time.Time keeps its monotonic clock.
 	welcomedAt atomic.Pointer[time.Time] // nil before
 	lastSeen   atomic.Pointer[time.Time] // the latest inbound message, or the dial
 	retryAfter atomic.Int64              // ns, as advertised by going_away
 
-	detached bool // guarded by client.mu
+	// Guarded by client.mu.
+	attached, detached bool
+	welcome            Welcome
+	last               *link // the one to be succeeded, until that is closed
 
 	presences map[string]presences // by channel; of the reader
 }
 
 // dial opens the WebSocket. Its errors may quote the URL.
-func dial(ctx context.Context, c *Client, param, value string) (*link, error) {
+func dial(ctx context.Context, c *Client, auth authorization) (*link, error) {
 	hc := withoutRedirects(c.opts.HTTPClient)
 	keep := &keepBody{next: hc.Transport}
 	if keep.next == nil {
 		keep.next = http.DefaultTransport
 	}
 	hc.Transport = keep
-	conn, resp, err := websocket.Dial(ctx, c.endpoint+"?"+param+"="+url.QueryEscape(value),
+	conn, resp, err := websocket.Dial(ctx, c.endpoint+"?"+auth.param+"="+url.QueryEscape(auth.value()),
 		&websocket.DialOptions{HTTPClient: hc})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
@@ -72,6 +86,7 @@ func dial(ctx context.Context, c *Client, param, value string) (*link, error) {
 	conn.SetReadLimit(maxInbound)
 	l := &link{
 		client:    c,
+		auth:      auth,
 		conn:      conn,
 		hangUp:    func() { keep.body.Close() },
 		out:       newOutbox(c.opts.AckTimeout, c.opts.Metrics),
@@ -79,6 +94,10 @@ func dial(ctx context.Context, c *Client, param, value string) (*link, error) {
 		readEnd:   make(chan error, 1),
 		writeEnd:  make(chan error, 1),
 		reset:     make(chan error, 1),
+		retired:   make(chan struct{}, 1),
+		entered:   make(chan struct{}),
+		due:       time.NewTimer(never),
+		ended:     make(chan struct{}),
 		presences: make(map[string]presences),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -117,6 +136,7 @@ func (l *link) run(ctx context.Context, welcomeBy time.Time) ending {
 	v := l.serve(ctx, welcomeBy)
 	ended := time.Now()
 
+	l.due.Stop()
 	l.client.detach(l)
 	hungUp := make(chan struct{})
 	giveUp := time.AfterFunc(l.client.opts.CloseTimeout, func() { l.hangUp(); close(hungUp) })
@@ -135,7 +155,7 @@ func (l *link) run(ctx context.Context, welcomeBy time.Time) ending {
 	l.conn.CloseNow()
 	l.tasks.Wait()
 
-	end := ending{err: v.err, reason: v.reason, retryAfter: time.Duration(l.retryAfter.Load())}
+	end := ending{link: l, err: v.err, reason: v.reason, retryAfter: time.Duration(l.retryAfter.Load())}
 	if at := l.welcomedAt.Load(); at != nil {
 		end.welcomed = true
 		end.lived = ended.Sub(*at)
@@ -184,6 +204,8 @@ func (l *link) serve(ctx context.Context, welcomeBy time.Time) verdict {
 			check.Reset(next)
 		case cause := <-l.reset:
 			return verdict{reason: ReasonReset, close: CloseNormal, err: fmt.Errorf("reset: %w", cause)}
+		case <-l.retired:
+			return verdict{reason: ReasonRenewal, close: CloseNormal, flush: true, err: errRenewed}
 		case <-ctx.Done():
 			return verdict{reason: ReasonClosed, err: ctx.Err(), close: CloseNormal, flush: true}
 		}
@@ -201,6 +223,14 @@ func readVerdict(err error) verdict {
 		return verdict{reason: closeReason(code), err: &CloseError{Code: code, Reason: Untrusted(ce.Reason)}}
 	}
 	return verdict{reason: ReasonNetwork, err: fmt.Errorf("connection lost: %w", err)}
+}
+
+// retire closes the connection, as another one takes its place.
+func (l *link) retire() {
+	select {
+	case l.retired <- struct{}{}:
+	default:
+	}
 }
 
 func (l *link) welcomed() bool { return l.welcomedAt.Load() != nil }

@@ -13,6 +13,7 @@ type MetricsVec struct {
 	reconnects  *prometheus.CounterVec
 	terminal    *prometheus.CounterVec
 	errors      *prometheus.CounterVec
+	renewals    *prometheus.CounterVec
 
 	tokenFailures, malformed, ackTimeouts, delayed, refused *prometheus.CounterVec
 }
@@ -24,6 +25,7 @@ type Metrics struct {
 	reconnects  *prometheus.CounterVec
 	terminal    *prometheus.CounterVec
 	errors      *prometheus.CounterVec
+	renewals    *prometheus.CounterVec
 
 	tokenFailures, malformed, ackTimeouts, delayed, refused prometheus.Counter
 }
@@ -40,6 +42,7 @@ func NewMetrics(reg prometheus.Registerer) *MetricsVec {
 		reconnects:    counter("reconnects_total", "Connection attempts after a drop or a failed attempt, by what ended the one before.", "reason"),
 		terminal:      counter("terminal_closes_total", "Closes after which a client does not connect again, by close code.", "code"),
 		errors:        counter("errors_total", "Error frames received, by code.", "code"),
+		renewals:      counter("renewals_total", "Connections renewed before their token ended, by what came of it.", "result"),
 		tokenFailures: counter("token_failures_total", "Failures to obtain a credential."),
 		malformed:     counter("malformed_frames_total", "Frames received that were not as the protocol describes."),
 		ackTimeouts:   counter("ack_timeouts_total", "Requests that got no answer in time."),
@@ -57,13 +60,22 @@ const (
 	otherCode    = "other" // of an error frame, where the service documents none
 )
 
+// What may come of a renewal.
+const (
+	renewalTookOver = "took_over" // the next connection was up first
+	renewalReplaced = "replaced"  // the last connection was closed first
+	renewalFailed   = "failed"    // there is no next one yet
+)
+
+var renewalResults = []string{renewalTookOver, renewalReplaced, renewalFailed}
+
 type channelVec interface {
 	prometheus.Collector
 	DeletePartialMatch(prometheus.Labels) int
 }
 
 func (v *MetricsVec) all() []channelVec {
-	return []channelVec{v.connections, v.reconnects, v.terminal, v.errors, v.tokenFailures, v.malformed, v.ackTimeouts, v.delayed, v.refused}
+	return []channelVec{v.connections, v.reconnects, v.terminal, v.errors, v.renewals, v.tokenFailures, v.malformed, v.ackTimeouts, v.delayed, v.refused}
 }
 
 // Channel returns the metrics of one channel. Everything that can happen to it
@@ -75,6 +87,7 @@ func (v *MetricsVec) Channel(name string) *Metrics {
 		reconnects:    v.reconnects.MustCurryWith(of),
 		terminal:      v.terminal.MustCurryWith(of),
 		errors:        v.errors.MustCurryWith(of),
+		renewals:      v.renewals.MustCurryWith(of),
 		tokenFailures: v.tokenFailures.With(of),
 		malformed:     v.malformed.With(of),
 		ackTimeouts:   v.ackTimeouts.With(of),
@@ -83,6 +96,9 @@ func (v *MetricsVec) Channel(name string) *Metrics {
 	}
 	for _, r := range reconnectReasons {
 		m.reconnects.WithLabelValues(string(r))
+	}
+	for _, result := range renewalResults {
+		m.renewals.WithLabelValues(result)
 	}
 	for _, code := range terminalCodes {
 		m.terminal.WithLabelValues(strconv.Itoa(int(code)))
@@ -117,6 +133,12 @@ func (m *Metrics) reconnect(r Reason) {
 func (m *Metrics) closedForGood(code CloseCode) {
 	if m != nil {
 		m.terminal.WithLabelValues(strconv.Itoa(int(code))).Inc()
+	}
+}
+
+func (m *Metrics) renewal(result string) {
+	if m != nil {
+		m.renewals.WithLabelValues(result).Inc()
 	}
 }
 

@@ -70,7 +70,7 @@ func TestMetricsAreSharedByManyClientsAndPassTheLint(t *testing.T) {
 	}
 	vec.Channel("other")
 	vec.Forget("room")
-	if n, err := testutil.GatherAndCount(reg); err != nil || n != 1+len(reconnectReasons)+len(terminalCodes)+len(errorCodes)+1+5 {
+	if n, err := testutil.GatherAndCount(reg); err != nil || n != 1+len(reconnectReasons)+len(terminalCodes)+len(errorCodes)+1+len(renewalResults)+5 {
 		t.Errorf("%d series of the other channel: %v", n, err)
 	}
 	vec.Forget("other")

@@ -13,8 +13,8 @@ import (
 )
 
 // DefaultTokenTTL is how long a self-minted token lives. The service closes the
-// connection with 4002 just before it ends, and the client connects again at once.
-const DefaultTokenTTL = time.Hour
+// connection with 4002 just before it ends; see Renewals.
+const DefaultTokenTTL = 24 * time.Hour
 
 const (
 	maxTokenChannels     = 100

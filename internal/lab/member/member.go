@@ -217,16 +217,14 @@ func (m *Member) connected(ctx context.Context, e signaling.Connected) {
 	}
 }
 
-// presence meets who joined. The snapshot after a reconnect replaces every
+// presence meets who joined, then drops who left: as in the SDK, a peer in both
+// lists of one frame is lost. The snapshot after a reconnect replaces every
 // connection, as the SDK does.
 func (m *Member) presence(e signaling.Presence) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e.Channel != m.opts.Channel || m.left {
 		return
-	}
-	for _, id := range e.Left {
-		m.drop(id)
 	}
 	if e.Snapshot {
 		for id := range m.peers {
@@ -237,6 +235,9 @@ func (m *Member) presence(e signaling.Presence) {
 		if id := joined.PeerID; id != m.client.PeerID() && m.peers[id] == nil && (m.opts.Meet == nil || m.opts.Meet(id)) {
 			m.meet(id)
 		}
+	}
+	for _, id := range e.Left {
+		m.drop(id)
 	}
 }
 

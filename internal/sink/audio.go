@@ -49,7 +49,7 @@ func (w *audioWriter) reach(src *Source, p *packet, now time.Duration) bool {
 	if w.part != nil && pos-w.written <= fillStep && (w.manifest.Channels == 2 || opusChannels(src, p) == 1) {
 		return true
 	}
-	if !opusValid(p.payload) || !w.track.takeOver(src, now) || !w.ready(src, p, now) || pos-w.written <= fillStep {
+	if !opusValid(p.payload) || !w.track.takeOver(src, now) || w.ready(src, p, now) != "" || pos-w.written <= fillStep {
 		return true
 	}
 	if w.part.unwritten() < partWrite {
@@ -84,8 +84,12 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 	pos := w.position(p)
 	w.track.began(src, samplesTime(pos))
 	samples := int64(container.OpusSamples(p.payload))
-	if !w.ready(src, p, now) || pos-w.written > fillMost {
-		w.refuse(src, p, pos, samples)
+	reason := w.ready(src, p, now)
+	if reason == "" && pos-w.written > fillMost {
+		reason = ReasonCapacity
+	}
+	if reason != "" {
+		w.refuse(reason, src, p, pos, samples)
 		return
 	}
 	if !w.bridge(src, p, pos, samples) {
@@ -96,7 +100,7 @@ func (w *audioWriter) write(src *Source, p *packet, lost int, now time.Duration)
 		return
 	}
 	if !w.part.writeAudio(p.payload, int(samples), false) {
-		w.refuse(src, p, pos, samples)
+		w.refuse(w.part.refusal(len(p.payload)), src, p, pos, samples)
 		return
 	}
 	w.advance(samples)
@@ -113,9 +117,9 @@ func (w *audioWriter) follow(src *Source, p *packet, samples int64) {
 	w.any, w.quiet, w.expected, w.from, w.lost = true, false, p.rtp+uint32(samples), src, 0
 }
 
-// refuse notes a packet that the disk did not take: a gap, one with those of the packets before.
-func (w *audioWriter) refuse(src *Source, p *packet, pos, samples int64) {
-	w.track.drop(dropDisk)
+// refuse notes a packet that is not written, and why: a gap, one with those of the packets before.
+func (w *audioWriter) refuse(r Reason, src *Source, p *packet, pos, samples int64) {
+	w.track.drop(r.drop())
 	switch gap := pos - w.ended; {
 	case !w.any:
 		w.ended = pos
@@ -124,29 +128,38 @@ func (w *audioWriter) refuse(src *Source, p *packet, pos, samples int64) {
 		w.ended = pos
 	}
 	if end := pos + samples; end > w.ended {
-		w.track.gap(ReasonDisk, samplesTime(w.ended), samplesTime(end), 0, FillSilence)
+		w.track.gap(r, samplesTime(w.ended), samplesTime(end), 0, FillSilence)
 		w.ended = end
 	}
 	w.follow(src, p, samples)
 }
 
-// ready has a file open that takes a packet like p.
-func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) bool {
+// ready has a file open that takes a packet like p. Otherwise it says why there is none.
+func (w *audioWriter) ready(src *Source, p *packet, now time.Duration) Reason {
 	if w.track.pressed() == pressureFull {
-		return false
+		return ReasonDisk
 	}
 	channels := opusChannels(src, p)
 	if w.part != nil && w.part.failed() != nil {
+		w.retry.failed(w.track, w.part.failed(), now)
 		w.finish()
-		w.retry.failed(now)
 	}
 	if w.part != nil && channels > w.manifest.Channels && w.track.mayBegin(now) {
 		w.finish() // a player would mix the second channel into the first
 	}
-	if w.part == nil {
-		return w.retry.due(now) && w.track.mayBegin(now) && w.begin(channels)
+	switch {
+	case w.part != nil && w.part.hasRoom(len(p.payload)):
+		return ""
+	case w.part != nil:
+		return w.part.refusal(len(p.payload))
+	case !w.retry.due(now):
+		return w.retry.reason
+	case !w.track.mayBegin(now):
+		return ReasonCapacity
+	case !w.begin(channels):
+		return ReasonCapacity // for the tags, there is nothing else to refuse
 	}
-	return w.part.hasRoom(len(p.payload))
+	return ""
 }
 
 // opusChannels is how many a file needs for p.

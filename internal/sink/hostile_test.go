@@ -257,6 +257,9 @@ func TestARecordingIsFullWhenATrackIsOutOfFiles(t *testing.T) {
 		a := c.audio()
 		track := c.stream.tracks[0].manifest
 		wearOut(track, 2)
+		for i := range 4 {
+			track.Parts = append(track.Parts, &ManifestPart{File: "refused-" + strconv.Itoa(i), Codec: "opus", ClockRate: 48000, Error: "refused"})
+		}
 		d.set(nil, syscall.EIO)
 		a.speak(50 * 60)
 		if n := len(track.Parts); n < maxParts+2 || c.rec.Full() {
@@ -341,7 +344,7 @@ recorder_sink_packets_lost_total{channel="room",kind="video"} 0
 		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 			t.Errorf("lint: %v %v", problems, err)
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+4+6+1+2+1)+2*(1+4+6+1+1+1+1)+1+1+1+1 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+5+7+1+2+1)+2*(1+5+7+1+1+1+1)+1+1+1+1+4 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})

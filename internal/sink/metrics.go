@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +18,7 @@ type metrics struct {
 	writes     prometheus.Counter
 	errors     prometheus.Counter
 	syncs      prometheus.Histogram
+	deleted    *prometheus.CounterVec
 
 	mu         sync.Mutex
 	recordings map[*Recording]struct{}
@@ -28,11 +31,12 @@ const (
 	dropIncomplete  dropReason = iota // a packet of the picture is missing
 	dropUndecodable                   // one it depends on is
 	dropDisk                          // no room in the queue, or no file
+	dropCapacity                      // more than a limit allows
 	dropOverlap                       // its time is taken, as after a change of connection
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{"incomplete", "undecodable", "disk", "overlap"}
+var dropNames = [dropReasons]string{"incomplete", "undecodable", "disk", "capacity", "overlap"}
 
 var kinds = [...]string{audio, video}
 
@@ -70,6 +74,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help:    "How long the disk took to make media files durable.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 	})
+	m.deleted = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "recorder_sink_deletions_total",
+		Help: "What was deleted or replaced by others while it was recorded to: the recordings directory (root), directories of recordings, manifests and media files.",
+	}, []string{"what"})
+	for _, what := range []string{whatRoot, whatRecording, whatManifest, whatFile} {
+		m.deleted.WithLabelValues(what)
+	}
 	if r == nil {
 		return m, nil
 	}
@@ -94,6 +105,13 @@ func (m *metrics) remove(rec *Recording) {
 	delete(m.recordings, rec)
 }
 
+// live is the recordings that run.
+func (m *metrics) live() []*Recording {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.recordings))
+}
+
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
@@ -108,6 +126,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.writes.Describe(ch)
 	m.errors.Describe(ch)
 	m.syncs.Describe(ch)
+	m.deleted.Describe(ch)
 }
 
 // sums is what the tracks of one kind have in common.
@@ -145,6 +164,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.writes.Collect(ch)
 	m.errors.Collect(ch)
 	m.syncs.Collect(ch)
+	m.deleted.Collect(ch)
 }
 
 // sum adds what the recording's tracks have so far.

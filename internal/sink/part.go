@@ -39,6 +39,7 @@ type part struct {
 	closing bool
 	idle    bool  // resumed, and nothing came since
 	err     error // the flusher gave up
+	gone    error // so it is to, as the file is not where it was made
 
 	wake chan struct{}
 }
@@ -176,6 +177,19 @@ func (p *part) failed() error {
 	return p.err
 }
 
+// abandon says that what is written to the file is lost, and why.
+func (p *part) abandon(gone error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone == nil {
+		p.gone = gone
+		if p.err == nil {
+			p.err = gone
+		}
+		p.poke()
+	}
+}
+
 // close lets the flusher finish the file. Nothing may be written any more.
 func (p *part) close() {
 	p.mu.Lock()
@@ -227,6 +241,9 @@ func (w *partFile) step() (closed bool) {
 	next := spares.get(p.codec)
 	p.mu.Lock()
 	buf, patch, sync, closing := p.buf, p.patch, p.sync, p.closing
+	if w.err == nil {
+		w.err = p.gone
+	}
 	p.buf, p.flying, p.patch, p.sync = next, len(buf), nil, false
 	p.mu.Unlock()
 
@@ -301,7 +318,9 @@ func (w *partFile) result() partResult {
 		}
 		r.err = errors.Join(r.err, w.file.Sync())
 	}
-	if r.err != nil {
+	if errors.Is(r.err, errGone) {
+		r.size, r.kept = 0, new(container.Info)
+	} else if r.err != nil {
 		w.salvage(&r)
 	} else {
 		r.final = true

@@ -41,7 +41,7 @@ func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, 
 	var all []kept
 	var total int64
 	unread := make(map[string]bool)
-	for name, err := range recordings(r.dir) {
+	for name, err := range recordings(r.dir()) {
 		if ctx.Err() != nil {
 			return nil, errors.Join(append(errs, ctx.Err())...)
 		}
@@ -83,7 +83,7 @@ func (r *Root) Retain(ctx context.Context, policy Retention) (removed []string, 
 // was found to be finished it does not read again: of many that would take long.
 func (r *Root) weigh(name string, before kept) (kept, error) {
 	k := kept{dir: name}
-	dir, err := r.dir.OpenRoot(name)
+	dir, err := r.dir().OpenRoot(name)
 	if err != nil {
 		return k, ignoreMissing(err)
 	}
@@ -128,7 +128,7 @@ func ignoreMissing(err error) error {
 
 // remove takes a recording out of sight and then off the disk.
 func (r *Root) remove(name string) error {
-	dir, err := r.dir.OpenRoot(name)
+	dir, err := r.dir().OpenRoot(name)
 	if err != nil {
 		return err
 	}
@@ -139,18 +139,18 @@ func (r *Root) remove(name string) error {
 	}
 	defer held.Close()
 	hidden := removedPrefix + path.Base(name)
-	if err := r.dir.Rename(name, hidden); err != nil {
+	if err := r.dir().Rename(name, hidden); err != nil {
 		return err
 	}
-	r.mu.Lock()                      // no recording begins in a directory that goes
-	_ = r.dir.Remove(path.Dir(name)) // unless there are others
+	r.mu.Lock()                        // no recording begins in a directory that goes
+	_ = r.dir().Remove(path.Dir(name)) // unless there are others
 	r.mu.Unlock()
-	return r.dir.RemoveAll(hidden)
+	return r.dir().RemoveAll(hidden)
 }
 
 // sweep removes what a crash kept from being removed.
 func (r *Root) sweep() error {
-	d, err := r.dir.Open(".")
+	d, err := r.dir().Open(".")
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (r *Root) sweep() error {
 	names, err := d.Readdirnames(-1)
 	for _, name := range names {
 		if strings.HasPrefix(name, removedPrefix) {
-			err = errors.Join(err, r.dir.RemoveAll(name))
+			err = errors.Join(err, r.dir().RemoveAll(name))
 		}
 	}
 	return err

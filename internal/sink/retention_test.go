@@ -113,7 +113,7 @@ func TestRetentionRemovesEmptyChannels(t *testing.T) {
 			if removed, err := root.Retain(context.Background(), Retention{MaxAge: time.Minute}); err != nil || len(removed) != 1 {
 				t.Errorf("removed %q: %v", removed, err)
 			}
-			if names := entries(t, root.dir); len(names) != 0 {
+			if names := entries(t, root.dir()); len(names) != 0 {
 				t.Errorf("left %q", names)
 			}
 		}

@@ -51,12 +51,13 @@ type Options struct {
 // Root is the directory all recordings live in.
 type Root struct {
 	options Options
-	dir     *os.Root
+	at      atomic.Pointer[os.Root]
 	metrics *metrics
-	level   atomic.Int32       // a pressure
-	life    context.Context    // until Close
-	stop    context.CancelFunc // ends it
-	hashing turn               // of those who read a file for its hash
+	level   atomic.Int32          // a pressure
+	lost    atomic.Pointer[error] // why there is no recordings directory, nil if there is
+	life    context.Context       // until Close
+	stop    context.CancelFunc    // ends it
+	hashing turn                  // of those who read a file for its hash
 
 	finished map[string]kept // recordings, by directory; owned by Retain
 
@@ -65,6 +66,9 @@ type Root struct {
 	interrupted []interrupted   // what it found, until continued
 	warned      map[string]bool // of directories that could not be read
 }
+
+// dir is the directory all recordings live in, as it was last opened.
+func (r *Root) dir() *os.Root { return r.at.Load() }
 
 // ErrClosed is returned by what was closed before.
 var ErrClosed = errors.New("recording closed")
@@ -93,12 +97,14 @@ func Open(o Options) (*Root, error) {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	r := &Root{options: o, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	r.at.Store(dir)
 	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()
 		go r.watchSpace(r.life)
 	}
+	go r.watch(r.life)
 	return r, nil
 }
 
@@ -124,5 +130,7 @@ func (r *Root) readable(but map[string]bool) {
 func (r *Root) Close() error {
 	r.stop()
 	r.metrics.close()
-	return r.dir.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dir().Close()
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"time"
 
@@ -146,7 +147,7 @@ func verifyRecording(dir *os.Root, name string) RecordingReport {
 // before it exists, so it is read after the files, which may be growing in number.
 func strays(dir *os.Root) (files []string, err error) {
 	err = fs.WalkDir(dir.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && name != ManifestName && name != manifestTemp {
+		if err == nil && !d.IsDir() && name != ManifestName && name != manifestTemp && path.Base(name) != probeName {
 			files = append(files, name)
 		}
 		return err

@@ -277,6 +277,9 @@ func (w *partFile) write(buf []byte) error {
 	if len(buf) == 0 {
 		return nil
 	}
+	if w.cut() {
+		return errCut
+	}
 	if _, err := w.file.WriteAt(buf, w.size); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
@@ -285,6 +288,18 @@ func (w *partFile) write(buf []byte) error {
 	}
 	w.size += int64(len(buf))
 	return nil
+}
+
+// errCut is why a file takes no more. Writing behind its former end would fill it with zeros up to there.
+var errCut = errors.New("was cut short by others")
+
+// cut reports whether the file ends before what was written last.
+func (w *partFile) cut() bool {
+	if w.size == 0 {
+		return false
+	}
+	_, err := w.file.ReadAt(make([]byte, 1), w.size-1)
+	return err == io.EOF
 }
 
 // commit has the disk keep what was written.
@@ -337,6 +352,9 @@ func (w *partFile) result() partResult {
 // salvage makes a correct file of what was written before the error.
 func (w *partFile) salvage(r *partResult) {
 	repaired, err := container.Repair(w.part.codec, w.file)
+	if errors.Is(err, container.ErrFormat) {
+		r.kept = new(container.Info) // not even a header is left
+	}
 	if err != nil {
 		return // the error that matters stands already
 	}

@@ -41,3 +41,15 @@ func (p *part) refusal(n int) Reason {
 	}
 	return ReasonDisk
 }
+
+// refuse notes a picture that is not written, and why.
+func (w *videoWriter) refuse(r Reason, pos int64) {
+	w.gate = r
+	w.miss(r, pos)
+	w.track.drop(r.drop())
+}
+
+// fits reports whether the file at hand, if there is one, holds pictures like those of src.
+func (w *videoWriter) fits(src *Source) bool {
+	return w.part == nil || w.manifest.Codec == string(src.codec)
+}

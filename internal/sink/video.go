@@ -189,18 +189,6 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 	w.track.delivered(src, pic.arrival)
 }
 
-// refuse notes a picture that is not written, and why.
-func (w *videoWriter) refuse(r Reason, pos int64) {
-	w.gate = r
-	w.miss(r, pos)
-	w.track.drop(r.drop())
-}
-
-// fits reports whether the file at hand, if there is one, holds pictures like those of src.
-func (w *videoWriter) fits(src *Source) bool {
-	return w.part == nil || w.manifest.Codec == string(src.codec)
-}
-
 // ready has a file open that takes pic. Otherwise it says why there is none.
 func (w *videoWriter) ready(src *Source, pic picture) Reason {
 	if w.part != nil && w.part.failed() != nil {

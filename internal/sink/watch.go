@@ -8,8 +8,6 @@ import (
 	"os"
 	"syscall"
 	"time"
-
-	"recorder/internal/container"
 )
 
 // An open file or directory can be written to after others have deleted or moved it. So every watchInterval the recorder
@@ -71,7 +69,7 @@ func (r *Root) reopen() error {
 	if err != nil {
 		return nil // closed, or a disk that fails: every write says so
 	}
-	if named, err := os.Stat(r.options.Dir); err == nil && os.SameFile(is, named) {
+	if named, err := os.Stat(r.options.Dir); err == nil && os.SameFile(is, named) || unsure(err) {
 		return nil
 	}
 	dir, err := openRoot(r.options.Dir)
@@ -199,60 +197,6 @@ func (rec *Recording) begone() {
 	rec.root.metrics.deleted.WithLabelValues(whatRecording).Inc()
 	rec.log.Error("directory of the recording was deleted; what it held is lost, and counts as missing", "dir", rec.Dir(), "reason", ReasonDisk)
 	rec.loseAll()
-}
-
-// loseAll notes that no file is left. mu is held.
-func (rec *Recording) loseAll() {
-	known := make(map[*ManifestTrack]bool)
-	for _, t := range rec.tracks {
-		known[t.manifest] = true
-		var from time.Duration
-		for _, m := range t.manifest.Parts {
-			if _, ok := rec.files[m]; !ok { // of a recorder before this one
-				frames := m.Frames
-				rec.files[m] = mediaFile{track: t, from: from, sent: &frames}
-			}
-			from = m.Duration.Duration()
-			rec.lose(m)
-		}
-	}
-	for _, s := range rec.manifest.Streams {
-		for _, t := range s.Tracks {
-			if known[t] {
-				continue
-			}
-			l := restoreLedger(t)
-			l.lose(ReasonDisk, l.start, l.end)
-			l.enter(t)
-			for _, m := range t.Parts {
-				m.vanish()
-			}
-		}
-	}
-	rec.changed()
-}
-
-// lose notes that a file is not what its name names any more: what it held is missing. mu is held.
-func (rec *Recording) lose(m *ManifestPart) {
-	f := rec.files[m]
-	if f.lost {
-		return
-	}
-	f.lost = true
-	rec.files[m] = f
-	if f.part != nil {
-		f.part.abandon(errGone)
-	}
-	f.track.shorten(m, partResult{err: errGone, kept: new(container.Info)}, f.from, *f.sent)
-	m.vanish()
-	rec.refused = true
-	rec.changed()
-}
-
-// vanish says that nothing is left of a file.
-func (m *ManifestPart) vanish() {
-	m.Size, m.SHA256, m.Final, m.HeldFirst, m.Error = 0, "", false, false, errGone.Error()
-	m.Frames, m.KeyFrames, m.LastPTS, m.Duration = 0, 0, 0, 0
 }
 
 // lookForManifest has the manifest written again if it is not there any more.

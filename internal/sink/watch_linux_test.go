@@ -329,6 +329,7 @@ func TestDeletionsAreCounted(t *testing.T) {
 	ravage(t, filepath.Join(t.TempDir(), "recordings"), func(r *ravaged) {}, func(r *ravaged) {
 		must(t, os.Remove(r.path("alice/camera/audio-1.ogg")))
 		r.goOn(noticed)
+		synctest.Wait() // or the manifest is written meanwhile
 		must(t, os.RemoveAll(r.dir))
 		r.goOn(noticed)
 		got := fmt.Sprint(gathered(t, r.registry, "recorder_sink_deletions_total"))

@@ -247,6 +247,9 @@ func (a *App) channels() []ChannelStatus {
 		if s.Err != nil {
 			status.Error = s.Err.Error()
 		}
+		if s.Unrecorded != nil && !errors.Is(s.Unrecorded, sink.ErrDiskFull) { // which is said for all
+			status.unrecorded = s.Unrecorded
+		}
 		all = append(all, status)
 	}
 	return all

@@ -63,8 +63,15 @@ func testConfig(t testing.TB, url, secret string, channels ...string) config.Con
 // startApp runs an App until the test ends, and checks then that it never showed a credential.
 func startApp(t testing.TB, cfg config.Config) *App {
 	t.Helper()
-	var log e2e.Buffer
-	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(&log, "text", slog.LevelDebug), Loopback: true})
+	_, app := startLoggedApp(t, cfg)
+	return app
+}
+
+// startLoggedApp is startApp, and returns what the App logs.
+func startLoggedApp(t testing.TB, cfg config.Config) (*e2e.Buffer, *App) {
+	t.Helper()
+	log := new(e2e.Buffer)
+	app, err := NewApp(AppOptions{Config: cfg, Logger: newLogger(log, "text", slog.LevelDebug), Loopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +94,7 @@ func startApp(t testing.TB, cfg config.Config) *App {
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return app
+	return log, app
 }
 
 // readyz returns what the App says of itself.

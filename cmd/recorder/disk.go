@@ -25,18 +25,22 @@ var errNoAnswer = errors.New("the disk does not answer")
 type diskProbe struct {
 	dir  string
 	log  *slog.Logger
+	try  func(dir string) error
 	last atomic.Pointer[probeResult]
 }
 
 type probeResult struct {
 	at    time.Time
 	err   error
+	limit error  // why it could not be tried, which is no fault of the directory's; err is that of the last time
 	free  uint64 // bytes
 	size  uint64
 	known bool // free and size are
 }
 
-func newDiskProbe(dir string, log *slog.Logger) *diskProbe { return &diskProbe{dir: dir, log: log} }
+func newDiskProbe(dir string, log *slog.Logger) *diskProbe {
+	return &diskProbe{dir: dir, log: log, try: tryWrite}
+}
 
 // Run probes until ctx ends.
 func (p *diskProbe) Run(ctx context.Context) {
@@ -53,13 +57,24 @@ func (p *diskProbe) Run(ctx context.Context) {
 }
 
 func (p *diskProbe) probe() {
-	result := probeResult{err: tryWrite(p.dir)}
+	result := probeResult{err: p.try(p.dir)}
+	before := p.last.Load()
+	if errors.Is(result.err, syscall.EMFILE) || errors.Is(result.err, syscall.ENFILE) {
+		result.limit, result.err = result.err, nil
+		if before != nil {
+			result.err = before.err
+		}
+	}
 	if free, size, err := diskSpace(p.dir); err == nil {
 		result.free, result.size, result.known = free, size, true
 	}
 	result.at = time.Now()
-	before := p.last.Swap(&result)
+	p.last.Store(&result)
 	switch failed := before != nil && before.err != nil; {
+	case result.limit != nil:
+		if before == nil || before.limit == nil {
+			p.log.Error("the process has too many open files to try the recordings directory", "err", result.limit)
+		}
 	case result.err != nil && !failed:
 		p.log.Error("the recordings directory takes no file", "dir", p.dir, "err", result.err)
 	case result.err == nil && failed:
@@ -107,6 +122,14 @@ func (p *diskProbe) Err(now time.Time) error {
 	default:
 		return last.err
 	}
+}
+
+// Limit returns why the directory could not be tried when it was last to be, or nil.
+func (p *diskProbe) Limit() error {
+	if last := p.last.Load(); last != nil {
+		return last.limit
+	}
+	return nil
 }
 
 // diskSpace returns how many bytes of the file system that holds dir we may still take, and how many there are in all.

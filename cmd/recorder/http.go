@@ -30,7 +30,9 @@ type ChannelStatus struct {
 	Channel string `json:"channel"`
 	State   string `json:"state"`           // idle, joining, joined, reconnecting, leaving, closed or failed
 	Peers   int    `json:"peers"`           // other members that the bot has in view
-	Error   string `json:"error,omitempty"` // why it failed or is not joined, or what keeps media from coming
+	Error   string `json:"error,omitempty"` // why it failed or is not joined, or what keeps media from coming or from being recorded
+
+	unrecorded error // why nothing of it can be recorded at present
 }
 
 // Readiness is the body of /readyz.
@@ -62,11 +64,19 @@ func (r *readiness) report() Readiness {
 	if err := r.disk.Err(time.Now()); err != nil {
 		report.Reasons = append(report.Reasons, fmt.Sprintf("recordings directory: %v", err))
 	}
+	if err := r.disk.Limit(); err != nil {
+		report.Reasons = append(report.Reasons, fmt.Sprintf("open files: %v", err))
+	}
 	if err := r.space(); err != nil {
 		report.Reasons = append(report.Reasons, fmt.Sprintf("recordings directory: %v", err))
 	}
-	report.Ready = len(report.Reasons) == 0
 	report.Channels = append(report.Channels, r.channels()...)
+	for _, c := range report.Channels {
+		if c.unrecorded != nil {
+			report.Reasons = append(report.Reasons, fmt.Sprintf("channel %q is not recorded: %v", c.Channel, c.unrecorded))
+		}
+	}
+	report.Ready = len(report.Reasons) == 0
 	return report
 }
 

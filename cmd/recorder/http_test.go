@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,6 +63,7 @@ func TestReadyzIs503WithTheReason(t *testing.T) {
 		{"starting", func(r *readiness) { r.loaded.Store(false) }, "starting"},
 		{"draining", func(r *readiness) { r.draining.Store(true) }, "draining"},
 		{"directory gone", func(r *readiness) { os.RemoveAll(r.disk.dir); r.disk.probe() }, "recordings directory: cannot be written: no such file or directory"},
+		{"no descriptors", func(r *readiness) { r.disk.try = func(string) error { return syscall.EMFILE }; r.disk.probe() }, "open files: too many open files"},
 		{"disk full", func(r *readiness) { r.space = func() error { return sink.ErrDiskFull } }, "recordings directory: too little disk space"},
 		{"directory is a file", func(r *readiness) {
 			r.disk.dir = filepath.Join(r.disk.dir, "file")
@@ -119,6 +122,27 @@ func TestADirectoryThatTakesNoFileIsLoggedOnce(t *testing.T) {
 	p.probe()
 	p.probe()
 	if bad, good := strings.Count(log.String(), "takes no file"), strings.Count(log.String(), "takes files again"); bad != 1 || good != 1 {
+		t.Errorf("logged:\n%s", log.String())
+	}
+}
+
+// That the process has too many open files says nothing of the disk.
+func TestTooManyOpenFilesIsNotTheDisk(t *testing.T) {
+	var log bytes.Buffer
+	p := newDiskProbe(t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
+	p.probe()
+	p.try = func(string) error { return fmt.Errorf("cannot be written: %w", syscall.EMFILE) }
+	p.probe()
+	p.probe()
+	if err := p.Err(time.Now()); err != nil || p.Limit() == nil {
+		t.Errorf("disk %v, limit %v", err, p.Limit())
+	}
+	p.try = tryWrite
+	p.probe()
+	if err := p.Limit(); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "too many open files") {
 		t.Errorf("logged:\n%s", log.String())
 	}
 }

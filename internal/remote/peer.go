@@ -88,7 +88,7 @@ type Peer struct {
 	heard      bool // the member has offered since it was lost
 	moved      bool // our id changed and the member has not offered since
 	ladder     ladder
-	draft      *draft // our description that is about to be sent
+	draft      *draft             // our description that is about to be sent
 	held       []checkedCandidate // of a description to come
 	admits     *rate.Limiter
 	checks     *checkBudget

@@ -23,7 +23,8 @@ const (
 	claimTimeout = 1500 * time.Millisecond
 	claimSilence = 400 * time.Millisecond // without a packet the old claim is given up
 
-	recordingRetry = 10 * time.Second // after the recording could not be begun
+	recordingRetry = 10 * time.Second // after another recording took the place of one that was full
+	beginRetry     = time.Second      // after the recording could not be begun
 
 	// recoveryPatience is how long it is waited for another recording to be repaired that this one would continue. Pictures
 	// of 2 Mbit/s, which wait with their connection, are lost after that.
@@ -47,6 +48,7 @@ type bindings struct {
 	recording *sink.Recording
 	present   map[string]json.RawMessage // members by peer id, with their metadata
 	retry     time.Time                  // when to try again to begin the recording; zero if that has not failed
+	fault     error                      // why that failed
 	awaiting  time.Time                  // since when it waits for another to be repaired; zero if it does not
 	streams   []*binding
 	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
@@ -92,14 +94,30 @@ func (b *bindings) begin(now time.Time, full *sink.Recording) {
 	}
 	b.awaiting = time.Time{}
 	if err != nil {
-		b.retry = now.Add(recordingRetry)
-		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)
+		b.retry = now.Add(beginRetry)
+		b.refused(err)
 		return
 	}
-	b.recording, b.retry = recording, time.Time{}
+	b.recording, b.retry, b.fault = recording, time.Time{}, nil
 	for id, metadata := range b.present {
 		recording.PeerJoined(id, metadata)
 	}
+}
+
+// refused notes why the recording could not be begun. It is tried again all the time, and said once.
+func (b *bindings) refused(err error) {
+	if !sameCause(b.fault, err) {
+		b.log.Error("could not begin the recording, trying again until it can be", "err", err)
+	}
+	b.fault = err
+}
+
+// unrecorded is why nothing can be recorded at present, nil if it can.
+func (b *bindings) unrecorded() error {
+	if b.fault == nil && b.recording != nil {
+		return b.recording.Err()
+	}
+	return b.fault
 }
 
 // peerJoined notes a member in the manifest, media or not, and what it says

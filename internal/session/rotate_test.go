@@ -98,11 +98,14 @@ func TestAFullRecordingThatCannotBeFinalisedIsSaidOnceAndAtOnce(t *testing.T) {
 		r.log = slog.New(slog.NewTextHandler(&log, nil))
 		r.start(true)
 		time.Sleep(settling)
-		var first string
+		var first, dir string
 		r.on(func(s *Session) {
 			first = s.bindings.recording.ID()
 			fill(t, &s.bindings)
-			r.must(os.RemoveAll(filepath.Join(r.dir, s.bindings.recording.Dir())))
+			dir = filepath.Join(r.dir, s.bindings.recording.Dir())
+			manifest := filepath.Join(dir, sink.ManifestName)
+			r.must(os.Remove(manifest))
+			r.must(os.MkdirAll(filepath.Join(manifest, "in the way"), 0o750))
 		})
 		time.Sleep(5 * time.Second)
 		if id, n := said(); n != 1 || id != first {
@@ -115,6 +118,7 @@ func TestAFullRecordingThatCannotBeFinalisedIsSaidOnceAndAtOnce(t *testing.T) {
 		if _, n := said(); n != 1 {
 			t.Errorf("said %d times in the end", n)
 		}
+		r.must(os.RemoveAll(dir)) // which nobody could finish
 	})
 }
 

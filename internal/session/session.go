@@ -105,6 +105,7 @@ type Session struct {
 	lostID    string   // our peer id on the connection that was lost, until it is known who came meanwhile
 	former    []string // those that we had, which presence names for a while
 	trouble   error    // keeps media from coming
+	unwritten error    // keeps it from being recorded
 	reconcile reconcile
 	members   map[string]*participant
 	crowd     crowd
@@ -123,6 +124,9 @@ type Status struct {
 	State   State
 	Err     error // why it ended other than by being stopped, why it is not joined, or what keeps media from coming
 	Peers   []*remote.Peer
+
+	// Unrecorded is why nothing can be recorded at present, nil if it can.
+	Unrecorded error
 }
 
 // New makes a session; Run starts it.
@@ -278,8 +282,10 @@ func (s *Session) publish() {
 		Channel: s.cfg.Channel,
 		PeerID:  s.peerID,
 		State:   s.state,
-		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble),
+		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble, s.unwritten),
 		Peers:   peers,
+
+		Unrecorded: s.unwritten,
 	})
 }
 
@@ -326,6 +332,7 @@ func (s *Session) housekeep(now time.Time) {
 	s.checkReconcile(now)
 	s.bindings.settle(now)
 	s.checkMedia(now)
+	s.checkRecording()
 	s.over = s.limits.check(now, s.state, len(s.members), s.bindings.size())
 }
 

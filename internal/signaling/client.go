@@ -94,8 +94,8 @@ type Client struct {
 	queue    *eventQueue
 	events   chan Event
 
-	overlap   atomic.Pointer[overlap] // nil unless a connection has been taking over of late
-	links     sync.WaitGroup          // all that Run has begun
+	overlap atomic.Pointer[overlap] // nil unless a connection has been taking over of late
+	links   sync.WaitGroup          // all that Run has begun
 
 	// backoff and tokenFailures are owned by Run, and by what it waits for.
 	backoff       backoff

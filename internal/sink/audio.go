@@ -53,7 +53,7 @@ func (w *audioWriter) reach(src *Source, p *depacket.Packet, now time.Duration) 
 	if w.part != nil && pos-w.written <= fillStep && (w.manifest.Channels == 2 || opusChannels(src, p) == 1) {
 		return true
 	}
-	if !depacket.OpusValid(p.Payload) || !w.track.takeOver(src, now) || !w.ready(src, p, now) || pos-w.written <= fillStep {
+	if !depacket.OpusValid(p.Payload) || !w.track.takeOver(src, now) || w.ready(src, p, now) != "" || pos-w.written <= fillStep {
 		return true
 	}
 	if w.part.unwritten() < partWrite {
@@ -88,8 +88,12 @@ func (w *audioWriter) write(src *Source, p *depacket.Packet, lost int, now time.
 	pos := w.position(p)
 	w.track.began(src, samplesTime(pos))
 	samples := int64(container.OpusSamples(p.Payload))
-	if !w.ready(src, p, now) || pos-w.written > fillMost {
-		w.refuse(src, p, pos, samples)
+	reason := w.ready(src, p, now)
+	if reason == "" && pos-w.written > fillMost {
+		reason = ReasonCapacity
+	}
+	if reason != "" {
+		w.refuse(reason, src, p, pos, samples)
 		return
 	}
 	if !w.bridge(src, p, pos, samples) {
@@ -100,7 +104,7 @@ func (w *audioWriter) write(src *Source, p *depacket.Packet, lost int, now time.
 		return
 	}
 	if !w.part.writeAudio(p.Payload, int(samples), false) {
-		w.refuse(src, p, pos, samples)
+		w.refuse(w.part.refusal(len(p.Payload)), src, p, pos, samples)
 		return
 	}
 	w.advance(samples)
@@ -117,9 +121,9 @@ func (w *audioWriter) follow(src *Source, p *depacket.Packet, samples int64) {
 	w.any, w.quiet, w.expected, w.from, w.lost = true, false, p.Timestamp+uint32(samples), src, 0
 }
 
-// refuse notes a packet that the disk did not take: a gap, one with those of the packets before.
-func (w *audioWriter) refuse(src *Source, p *depacket.Packet, pos, samples int64) {
-	w.track.drop(dropDisk)
+// refuse notes a packet that is not written, and why: a gap, one with those of the packets before.
+func (w *audioWriter) refuse(r Reason, src *Source, p *depacket.Packet, pos, samples int64) {
+	w.track.drop(r.drop())
 	switch gap := pos - w.ended; {
 	case !w.any:
 		w.ended = pos
@@ -128,29 +132,38 @@ func (w *audioWriter) refuse(src *Source, p *depacket.Packet, pos, samples int64
 		w.ended = pos
 	}
 	if end := pos + samples; end > w.ended {
-		w.track.gap(ReasonDisk, samplesTime(w.ended), samplesTime(end), 0, FillSilence)
+		w.track.gap(r, samplesTime(w.ended), samplesTime(end), 0, FillSilence)
 		w.ended = end
 	}
 	w.follow(src, p, samples)
 }
 
-// ready has a file open that takes a packet like p.
-func (w *audioWriter) ready(src *Source, p *depacket.Packet, now time.Duration) bool {
+// ready has a file open that takes a packet like p. Otherwise it says why there is none.
+func (w *audioWriter) ready(src *Source, p *depacket.Packet, now time.Duration) Reason {
 	if w.track.pressed() == pressureFull {
-		return false
+		return ReasonDisk
 	}
 	channels := opusChannels(src, p)
 	if w.part != nil && w.part.failed() != nil {
+		w.retry.failed(w.track, w.part.failed(), now)
 		w.finish()
-		w.retry.failed(now)
 	}
 	if w.part != nil && channels > w.manifest.Channels && w.track.mayBegin(now) {
 		w.finish() // a player would mix the second channel into the first
 	}
-	if w.part == nil {
-		return w.retry.due(now) && w.track.mayBegin(now) && w.begin(channels)
+	switch {
+	case w.part != nil && w.part.hasRoom(len(p.Payload)):
+		return ""
+	case w.part != nil:
+		return w.part.refusal(len(p.Payload))
+	case !w.retry.due(now):
+		return w.retry.reason
+	case !w.track.mayBegin(now):
+		return ReasonCapacity
+	case !w.begin(channels):
+		return ReasonCapacity // for the tags, there is nothing else to refuse
 	}
-	return w.part.hasRoom(len(p.Payload))
+	return ""
 }
 
 // opusChannels is how many a file needs for p.

@@ -107,6 +107,8 @@ type leg struct {
 	ssrc uint32
 	plis int
 	firs int
+
+	answered int // requests, by converse
 }
 
 func (l *leg) RequestKeyFrame(fir bool) {

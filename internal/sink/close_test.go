@@ -38,7 +38,7 @@ func TestNothingOutlivesARoot(t *testing.T) {
 	v.save(t)
 	busy := tempStoreIn(t, v.root)
 	defer busy.Close()
-	if err := v.store.lock.Close(); err != nil {
+	if err := v.store.at.Load().lock.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

@@ -11,6 +11,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -68,11 +69,30 @@ func openRoot(dir string) (*os.Root, error) {
 // gives are relative to that, slash-separated. Create and Save may be called by several
 // goroutines, StreamDir by one at a time.
 type store struct {
-	dir   *os.Root
-	lock  io.Closer // held until Close
-	name  string
+	at    atomic.Pointer[place]
 	taken map[string]bool // by StreamDir
+	saved int64           // size of the manifest, 0 if that is not known; guarded by who calls Save
 }
+
+// place is where a recording lies. After its directory was deleted it is another.
+type place struct {
+	dir  *os.Root
+	lock io.Closer // held until close
+	name string    // below the root's directory
+}
+
+func (p *place) close() error {
+	return errors.Join(p.lock.Close(), p.dir.Close()) // a lock may be a file in the directory
+}
+
+func openStore(p *place) *store {
+	s := &store{taken: make(map[string]bool)}
+	s.at.Store(p)
+	return s
+}
+
+// root is the recording's directory.
+func (s *store) root() *os.Root { return s.at.Load().dir }
 
 // newStore makes the directory of a new recording. It is on disk when newStore returns, and after an
 // error it is gone, as far as the disk allows.
@@ -101,7 +121,7 @@ func newStore(root *os.Root, m *Manifest) (s *store, err error) {
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	return &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}, nil
+	return openStore(&place{dir, held, name}), nil
 }
 
 // reopenStore opens the directory of a recording that no one writes, and reads its manifest.
@@ -114,7 +134,7 @@ func reopenStore(root *os.Root, name string) (*store, *Manifest, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}
-	s := &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}
+	s := openStore(&place{dir, held, name})
 	m, err := readManifest(dir)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
@@ -126,7 +146,7 @@ func reopenStore(root *os.Root, name string) (*store, *Manifest, error) {
 }
 
 // Dir is the recording's directory below the root.
-func (s *store) Dir() string { return s.name }
+func (s *store) Dir() string { return s.at.Load().name }
 
 // StreamDir is a directory for a stream, <peer>/<stream>, with a number behind it if a stream of
 // that name had it before. It touches no disk: Create makes directories.
@@ -148,17 +168,17 @@ func (s *store) PartName(stream *ManifestStream, kind string, n int, extension s
 // Create makes a new media file and the directories above it. Anything in its place, a link too,
 // is fs.ErrExist and stays as it was. The file's entry is on disk when Create returns.
 func (s *store) Create(name string) (File, error) {
-	stream := path.Dir(name)
+	root, stream := s.root(), path.Dir(name)
 	for _, dir := range []string{path.Dir(stream), stream} {
-		if err := makeDir(s.dir, dir); err != nil {
+		if err := makeDir(root, dir); err != nil {
 			return nil, fmt.Errorf("make directory: %w", err)
 		}
 	}
-	f, err := s.dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(s.dir, stream); err != nil {
+	if err := syncDir(root, stream); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -167,9 +187,10 @@ func (s *store) Create(name string) (File, error) {
 // Save replaces the manifest: a reader, or a crash at any moment, finds the old one or the new
 // one, whole. When Save returns nil the new one is on disk.
 func (s *store) Save(manifest []byte) error {
-	if err := replaceFile(s.dir, manifestTemp, ManifestName, manifest); err != nil {
+	if err := replaceFile(s.root(), manifestTemp, ManifestName, manifest); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
+	s.saved = int64(len(manifest))
 	return nil
 }
 
@@ -184,7 +205,7 @@ func (s *store) SaveManifest(m *Manifest) error {
 
 // Close releases the directory. Open files stay usable.
 func (s *store) Close() error {
-	return errors.Join(s.lock.Close(), s.dir.Close())
+	return s.at.Load().close()
 }
 
 // makeDir makes one directory, durably, unless it is there.

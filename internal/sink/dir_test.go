@@ -191,16 +191,16 @@ func TestCreateNeverTouchesWhatIsThere(t *testing.T) {
 	}
 
 	outside := t.TempDir()
-	if err := s.dir.Symlink(filepath.Join(outside, "target"), "bob/cam/audio-2.ogg"); err != nil {
+	if err := s.root().Symlink(filepath.Join(outside, "target"), "bob/cam/audio-2.ogg"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.dir.Symlink(outside, "eve"); err != nil {
+	if err := s.root().Symlink(outside, "eve"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.dir.Mkdir("carl", 0o700); err != nil {
+	if err := s.root().Mkdir("carl", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.dir.Symlink(outside, "carl/cam"); err != nil {
+	if err := s.root().Symlink(outside, "carl/cam"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"bob/cam/audio-2.ogg", "eve/cam/audio-1.ogg", "carl/cam/audio-1.ogg", "../../x/audio-1.ogg"} {
@@ -211,14 +211,14 @@ func TestCreateNeverTouchesWhatIsThere(t *testing.T) {
 	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
 		t.Errorf("written outside: %v %v", left, err)
 	}
-	if b, err := s.dir.ReadFile(name); string(b) != "media" {
+	if b, err := s.root().ReadFile(name); string(b) != "media" {
 		t.Errorf("%q %v", b, err)
 	}
 }
 
 func TestSaveReplacesTheManifestWhole(t *testing.T) {
 	s := tempStore(t, tempRoot(t), newManifest("room-42"))
-	if _, err := readManifest(s.dir); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := readManifest(s.root()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("before the first: %v", err)
 	}
 	save := func(bot string) error {
@@ -230,7 +230,7 @@ func TestSaveReplacesTheManifestWhole(t *testing.T) {
 		}
 		return s.Save(b)
 	}
-	if err := s.dir.WriteFile(manifestTemp, []byte(strings.Repeat("leftover of a crash", 1000)), 0o600); err != nil {
+	if err := s.root().WriteFile(manifestTemp, []byte(strings.Repeat("leftover of a crash", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, bot := range []string{"first", "second"} {
@@ -238,26 +238,26 @@ func TestSaveReplacesTheManifestWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if names := entries(t, s.dir); !slices.Equal(names, []string{ManifestName}) {
+	if names := entries(t, s.root()); !slices.Equal(names, []string{ManifestName}) {
 		t.Errorf("left behind %q", names)
 	}
-	if err := s.dir.Mkdir(manifestTemp, 0o700); err != nil {
+	if err := s.root().Mkdir(manifestTemp, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := save("third"); err == nil {
 		t.Error("saved although nothing could be written")
 	}
-	if m, err := readManifest(s.dir); err != nil || m.Bot != "second" {
+	if m, err := readManifest(s.root()); err != nil || m.Bot != "second" {
 		t.Errorf("after a failed save: %+v %v", m, err)
 	}
 }
 
 func TestAManifestIsARegularFile(t *testing.T) {
 	s := tempStore(t, tempRoot(t), newManifest("room-42"))
-	if err := s.dir.Symlink("/dev/zero", ManifestName); err != nil {
+	if err := s.root().Symlink("/dev/zero", ManifestName); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readManifest(s.dir); !errors.Is(err, errNotRegular) {
+	if _, err := readManifest(s.root()); !errors.Is(err, errNotRegular) {
 		t.Errorf("a link: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 type faultyFS struct {
 	mu          sync.Mutex
 	write, sync syscall.Errno // what they fail with
+	open        syscall.Errno // what making a file fails with
 	hang        chan struct{} // syncs wait until it is closed
 }
 
@@ -28,6 +29,20 @@ func (f *faultyFS) set(write, sync syscall.Errno, hang chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.write, f.sync, f.hang = write, sync, hang
+}
+
+// fail has writes, syncs and the making of files fail, or not.
+func (f *faultyFS) fail(write, sync, open syscall.Errno) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.write, f.sync, f.open, f.hang = write, sync, open, nil
+}
+
+// opens is what making a file fails with.
+func (f *faultyFS) opens() syscall.Errno {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
 }
 
 func (f *faultyFS) faults() (write, sync syscall.Errno, hang chan struct{}) {
@@ -47,6 +62,9 @@ func (n *faultyNode) WrapChild(_ context.Context, ops fs.InodeEmbedder) fs.Inode
 }
 
 func (n *faultyNode) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
+	if errno := n.faulty.opens(); errno != 0 {
+		return nil, nil, 0, errno
+	}
 	node, f, opened, errno := n.LoopbackNode.Create(ctx, name, flags, mode, out)
 	return node, detour(f), opened, errno
 }

@@ -3,6 +3,7 @@ package sink
 import (
 	"encoding/binary"
 	"slices"
+	"testing"
 )
 
 // A key frame of 16×16 and a frame that follows it, as short as a decoder's header parser takes.
@@ -37,3 +38,12 @@ func layers(super []byte) (frames [][]byte) {
 
 // farAhead is a step in sequence numbers that is not taken for loss.
 const farAhead = 3000
+
+// h264Sets are the parameter sets of a real encoder.
+func h264Sets(t testing.TB) (sps, pps []byte) {
+	_, units := accessUnits(load(t, "h264.h264"))
+	b := units[0]
+	sps = b[4 : 4+b[3]]
+	b = b[4+len(sps):]
+	return sps, b[4 : 4+b[3]]
+}

@@ -44,10 +44,10 @@ func (rec *Recording) hash() {
 		sum, err := says.hash(ctx, rec.open, rec.root.hashing)
 		rec.mu.Lock()
 		rec.unhashed = rec.unhashed[1:]
-		if err == nil {
+		if err == nil && p.Final { // and was not deleted meanwhile
 			p.SHA256 = sum
 			rec.changed()
-		} else if ctx.Err() == nil {
+		} else if err != nil && p.Final && ctx.Err() == nil {
 			rec.complain("could not hash media file", "file", says.File, "err", err)
 		}
 	}
@@ -92,7 +92,7 @@ func (r *Root) hashLeft(names []string) {
 
 // hashLeftIn does the work of hashLeft for one recording.
 func (r *Root) hashLeftIn(name string) {
-	switch n, err := hashRecording(r.life, r.dir, name, &r.mu, r.hashing); {
+	switch n, err := hashRecording(r.life, r.dir(), name, &r.mu, r.hashing); {
 	case r.life.Err() != nil:
 	case err != nil:
 		r.options.Logger.Error("could not hash all media files", "dir", name, "err", err)

@@ -222,6 +222,9 @@ func TestARecordingIsFullWhenATrackIsOutOfFiles(t *testing.T) {
 		a := c.audio()
 		track := c.stream.tracks[0].manifest
 		wearOut(track, 2)
+		for i := range 4 {
+			track.Parts = append(track.Parts, &ManifestPart{File: "refused-" + strconv.Itoa(i), Codec: "opus", ClockRate: 48000, Error: "refused"})
+		}
 		d.set(nil, syscall.EIO)
 		a.speak(50 * 60)
 		if n := len(track.Parts); n < maxParts+2 || c.rec.Full() {
@@ -306,7 +309,7 @@ recorder_sink_packets_lost_total{channel="room",kind="video"} 0
 		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 			t.Errorf("lint: %v %v", problems, err)
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+4+7+1+2+1)+2*(1+4+7+1+1+1+1)+1+1+1+1+1+1 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+5+8+1+2+1)+2*(1+5+8+1+1+1+1)+1+1+1+1+4+2 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})

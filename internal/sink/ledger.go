@@ -20,7 +20,7 @@ type ledger struct {
 }
 
 // reasonList orders the totals.
-var reasonList = [...]Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart, ReasonFault}
+var reasonList = [...]Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart, ReasonFault, ReasonCapacity}
 
 func reasonIndex(r Reason) int {
 	for i, have := range reasonList {

@@ -337,7 +337,7 @@ func TestARecordingWhoseWriterDiesLaterIsRepaired(t *testing.T) {
 		}
 		defer root.Close()
 		state := func() RecordingState {
-			dir, err := root.dir.OpenRoot(c.rec.Dir())
+			dir, err := root.dir().OpenRoot(c.rec.Dir())
 			if err != nil {
 				t.Fatal(err)
 			}

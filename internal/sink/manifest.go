@@ -62,13 +62,14 @@ const (
 	ReasonMute         Reason = "mute/dtx"      // the sender sent nothing: muted, or silence suppressed
 	ReasonReconnect    Reason = "reconnect"     // the connection to the peer was down, or for more than a second nothing came through
 	ReasonKeyFrameWait Reason = "keyframe_wait" // undecodable until the next key frame
-	ReasonDisk         Reason = "disk"          // could not be written, or did not fit in the queue
+	ReasonDisk         Reason = "disk"          // could not be written, did not fit in the queue, or was deleted
 	ReasonRestart      Reason = "restart"       // the recorder itself was down, or stood still
 	ReasonFault        Reason = "fault"         // the recorder failed at the track, and recorded no more of it
+	ReasonCapacity     Reason = "capacity"      // more than a limit of the recorder, or of its process, allows
 )
 
 // Reasons lists every Reason, for metrics that show all of them from the start.
-var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart, ReasonFault}
+var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart, ReasonFault, ReasonCapacity}
 
 // The values of ManifestStream.EndReason. A stream that ended for one of the first three less than the
 // reconnect window ago goes on when its recording is continued and it comes back.

@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,6 +21,7 @@ type metrics struct {
 	panics     prometheus.Counter
 	syncs      prometheus.Histogram
 	doubted    atomic.Bool // the wall clock is, see wallWatch
+	deleted    *prometheus.CounterVec
 
 	mu         sync.Mutex
 	recordings map[*Recording]struct{}
@@ -31,11 +34,12 @@ const (
 	dropIncomplete  dropReason = iota // a packet of the picture is missing
 	dropUndecodable                   // one it depends on is
 	dropDisk                          // no room in the queue, or no file
+	dropCapacity                      // more than a limit allows
 	dropOverlap                       // its time is taken, as after a change of connection
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{"incomplete", "undecodable", "disk", "overlap"}
+var dropNames = [dropReasons]string{"incomplete", "undecodable", "disk", "capacity", "overlap"}
 
 var kinds = [...]string{audio, video}
 
@@ -80,6 +84,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help:    "How long the disk took to make media files durable.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 	})
+	m.deleted = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "recorder_sink_deletions_total",
+		Help: "What was deleted or replaced by others while it was recorded to: the recordings directory (root), directories of recordings, manifests and media files.",
+	}, []string{"what"})
+	for _, what := range []string{whatRoot, whatRecording, whatManifest, whatFile} {
+		m.deleted.WithLabelValues(what)
+	}
 	if r == nil {
 		return m, nil
 	}
@@ -104,6 +115,13 @@ func (m *metrics) remove(rec *Recording) {
 	delete(m.recordings, rec)
 }
 
+// live is the recordings that run.
+func (m *metrics) live() []*Recording {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.recordings))
+}
+
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
@@ -120,6 +138,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.panics.Describe(ch)
 	m.syncs.Describe(ch)
 	ch <- descDoubted
+	m.deleted.Describe(ch)
 }
 
 // sums is what the tracks of one kind have in common.
@@ -163,6 +182,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		paused = 1
 	}
 	ch <- series.Gauge(descDoubted, paused, series.Labels{})
+	m.deleted.Collect(ch)
 }
 
 // sum adds what the recording's tracks have so far.

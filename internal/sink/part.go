@@ -38,6 +38,7 @@ type part struct {
 	closing bool
 	idle    bool  // resumed, and nothing came since
 	err     error // the flusher gave up
+	gone    error // so it is to, as the file is not where it was made
 
 	wake chan struct{}
 }
@@ -167,6 +168,19 @@ func (p *part) failed() error {
 	return p.err
 }
 
+// abandon says that what is written to the file is lost, and why.
+func (p *part) abandon(gone error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone == nil {
+		p.gone = gone
+		if p.err == nil {
+			p.err = gone
+		}
+		p.poke()
+	}
+}
+
 // close lets the flusher finish the file. Nothing may be written any more.
 func (p *part) close() {
 	p.mu.Lock()
@@ -218,6 +232,9 @@ func (w *partFile) step() (closed bool) {
 	next := spares.get(p.codec)
 	p.mu.Lock()
 	buf, patch, sync, closing := p.buf, p.patch, p.sync, p.closing
+	if w.err == nil {
+		w.err = p.gone
+	}
 	p.buf, p.flying, p.patch, p.sync = next, len(buf), nil, false
 	p.mu.Unlock()
 
@@ -251,6 +268,9 @@ func (w *partFile) write(buf []byte) error {
 	if len(buf) == 0 {
 		return nil
 	}
+	if w.cut() {
+		return errCut
+	}
 	if _, err := w.file.WriteAt(buf, w.size); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
@@ -259,6 +279,18 @@ func (w *partFile) write(buf []byte) error {
 	}
 	w.size += int64(len(buf))
 	return nil
+}
+
+// errCut is why a file takes no more. Writing behind its former end would fill it with zeros up to there.
+var errCut = errors.New("was cut short by others")
+
+// cut reports whether the file ends before what was written last.
+func (w *partFile) cut() bool {
+	if w.size == 0 {
+		return false
+	}
+	_, err := w.file.ReadAt(make([]byte, 1), w.size-1)
+	return err == io.EOF
 }
 
 // commit has the disk keep what was written.
@@ -292,7 +324,9 @@ func (w *partFile) result() partResult {
 		}
 		r.err = errors.Join(r.err, w.file.Sync())
 	}
-	if r.err != nil {
+	if errors.Is(r.err, errGone) {
+		r.size, r.kept = 0, new(container.Info)
+	} else if r.err != nil {
 		w.salvage(&r)
 	} else {
 		r.final = true
@@ -309,6 +343,9 @@ func (w *partFile) result() partResult {
 // salvage makes a correct file of what was written before the error.
 func (w *partFile) salvage(r *partResult) {
 	repaired, err := container.Repair(w.part.codec, w.file)
+	if errors.Is(err, container.ErrFormat) {
+		r.kept = new(container.Info) // not even a header is left
+	}
 	if err != nil {
 		return // the error that matters stands already
 	}

@@ -47,6 +47,9 @@ func (r *Root) pressed() pressure { return pressure(r.level.Load()) }
 
 // Err is why no new recording would begin now, nil when one would.
 func (r *Root) Err() error {
+	if lost := r.lost.Load(); lost != nil {
+		return *lost
+	}
 	if r.pressed() == pressureNone {
 		return nil
 	}
@@ -68,7 +71,7 @@ func (r *Root) watchSpace(ctx context.Context) {
 }
 
 func (r *Root) checkSpace() {
-	free, err := r.options.free(r.dir)
+	free, err := r.options.free(r.dir())
 	if err != nil {
 		return // the disk probe and every write say so
 	}

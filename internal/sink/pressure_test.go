@@ -134,26 +134,3 @@ func TestSoundThatNeverFitsIsMissing(t *testing.T) {
 		})
 	}
 }
-
-// Someone deletes the recordings while they are made: what is open is written to its end, what
-// cannot be is said, and nothing else happens.
-func TestDirectoryRemoved(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		c := startCall(t, Options{Dir: filepath.Join(dir, "recordings")})
-		a, v := c.audio(), c.video()
-		c.talk(a, nil, 2*time.Second)
-		synctest.Wait()
-		if err := os.RemoveAll(filepath.Join(dir, "recordings")); err != nil {
-			t.Fatal(err)
-		}
-		c.talk(a, v, 12*time.Second)
-		if _, err := c.root.NewRecording(RecordingInfo{Channel: "hall"}); err == nil {
-			t.Error("a recording began nowhere")
-		}
-		if err := c.rec.Close(context.Background()); err == nil {
-			t.Error("a manifest was written nowhere")
-		}
-		c.root.Close()
-	})
-}

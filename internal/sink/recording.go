@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path"
 	"slices"
@@ -34,18 +35,19 @@ type RecordingInfo struct {
 
 // Recording is one stay in one channel. Its methods may be called from any goroutine.
 type Recording struct {
-	root   *Root
-	log    *slog.Logger
-	start  time.Time
-	left   time.Time // when it was left, if it goes on after a restart
-	store  *store
-	create func(name string) (File, error) // makes a media file
-	stop   chan struct{}                   // closed by Close
-	pumped chan struct{}                   // closed by the pump's end
-	done   chan struct{}                   // closed when all files are finished
-	savers sync.WaitGroup
-	save   chan struct{} // asks the saver
-	parts  sync.WaitGroup
+	root    *Root
+	log     *slog.Logger
+	start   time.Time
+	left    time.Time // when it was left, if it goes on after a restart
+	store   *store
+	create  func(name string) (File, error) // makes a media file
+	looking sync.Mutex                      // held while what others did to the directory is found out
+	stop    chan struct{}                   // closed by Close
+	pumped  chan struct{}                   // closed by the pump's end
+	done    chan struct{}                   // closed when all files are finished
+	savers  sync.WaitGroup
+	save    chan struct{} // asks the saver
+	parts   sync.WaitGroup
 
 	open    opener // of media files, to hash them
 	hashers sync.WaitGroup
@@ -69,6 +71,10 @@ type Recording struct {
 	asleep     []sleeper       // of a continued recording
 	waking     map[string]bool // streams by id, their files being read
 	unhashed   []*ManifestPart // final, and to be read for their hashes in this order
+	ills       ills            // directories that take no files at present
+	files      map[*ManifestPart]mediaFile
+	moved      bool  // its directory is not where it was made
+	homeless   error // it was deleted, and this is why there is no other
 }
 
 const (
@@ -122,7 +128,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		m.Previous = path.Base(info.Follows.Dir())
 	}
 	r.mu.Lock()
-	st, err := newStore(r.dir, m)
+	st, err := newStore(r.dir(), m)
 	r.mu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
@@ -130,7 +136,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	rec := r.recording(st, m, info.Start)
 	if err := rec.writeManifest(0); err != nil {
 		r.metrics.remove(rec)
-		_ = r.dir.RemoveAll(rec.Dir()) // or else the next start does
+		_ = r.dir().RemoveAll(rec.Dir()) // or else the next start does
 		st.Close()
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
@@ -158,13 +164,18 @@ func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	rec.open, rec.waking = openIn(st.dir), make(map[string]bool)
+	rec.open = func(name string) (io.ReadCloser, error) { return openRegular(st.root(), name) }
+	rec.waking, rec.files = make(map[string]bool), make(map[*ManifestPart]mediaFile)
 	r.metrics.add(rec)
 	return rec
 }
 
 // ID is the short random id that ends the directory's name.
-func (rec *Recording) ID() string { return rec.manifest.ID }
+func (rec *Recording) ID() string {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return rec.manifest.ID
+}
 
 // Dir is the recording's directory, relative to the root's.
 func (rec *Recording) Dir() string { return rec.store.Dir() }
@@ -180,11 +191,12 @@ func (rec *Recording) Size() int64 {
 var ErrFull = errors.New("recording is full")
 
 // Full reports whether the recording takes no more streams or stays, or one of its tracks no more
-// files, or is about to outgrow what a manifest may hold. A recording that Follows it can go on.
+// files, or is about to outgrow what a manifest may hold; or whether its directory was moved away. A
+// recording that Follows it can go on.
 func (rec *Recording) Full() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	return rec.full()
+	return rec.moved || rec.full()
 }
 
 func (rec *Recording) full() bool {

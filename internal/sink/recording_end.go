@@ -91,6 +91,7 @@ func (rec *Recording) endReason() string {
 // that says that all are final.
 func (rec *Recording) conclude(now time.Duration) error {
 	rec.parts.Wait()
+	rec.look()
 	rec.mu.Lock()
 	rec.manifest.finish(StateComplete, rec.instant(now))
 	rec.changed()

@@ -37,7 +37,9 @@ func (rec *Recording) saver() {
 		begun := time.Now()
 		if err := rec.writeManifest(0); err != nil {
 			rec.mu.Lock()
-			rec.refused = rec.complain("could not write manifest", "err", err) || rec.refused
+			if rec.homeless == nil { // else that is said
+				rec.refused = rec.complain("could not write manifest", "err", err) || rec.refused
+			}
 			rec.mu.Unlock()
 		}
 		pause.Reset(max(saveInterval, 20*time.Since(begun))) // a large manifest on a slow disk

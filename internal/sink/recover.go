@@ -67,7 +67,7 @@ func (r *Root) Recover(ctx context.Context) <-chan struct{} {
 // which lack only hashes, and what others there are.
 func (r *Root) look(ctx context.Context) (urgent, others, unhashed []string) {
 	var found []interrupted
-	for dir, err := range recordings(r.dir) {
+	for dir, err := range recordings(r.dir()) {
 		if ctx.Err() != nil {
 			break
 		}
@@ -95,7 +95,7 @@ func (r *Root) look(ctx context.Context) (urgent, others, unhashed []string) {
 
 // consider reports whether a recording may go on.
 func (r *Root) consider(name string) (c interrupted, ok bool) {
-	dir, err := r.dir.OpenRoot(name)
+	dir, err := r.dir().OpenRoot(name)
 	if err != nil {
 		return c, false
 	}
@@ -158,7 +158,7 @@ func (r *Root) repair(ctx context.Context, dir string) RepairedRecording {
 	if ctx.Err() != nil {
 		return RepairedRecording{}
 	}
-	repaired, unfinished := repairRecording(ctx, r.dir, dir)
+	repaired, unfinished := repairRecording(ctx, r.dir(), dir)
 	if !unfinished || ctx.Err() != nil {
 		return repaired
 	}
@@ -225,7 +225,7 @@ var errNotContinued = errors.New("it is not as it was left")
 // wall. Of its streams those that were open when it ended go on when they come back, see wake.
 func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording, error) {
 	r.mu.Lock()
-	st, m, err := reopenStore(r.dir, c.dir)
+	st, m, err := reopenStore(r.dir(), c.dir)
 	r.mu.Unlock()
 	if err != nil {
 		return nil, err

@@ -372,7 +372,7 @@ func TestRepairOfHardlyAnything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := st.dir.WriteFile(manifestTemp, []byte("{"), 0o600); err != nil {
+	if err := st.root().WriteFile(manifestTemp, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	st.Close()

@@ -130,7 +130,7 @@ func repairRecording(ctx context.Context, root *os.Root, name string) (r Repaire
 	if r.of(m); m.State != StateRecording {
 		return r, false
 	}
-	parts, err := m.repair(ctx, st.dir)
+	parts, err := m.repair(ctx, st.root())
 	if err != nil {
 		return problem(err)
 	}

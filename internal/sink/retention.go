@@ -83,7 +83,7 @@ func (r *Root) weighAll(ctx context.Context, wall time.Time, at time.Duration) (
 	known, first := r.finished, r.clock.state == wallUnseen
 	r.finished = make(map[string]kept) // without those that are gone
 	unread := make(map[string]bool)
-	for name, err := range recordings(r.dir) {
+	for name, err := range recordings(r.dir()) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -122,7 +122,7 @@ const neverSeen = math.MinInt64 / 2
 // was found to be finished it does not read again: of many that would take long.
 func (r *Root) weigh(name string, before kept, wall time.Time) (kept, error) {
 	k := kept{dir: name}
-	dir, err := r.dir.OpenRoot(name)
+	dir, err := r.dir().OpenRoot(name)
 	if err != nil {
 		return k, ignoreMissing(err)
 	}
@@ -173,7 +173,7 @@ func ignoreMissing(err error) error {
 
 // remove takes a recording out of sight and then off the disk.
 func (r *Root) remove(name string) error {
-	dir, err := r.dir.OpenRoot(name)
+	dir, err := r.dir().OpenRoot(name)
 	if err != nil {
 		return err
 	}
@@ -185,24 +185,24 @@ func (r *Root) remove(name string) error {
 	defer held.Close()
 	// It is hidden beside its place: a channel may be a file system of its own.
 	hidden := path.Join(path.Dir(name), removedPrefix+path.Base(name))
-	if err := r.dir.Rename(name, hidden); err != nil {
+	if err := r.dir().Rename(name, hidden); err != nil {
 		return err
 	}
-	err = r.dir.RemoveAll(hidden)
-	r.mu.Lock()                      // no recording begins in a directory that goes
-	_ = r.dir.Remove(path.Dir(name)) // unless there are others
+	err = r.dir().RemoveAll(hidden)
+	r.mu.Lock()                        // no recording begins in a directory that goes
+	_ = r.dir().Remove(path.Dir(name)) // unless there are others
 	r.mu.Unlock()
 	return err
 }
 
 // sweep removes what a crash kept from being removed. What cannot be read the caller comes across again.
 func (r *Root) sweep() (err error) {
-	channels, _ := visibleDirs(r.dir, ".")
+	channels, _ := visibleDirs(r.dir(), ".")
 	for _, dir := range append(channels, ".") {
-		entries, _ := fs.ReadDir(r.dir.FS(), dir)
+		entries, _ := fs.ReadDir(r.dir().FS(), dir)
 		for _, e := range entries {
 			if strings.HasPrefix(e.Name(), removedPrefix) && e.IsDir() {
-				err = errors.Join(err, r.dir.RemoveAll(path.Join(dir, e.Name())))
+				err = errors.Join(err, r.dir().RemoveAll(path.Join(dir, e.Name())))
 			}
 		}
 	}

@@ -69,7 +69,7 @@ func (c *wallWatch) look(wall time.Time, at time.Duration, mark, newest time.Tim
 // time if it can.
 func (r *Root) clockBelieved(wall time.Time, at time.Duration, newest time.Time) bool {
 	var mark time.Time
-	if info, err := r.dir.Lstat(wallMark); err == nil && info.Mode().IsRegular() {
+	if info, err := r.dir().Lstat(wallMark); err == nil && info.Mode().IsRegular() {
 		mark = info.ModTime()
 	}
 	before := r.clock.state
@@ -93,12 +93,12 @@ func (r *Root) clockBelieved(wall time.Time, at time.Duration, newest time.Time)
 
 // markClock sets the time of the mark.
 func (r *Root) markClock(wall time.Time) error {
-	if err := r.dir.Mkdir(path.Dir(wallMark), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := r.dir().Mkdir(path.Dir(wallMark), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := r.dir.OpenFile(wallMark, os.O_WRONLY|os.O_CREATE, filePerm)
+	f, err := r.dir().OpenFile(wallMark, os.O_WRONLY|os.O_CREATE, filePerm)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), r.dir.Chtimes(wallMark, wall, wall))
+	return errors.Join(f.Close(), r.dir().Chtimes(wallMark, wall, wall))
 }

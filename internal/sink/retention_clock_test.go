@@ -98,7 +98,7 @@ func (s *shelf) put(ended, final time.Time) string {
 	m.Started = At(ended.Add(-time.Hour), ended.Add(-time.Hour))
 	end := m.instant(time.Hour)
 	m.State, m.Ended, m.Updated = StateRecovered, &end, At(m.Started.UTC, final)
-	st, err := newStore(s.Root.dir, m)
+	st, err := newStore(s.Root.dir(), m)
 	if err != nil {
 		s.Fatal(err)
 	}

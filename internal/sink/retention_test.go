@@ -115,7 +115,7 @@ func TestRetentionRemovesEmptyChannels(t *testing.T) {
 			if removed, err := root.Retain(context.Background(), Retention{MaxAge: time.Minute}); err != nil || len(removed) != 1 {
 				t.Errorf("removed %q: %v", removed, err)
 			}
-			if names := entries(t, root.dir); !slices.Equal(names, []string{path.Dir(wallMark), wallMark}) {
+			if names := entries(t, root.dir()); !slices.Equal(names, []string{path.Dir(wallMark), wallMark}) {
 				t.Errorf("left %q", names)
 			}
 		}

@@ -53,13 +53,14 @@ type Options struct {
 // Root is the directory all recordings live in.
 type Root struct {
 	options Options
-	dir     *os.Root
+	at      atomic.Pointer[os.Root]
 	metrics *metrics
-	level   atomic.Int32       // a pressure
-	life    context.Context    // until Close
-	stop    context.CancelFunc // ends it
-	working sync.WaitGroup     // what goes on in the background
-	hashing turn               // of those who read a file for its hash
+	level   atomic.Int32          // a pressure
+	life    context.Context       // until Close
+	stop    context.CancelFunc    // ends it
+	lost    atomic.Pointer[error] // why there is no recordings directory, nil if there is
+	working sync.WaitGroup        // what goes on in the background
+	hashing turn                  // of those who read a file for its hash
 
 	finished map[string]kept // recordings, by directory; owned by Retain
 	clock    wallWatch       // owned by Retain
@@ -69,6 +70,9 @@ type Root struct {
 	interrupted []interrupted   // what it found, until continued
 	warned      map[string]bool // of directories that could not be read
 }
+
+// dir is the directory all recordings live in, as it was last opened.
+func (r *Root) dir() *os.Root { return r.at.Load() }
 
 // ErrClosed is returned by what was closed before.
 var ErrClosed = errors.New("recording closed")
@@ -104,7 +108,8 @@ func Open(o Options) (*Root, error) {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	r := &Root{options: o, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	r.at.Store(dir)
 	if !hasLocks(dir) {
 		o.Logger.Warn("the file system has no file locks: lock files mark what is being recorded, and must not be removed", "dir", o.Dir)
 	}
@@ -113,6 +118,7 @@ func Open(o Options) (*Root, error) {
 		r.checkSpace()
 		r.working.Go(func() { r.watchSpace(r.life) })
 	}
+	r.working.Go(func() { r.watch(r.life) })
 	return r, nil
 }
 
@@ -152,5 +158,7 @@ func (r *Root) Close() error {
 	case <-ended:
 	case <-time.After(r.options.closeWait):
 	}
-	return r.dir.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dir().Close()
 }

@@ -42,6 +42,7 @@ func leaveCrashed(t *testing.T, dir, live string, channels ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer root.Close()
 	for _, channel := range channels {
 		rec, err := root.NewRecording(RecordingInfo{Channel: channel, Bot: "bot", ReconnectWindow: window})
 		if err != nil {

@@ -69,18 +69,23 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 	rec.changed()
 	rec.parts.Add(1)
 	name, version := m.File, rec.version
+	var p *part
 	open := func() (File, error) {
 		// The manifest names a file before it exists, so that nothing is ever found unexplained.
-		err := rec.writeManifest(version)
 		var f File
-		if err == nil {
+		err := rec.writeManifest(version)
+		if err != nil {
+			err = &manifestError{err}
+		} else {
 			f, err = rec.create(name)
 		}
 		rec.root.metrics.failed(err)
+		rec.made(m, p)
 		return timedFile{f, rec.root.metrics}, err
 	}
-	t.part = startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
-	return t.part
+	p = startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
+	t.part = p
+	return p
 }
 
 // resumePart goes on with a file that a stop or a repair finished.
@@ -89,22 +94,34 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	t.part = resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
-	return t.part
+	p := resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
+	is, _ := f.file.Stat() // of an open file it does not fail
+	entry := rec.files[m]
+	entry.part, entry.is = p, is
+	rec.files[m] = entry
+	t.part = p
+	return p
 }
 
 // partDone enters in the manifest what became of a file that begins now.
 func (t *Track) partDone(m *ManifestPart) func(partResult) {
 	rec, from, sent := t.stream.rec, t.ledger.end, new(int64)
 	t.sent = sent
+	rec.files[m] = mediaFile{track: t, from: from, sent: sent}
 	return func(r partResult) {
 		defer rec.parts.Done()
 		rec.mu.Lock()
 		defer rec.mu.Unlock()
+		entry := rec.files[m]
+		entry.part = nil
+		rec.files[m] = entry
+		if entry.lost {
+			return // and said to be
+		}
 		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.final
 		if r.err != nil {
-			m.Error = errorBelow(rec.store.dir, r.err)
-			t.shorten(m, r.kept, from, *sent)
+			m.Error = errorBelow(rec.store.root(), r.err)
+			t.shorten(m, r, from, *sent)
 			rec.refused = rec.complain("could not write media file", "file", m.File, "err", r.err) || rec.refused
 		}
 		if m.Final && m.SHA256 == "" {
@@ -127,14 +144,15 @@ func (rec *Recording) taken() {
 
 // shorten corrects what was said of a file that lost its end to an error. Its media began at from;
 // what it has before that stands in for files before it. Of its frames so many were sent.
-func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duration, sent int64) {
+func (t *Track) shorten(m *ManifestPart, r partResult, from time.Duration, sent int64) {
+	kept, reason := r.kept, causeOf(r.err)
 	if kept == nil {
 		return
 	}
 	length := Seconds(kept.Duration + timeline.ToDuration(int64(kept.PreSkip), container.OpusRate))
-	t.ledger.lose(ReasonDisk, max(length.Duration(), from), m.Duration.Duration())
+	t.ledger.lose(reason, max(length.Duration(), from), m.Duration.Duration())
 	if n := min(m.Frames-kept.Frames, sent); n > 0 {
-		t.drops[dropDisk] += uint64(n)
+		t.drops[reason.drop()] += uint64(n)
 		t.manifest.Ledger.FramesDropped += uint64(n)
 	}
 	m.Frames, m.KeyFrames, m.LastPTS, m.Duration = kept.Frames, kept.KeyFrames, kept.LastPTS, length
@@ -144,23 +162,3 @@ func (t *Track) shorten(m *ManifestPart, kept *container.Info, from time.Duratio
 
 // endSilence is how long before the end the last packet is when its sender was silent.
 const endSilence = 500 * time.Millisecond
-
-// retry spaces out the attempts to begin a file after one failed.
-type retry struct {
-	next, pause time.Duration
-}
-
-const (
-	retryFirst = 5 * time.Second
-	retryLast  = time.Minute
-)
-
-func (r *retry) due(now time.Duration) bool { return now >= r.next }
-
-func (r *retry) failed(now time.Duration) {
-	if now-r.next > retryLast {
-		r.pause = 0 // the attempt did not fail: the file was good for that long
-	}
-	r.pause = min(max(2*r.pause, retryFirst), retryLast)
-	r.next = now + r.pause
-}

@@ -61,8 +61,8 @@ func TestAFullDiskIsCountedWhileItLastsAndItsEndIsTold(t *testing.T) {
 			t.Errorf("%s of %d bytes is unwritten: %v", p.File, p.Size, p.Unwritten)
 		}
 	}
-	if n := len(slices.DeleteFunc(report.Recordings[0].Parts, func(p PartReport) bool { return !p.Unwritten })); n < 4 {
-		t.Errorf("nothing is written to %d files", n)
+	if n := len(slices.DeleteFunc(report.Recordings[0].Parts, func(p PartReport) bool { return !p.Unwritten })); n > 1 {
+		t.Errorf("attempts left %d files of nothing", n)
 	}
 }
 

@@ -170,7 +170,7 @@ func strays(ctx context.Context, dir *os.Root) (files []string, err error) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err == nil && !d.IsDir() && name != ManifestName && (path.Dir(name) != "." || !ours(d)) {
+		if err == nil && !d.IsDir() && name != ManifestName && path.Base(name) != probeName && (path.Dir(name) != "." || !ours(d)) {
 			files = append(files, name)
 		}
 		return err

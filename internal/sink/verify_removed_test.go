@@ -17,7 +17,7 @@ func TestARecordingIsNotRemovedWhileItIsRead(t *testing.T) {
 	m := newManifest("room")
 	end := m.Started
 	m.State, m.Ended = StateComplete, &end
-	if err := errors.Join(finished.SaveManifest(m), finished.lock.Close()); err != nil {
+	if err := errors.Join(finished.SaveManifest(m), finished.at.Load().lock.Close()); err != nil {
 		t.Fatal(err)
 	}
 	dir, err := root.OpenRoot(finished.Dir())
@@ -26,7 +26,8 @@ func TestARecordingIsNotRemovedWhileItIsRead(t *testing.T) {
 	}
 	defer dir.Close()
 	reading := lockToRead(dir, m)
-	r := &Root{dir: root}
+	r := new(Root)
+	r.at.Store(root)
 	if err := r.remove(finished.Dir()); !errors.Is(err, ErrLocked) {
 		t.Errorf("removed while it is verified: %v", err)
 	}

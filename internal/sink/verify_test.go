@@ -37,7 +37,7 @@ func soundRecording(t *testing.T) *verified {
 	s := tempStore(t, root, m)
 	ended := Instant{UTC: m.Started.UTC.Add(time.Second), MonotonicMS: 1000}
 	m.State, m.Ended = StateComplete, &ended
-	v := &verified{root: root.Name(), dir: s.dir, store: s, manifest: m}
+	v := &verified{root: root.Name(), dir: s.root(), store: s, manifest: m}
 
 	ogg, err := container.NewOgg(container.OggOptions{Serial: 1, Channels: 1, PreSkip: container.LibopusPreSkip})
 	if err != nil {

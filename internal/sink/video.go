@@ -24,7 +24,7 @@ type videoWriter struct {
 	due      int64         // and the next is due there on the stream's clock; what is before is accounted for, or in the gap at hand
 	interval int64         // between the last two written, at most maxInterval
 	pace     int64         // the longest of late between two with none missing
-	gated    bool          // the disk refused one since
+	gate     Reason        // why one was refused, until one is written; "" if none was
 	retry    retry
 	now      time.Duration
 
@@ -89,18 +89,18 @@ func (w *videoWriter) dropped(src *Source, pic depacket.Frame) {
 	w.miss(reason, pos)
 }
 
-// miss says that the picture at pos is missing. A gap of the disk's is accounted for as it grows: it
-// may last, and its track with it.
+// miss says that the picture at pos is missing. A gap of pictures that are refused is accounted for as it grows:
+// it may last, and its track with it.
 func (w *videoWriter) miss(r Reason, pos int64) {
-	if w.gated {
-		r = ReasonDisk
+	if w.gate != "" {
+		r = w.gate
 	}
 	switch {
 	case !w.missing && w.any:
 		w.begin(r, min(pos, w.due))
 	case !w.missing:
 		w.begin(r, pos)
-	case (r == ReasonDisk || w.reason == ReasonLoss && r == ReasonKeyFrameWait) && pos > w.from:
+	case (r.refusal() || w.reason == ReasonLoss && r == ReasonKeyFrameWait) && pos > w.from:
 		w.close(pos)
 		w.begin(r, pos)
 	}
@@ -130,10 +130,10 @@ func (w *videoWriter) picture(src *Source, pic depacket.Frame) {
 	}
 	if w.track.pressed() >= pressureHigh {
 		w.explain(src, pic, pos)
-		w.refuse(pos)
+		w.refuse(ReasonDisk, pos)
 		return
 	}
-	if !pic.Key && (pic.Broken || w.gated || !w.track.owns(src)) {
+	if !pic.Key && (pic.Broken || w.gate != "" || !w.track.owns(src) || !w.fits(src)) {
 		w.track.drop(dropUndecodable)
 		if w.current(src) {
 			w.explain(src, pic, pos)
@@ -145,15 +145,19 @@ func (w *videoWriter) picture(src *Source, pic depacket.Frame) {
 		return
 	}
 	w.explain(src, pic, pos)
-	if !w.ready(src, pic) || !w.put(pic, pos) {
-		w.refuse(pos)
+	reason := w.ready(src, pic)
+	if reason == "" {
+		reason = w.put(pic, pos)
+	}
+	if reason != "" {
+		w.refuse(reason, pos)
 		return
 	}
 	w.close(pos)
 	if pic.Key {
 		w.track.keyed = w.now
 	}
-	w.gated = false
+	w.gate = ""
 }
 
 // explain accounts for the time from when a picture was due to pos, where pic is the next that came,
@@ -191,37 +195,34 @@ func (w *videoWriter) explain(src *Source, pic depacket.Frame, pos int64) {
 	w.track.delivered(src, pic.Arrival)
 }
 
-// refuse notes a picture that the disk did not take.
-func (w *videoWriter) refuse(pos int64) {
-	w.miss(ReasonDisk, pos)
-	w.gated = true
-	w.track.drop(dropDisk)
-}
-
-// ready has a file open that takes pic.
-func (w *videoWriter) ready(src *Source, pic depacket.Frame) bool {
+// ready has a file open that takes pic. Otherwise it says why there is none.
+func (w *videoWriter) ready(src *Source, pic depacket.Frame) Reason {
 	if w.part != nil && w.part.failed() != nil {
+		w.retry.failed(w.track, w.part.failed(), w.now)
 		w.finish()
-		w.retry.failed(w.now)
 	}
-	if w.part != nil && w.manifest.Codec == string(src.codec) && !(pic.Key && w.otherSets(pic)) {
-		return true
-	}
-	if !pic.Key || !w.retry.due(w.now) || !w.track.mayBegin(w.now) {
-		return false
+	switch {
+	case w.part != nil && w.fits(src) && !(pic.Key && w.otherSets(pic)):
+		return ""
+	case !w.retry.due(w.now):
+		return w.retry.reason
+	case !w.track.mayBegin(w.now):
+		return ReasonCapacity
+	case !pic.Key:
+		return ReasonDisk // which ended the file before
 	}
 	if w.part != nil {
 		w.finish()
 	}
 	encoder, err := newEncoder(src.codec, pic)
 	if err != nil {
-		return false
+		return ReasonKeyFrameWait // no file can hold what it says of itself, nor a decoder take it
 	}
 	w.sets = container.AVC{SPS: bytes.Clone(pic.ParameterSets.SPS), PPS: bytes.Clone(pic.ParameterSets.PPS)}
 	w.manifest = &ManifestPart{Codec: string(src.codec), ClockRate: container.VideoClockRate, Width: pic.Width, Height: pic.Height}
 	w.part = w.track.newPart(w.manifest, nil, encoder)
 	w.width, w.height = 0, 0
-	return true
+	return ""
 }
 
 // otherSets reports whether pic is H.264 with other parameter sets than stand in the file's header.
@@ -236,13 +237,13 @@ func newEncoder(c container.Codec, pic depacket.Frame) (container.Video, error) 
 	return container.NewIVF(c, pic.Width, pic.Height)
 }
 
-// put writes pic at pos, or right behind the last one if that is later.
-func (w *videoWriter) put(pic depacket.Frame, pos int64) bool {
+// put writes pic at pos, or right behind the last one if that is later. Otherwise it says why it did not.
+func (w *videoWriter) put(pic depacket.Frame, pos int64) Reason {
 	m := w.manifest
 	if m.Frames == 0 && pos < atOnce {
 		pos = 0
 	}
-	pts, step := pos, int64(0)
+	pts, step, size := pos, int64(0), len(pic.Data)
 	switch {
 	case m.Frames > 0:
 		pts = max(pts, m.LastPTS+1)
@@ -250,14 +251,15 @@ func (w *videoWriter) put(pic depacket.Frame, pos int64) bool {
 	case pos > 0:
 		// Players begin a file with its first picture. Held from 0 it keeps all others in their
 		// places.
+		size *= 2
 		if !w.part.writeVideo(0, true, pic.Data) {
-			return false
+			return w.part.refusal(size)
 		}
 		m.HeldFirst = true
 		m.Frames, m.KeyFrames = 1, 1
 	}
 	if !w.part.writeVideo(pts, pic.Key, pic.Data) {
-		return false
+		return w.part.refusal(size)
 	}
 	if step > 0 {
 		w.interval = min(step, maxInterval)
@@ -276,7 +278,7 @@ func (w *videoWriter) put(pic depacket.Frame, pos int64) bool {
 	m.LastPTS, m.Duration = pts, Seconds(w.time(pts))
 	w.track.frame(len(pic.Data))
 	w.track.ledger.media(w.time(pts), w.time(w.due))
-	return true
+	return ""
 }
 
 // resolutionLimit bounds the sizes listed for a track.
@@ -314,7 +316,7 @@ func (w *videoWriter) seal(now time.Duration) {
 		w.finish()
 	}
 	w.track.seal(w.part, now)
-	if !w.gated {
+	if w.gate == "" {
 		return
 	}
 	for _, src := range w.track.sources {
@@ -329,7 +331,7 @@ func (w *videoWriter) takes(src *Source, now time.Duration) bool {
 	switch {
 	case w.track.pressed() >= pressureHigh:
 		return false
-	case w.part != nil && w.part.failed() == nil && w.manifest.Codec == string(src.codec):
+	case w.part != nil && w.part.failed() == nil && w.fits(src):
 		return w.part.hasRoom(partQueue / 2)
 	}
 	return w.retry.due(now) && w.track.mayBegin(now)

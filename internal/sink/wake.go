@@ -148,7 +148,7 @@ func (rec *Recording) openFiles(m *ManifestStream) map[*ManifestPart]*resumedFil
 		if p == nil || !p.Final {
 			continue
 		}
-		f, written, err := openUnchanged(rec.store.dir, p)
+		f, written, err := openUnchanged(rec.store.root(), p)
 		if err != nil {
 			rec.log.Warn("a file was changed since the recorder stopped, another one follows it", "file", p.File, "err", err)
 			continue
@@ -193,8 +193,8 @@ func (rec *Recording) resumeFile(r *resumedFile, p ManifestPart) {
 		return
 	}
 	rec.log.Error("could not go on with a file, another one follows it", "file", p.File, "err", r.err)
-	if _, err := p.repair(context.Background(), rec.store.dir); err != nil {
-		p.Error = errorBelow(rec.store.dir, err)
+	if _, err := p.repair(context.Background(), rec.store.root()); err != nil {
+		p.Error = errorBelow(rec.store.root(), err)
 	}
 	r.kept = p
 }

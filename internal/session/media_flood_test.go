@@ -61,9 +61,11 @@ func TestPacketsOfOneMemberHarmNobodyElse(t *testing.T) {
 				pc := r.connectRaw("mallory", sound, picture)
 				time.Sleep(settling)
 				before := heap()
-				random := rand.New(rand.NewPCG(1, 2))
+				match := &attack.Match{
+					PC: pc, Sound: sound, Picture: picture, Random: rand.New(rand.NewPCG(1, 2)),
+				}
 				for n := range 2000 {
-					game.Play(pc, sound, picture, random, n)
+					game.Play(match, n)
 					time.Sleep(2 * time.Millisecond)
 				}
 				time.Sleep(time.Second)

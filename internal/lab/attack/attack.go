@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,7 @@ type Target struct {
 	Server *devserver.Server
 
 	attack string // its name
+	begin  func() // starts its time
 	sent   *atomic.Int64
 }
 
@@ -52,8 +54,8 @@ type Attack struct {
 	// Lasts is how long it takes at least to show anything; 0: any time does.
 	Lasts time.Duration
 
-	// run attacks until ctx ends. It returns an error if it could not attack,
-	// and a [BrokenPromise] if it saw itself that the promise does not hold.
+	// run attacks until ctx ends, and calls t.begin or t.every. It returns an
+	// error if it could not attack, and a [BrokenPromise] if it saw itself that the promise does not hold.
 	run func(ctx context.Context, t Target) error
 }
 
@@ -70,11 +72,15 @@ type Report struct {
 
 // All lists the attacks.
 func All() (all []Attack) {
-	for _, group := range [][]Attack{candidateAttacks, descriptionAttacks, memberAttacks, packetAttacks(), portAttacks, serviceAttacks} {
+	for _, group := range [][]Attack{
+		candidateAttacks, descriptionAttacks, memberAttacks, packetAttacks(), portAttacks, serviceAttacks,
+	} {
 		all = append(all, group...)
 	}
 	return all
 }
+
+func (a Attack) is(b Attack) bool { return a.Name == b.Name }
 
 // Find returns the attack of a name.
 func Find(name string) (Attack, bool) {
@@ -86,22 +92,38 @@ func Find(name string) (Attack, bool) {
 	return Attack{}, false
 }
 
-// Run attacks until ctx ends.
-func (a Attack) Run(ctx context.Context, t Target) (Report, error) {
+// Run attacks for so long from when the attacker has what it needs, a
+// connection for example.
+func (a Attack) Run(ctx context.Context, t Target, lasts time.Duration) (Report, error) {
 	if a.Service && t.Server == nil {
 		return Report{}, errors.New("only the service can do that, and it is not ours")
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*patience+lasts)
+	defer cancel()
+	var began atomic.Pointer[time.Time]
 	t.attack, t.sent = a.Name, new(atomic.Int64)
-	start := time.Now()
+	t.begin = sync.OnceFunc(func() {
+		now := time.Now()
+		began.Store(&now)
+		time.AfterFunc(lasts, cancel)
+	})
 	err := a.run(ctx, t)
-	if broken := BrokenPromise(""); ctx.Err() != nil && !errors.As(err, &broken) {
+	report := Report{Sent: t.sent.Load()}
+	if start := began.Load(); start != nil {
+		report.Took = time.Since(*start)
+	} else if err == nil {
+		err = errors.New("it did not begin in time")
+	}
+	if broken := BrokenPromise(""); report.Took >= lasts && !errors.As(err, &broken) {
 		err = nil // that it was stopped is how every attack ends
 	}
-	return Report{Sent: t.sent.Load(), Took: time.Since(start)}, err
+	return report, err
 }
 
-// every calls do each interval until ctx ends or it fails.
-func every(ctx context.Context, interval time.Duration, do func(n int) error) error {
+// every calls do each interval until ctx ends or it fails. The attack has
+// begun with the first call.
+func (t Target) every(ctx context.Context, interval time.Duration, do func(n int) error) error {
+	t.begin()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -123,7 +145,12 @@ func (t Target) token(peer string) (string, error) {
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"sub": peer, "exp": time.Now().Add(time.Hour).Unix(), "channels": []string{t.Channel},
-		"permissions": []string{"publish", "subscribe", "presence", "send"}, "peerMetadata": hostileMetadata,
+		"permissions": []string{
+			"publish",
+			"subscribe",
+			"presence",
+			"send",
+		}, "peerMetadata": hostileMetadata,
 	})
 	token.Header["kid"] = t.KeyID
 	signed, err := token.SignedString([]byte(t.Secret))
@@ -134,7 +161,10 @@ func (t Target) token(peer string) (string, error) {
 }
 
 // hostileMetadata is what attackers say of themselves.
-var hostileMetadata = map[string]any{"role": "\u202e\x1b[31m../..", "name": strings.Repeat("\U0001f4a3", 200)}
+var hostileMetadata = map[string]any{
+	"role": "\u202e\x1b[31m../..",
+	"name": strings.Repeat("\U0001f4a3", 200),
+}
 
 // id is a peer id that was not used before, and tells of the attack.
 func (t Target) id() string { return fmt.Sprintf("mallory-%s-%x", t.attack, rand.Uint32()) }

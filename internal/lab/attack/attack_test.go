@@ -1,7 +1,6 @@
 package attack
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"os"
@@ -47,7 +46,12 @@ type group struct {
 func groups() []group {
 	all := []group{
 		{name: "thief", options: ", reconnect_window: 2s", attacks: []string{"stream-theft"}},
-		{name: "places", options: ", reconnect_window: 1s, max_streams: 4", attacks: []string{"waiting"}, check: checkWaiting},
+		{
+			name:    "places",
+			options: ", reconnect_window: 1s, max_streams: 4",
+			attacks: []string{"waiting"},
+			check:   checkWaiting,
+		},
 		{name: "packets"}, {name: "signals"}, {name: "rest"},
 	}
 	for _, a := range All() {
@@ -55,7 +59,7 @@ func groups() []group {
 		case a.Name == "stream-theft" || a.Name == "waiting":
 		case strings.HasPrefix(a.Name, "packets-"):
 			all[2].attacks = append(all[2].attacks, a.Name)
-		case a.Service || slices.ContainsFunc(append(memberAttacks, portAttacks...), func(b Attack) bool { return a.Name == b.Name }):
+		case a.Service || slices.ContainsFunc(slices.Concat(memberAttacks, portAttacks), a.is):
 			all[4].attacks = append(all[4].attacks, a.Name)
 		default:
 			all[3].attacks = append(all[3].attacks, a.Name)
@@ -109,26 +113,7 @@ func (g group) run(t *testing.T) {
 	r.checkFiles(t)
 	recordings := r.recordings()
 	for _, w := range witnesses {
-		reasons := []sink.Reason{}
-		if w.name == "carol" {
-			reasons = []sink.Reason{sink.ReasonMute, sink.ReasonReconnect}
-		}
-		w.explained(t, recordings, reasons...)
-		lost := w.missing(t, recordings)
-		for _, a := range history {
-			n := 0
-			for _, f := range lost {
-				if f.At.After(a.start) && f.At.Before(a.end) {
-					n++
-				}
-			}
-			if n > 0 {
-				t.Errorf("%s: %s loses %d frames", a.name, w.name, n)
-			}
-		}
-		if len(lost) > 0 {
-			t.Errorf("%s loses %d frames of %d", w.name, len(lost), len(w.tape.Sent(w.name+"-audio"))+len(w.tape.Sent(w.name+"-video")))
-		}
+		w.check(t, history, recordings)
 	}
 	if g.check != nil && len(history) > 0 {
 		g.check(t, history[0], recordings)
@@ -139,9 +124,7 @@ func (g group) run(t *testing.T) {
 func (r *target) endures(t *testing.T, a Attack) {
 	before := r.usage()
 	stop := r.watch()
-	ctx, cancel := context.WithTimeout(t.Context(), max(*lasts, a.Lasts))
-	defer cancel()
-	report, err := a.Run(ctx, r.Target)
+	report, err := a.Run(t.Context(), r.Target, max(*lasts, a.Lasts))
 	if broken := BrokenPromise(""); errors.As(err, &broken) {
 		t.Error(broken)
 	} else if err != nil {
@@ -152,15 +135,26 @@ func (r *target) endures(t *testing.T, a Attack) {
 	}
 	grown := stop().less(before)
 	seconds := report.Took.Seconds()
-	t.Logf("| %s | %d in %.1f s | %.1f MB | %d | %d | %d | %.0f |", a.Name, report.Sent, seconds, float64(grown.rss)/1e6,
-		grown.descriptors, grown.goroutines, grown.series, float64(grown.log)/seconds)
+	t.Logf(
+		"| %s | %d in %.1f s | %.1f MB | %d | %d | %d | %.0f |",
+		a.Name,
+		report.Sent,
+		seconds,
+		float64(grown.rss)/1e6,
+		grown.descriptors,
+		grown.goroutines,
+		grown.series,
+		float64(grown.log)/seconds,
+	)
 	r.ready(t)
 	for _, b := range []struct {
 		what      string
 		got, most int
 	}{
-		{"bytes of memory", grown.rss, bounds.rss}, {"descriptors", grown.descriptors, bounds.descriptors},
-		{"goroutines", grown.goroutines, bounds.goroutines}, {"series", grown.series, bounds.series},
+		{"bytes of memory", grown.rss, bounds.rss},
+		{"descriptors", grown.descriptors, bounds.descriptors},
+		{"goroutines", grown.goroutines, bounds.goroutines},
+		{"series", grown.series, bounds.series},
 		{"bytes of log", grown.log, saidOnce + int(float64(bounds.log)*seconds)},
 	} {
 		if b.got > b.most {
@@ -182,7 +176,8 @@ func (r *target) checkFiles(t *testing.T) {
 		for _, s := range m.Streams {
 			for _, track := range s.Tracks {
 				d := track.Missing[sink.ReasonDisk]
-				if d > 0 && diskPending != "" && !*pending && strings.HasPrefix(s.PeerID, "mallory-packets-") {
+				if d > 0 && diskPending != "" && !*pending &&
+					strings.HasPrefix(s.PeerID, "mallory-packets-") {
 					t.Logf("pending: %s: %v of %s", diskPending, d.Duration(), s.PeerID)
 				} else if d > 0 {
 					t.Errorf("%v of %s's %s are blamed on the disk", d.Duration(), s.PeerID, track.Kind)
@@ -192,10 +187,12 @@ func (r *target) checkFiles(t *testing.T) {
 	}
 	_ = filepath.WalkDir(r.dir, func(path string, d os.DirEntry, err error) error {
 		rel, _ := filepath.Rel(r.dir, path)
-		if !filepath.IsLocal(rel) || strings.ContainsFunc(rel, func(r rune) bool { return r < ' ' || r > '~' }) {
+		if !filepath.IsLocal(rel) ||
+			strings.ContainsFunc(rel, func(r rune) bool { return r < ' ' || r > '~' }) {
 			t.Errorf("a file is named %q", rel)
 		}
-		if info, err := d.Info(); err == nil && d.Name() == sink.ManifestName && info.Size() > maxManifest {
+		if info, err := d.Info(); err == nil && d.Name() == sink.ManifestName &&
+			info.Size() > maxManifest {
 			t.Errorf("a manifest of %d bytes", info.Size())
 		}
 		return err
@@ -215,7 +212,11 @@ func checkWaiting(t *testing.T, a attacked, recordings []sink.Manifest) {
 			}
 			for _, track := range s.Tracks {
 				if d := track.Missing[sink.ReasonLoss]; d.Duration() > edge {
-					t.Errorf("%v of the %s that waited are booked as lost", d.Duration(), track.Kind)
+					t.Errorf(
+						"%v of the %s that waited are booked as lost",
+						d.Duration(),
+						track.Kind,
+					)
 				}
 			}
 			return

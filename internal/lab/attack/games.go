@@ -21,7 +21,23 @@ type Game struct {
 	Metric, Reason string
 	Pending        string
 	Picture        string // format of the picture; empty: VP8
-	Play           func(pc *webrtc.PeerConnection, sound, picture *Raw, random *rand.Rand, n int)
+	Play           func(m *Match, n int)
+}
+
+// Match is what a game is played with: the tracks of one connection.
+type Match struct {
+	PC             *webrtc.PeerConnection
+	Sound, Picture *Raw
+	Random         *rand.Rand
+}
+
+// noise is n random bytes.
+func (m *Match) noise(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(m.Random.Uint32())
+	}
+	return b
 }
 
 // Format is that of the picture.
@@ -31,25 +47,18 @@ func (g Game) Format() string { return cmp.Or(g.Picture, webrtc.MimeTypeVP8) }
 // frame of 16 by 16 pixels, with its payload descriptor.
 var (
 	silence  = []byte{0xf8, 0xff, 0xfe}
-	keyFrame = append([]byte{0x10, 0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x10, 0x00, 0x10, 0x00}, make([]byte, 100)...)
+	keyFrame = append([]byte{0x10, 0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x10, 0x00, 0x10, 0x00},
+		make([]byte, 100)...)
 )
 
 const refused = "recorder_remote_peer_rtp_packets_refused_total"
 
-func bytesOf(random *rand.Rand, n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(random.Uint32())
-	}
-	return b
-}
-
 // both sends a packet on either track, with a header that was changed.
-func both(change func(t *Raw, h *rtp.Header, random *rand.Rand, n int) (payload []byte)) func(*webrtc.PeerConnection, *Raw, *Raw, *rand.Rand, int) {
-	return func(_ *webrtc.PeerConnection, sound, picture *Raw, random *rand.Rand, n int) {
-		for _, t := range []*Raw{sound, picture} {
+func both(change func(m *Match, h *rtp.Header, n int) (payload []byte)) func(*Match, int) {
+	return func(m *Match, n int) {
+		for _, t := range []*Raw{m.Sound, m.Picture} {
 			h := t.Header(n)
-			payload := change(t, h, random, n)
+			payload := change(m, h, n)
 			_, _ = t.Writer.WriteRTP(h, payload)
 		}
 	}
@@ -57,103 +66,132 @@ func both(change func(t *Raw, h *rtp.Header, random *rand.Rand, n int) (payload 
 
 // Games lists them.
 var Games = []Game{
-	{Name: "numbers and times at random", Play: both(func(_ *Raw, h *rtp.Header, random *rand.Rand, _ int) []byte {
-		h.SequenceNumber, h.Timestamp = uint16(random.Uint32()), random.Uint32()
-		return bytesOf(random, 50)
-	})},
-	{Name: "jumps", Play: both(func(_ *Raw, h *rtp.Header, random *rand.Rand, n int) []byte {
-		h.SequenceNumber += uint16(n / 50 * 10_000)
-		h.Timestamp += uint32(n/50) * 1 << 30
-		return bytesOf(random, 50)
-	})},
-	{Name: "formats at random", Metric: refused, Reason: "mallory", Play: both(func(_ *Raw, h *rtp.Header, random *rand.Rand, _ int) []byte {
-		h.PayloadType = uint8(random.UintN(128))
-		return bytesOf(random, 50)
-	})},
-	{Name: "giant and truncated packets", Play: both(func(_ *Raw, _ *rtp.Header, random *rand.Rand, n int) []byte {
-		return bytesOf(random, []int{0, 1, 2, 3, 1100, 1400}[n%6])
-	})},
-	{Name: "one source for two tracks", Metric: refused, Reason: "mallory", Play: func(_ *webrtc.PeerConnection, sound, picture *Raw, random *rand.Rand, n int) {
-		h := picture.Header(2*n + 1) // no repeat, which SRTP would drop
-		h.SSRC = sound.SSRC
-		_, _ = sound.Writer.WriteRTP(sound.Header(2*n), bytesOf(random, 50))
-		_, _ = picture.Writer.WriteRTP(h, bytesOf(random, 50))
-		_, _ = picture.Writer.WriteRTP(picture.Header(n), bytesOf(random, 50))
-	}},
-	{Name: "retransmissions of anything", Play: func(_ *webrtc.PeerConnection, _, picture *Raw, random *rand.Rand, n int) {
-		h := picture.Header(n)
-		_, _ = picture.Writer.WriteRTP(h, bytesOf(random, 50))
-		h.SSRC, h.PayloadType = picture.Repairs, picture.Format+1
-		_, _ = picture.Writer.WriteRTP(h, bytesOf(random, int(random.UintN(60))))
-	}},
-	{Name: "headers full of everything", Play: both(func(_ *Raw, h *rtp.Header, random *rand.Rand, n int) []byte {
-		h.CSRC = make([]uint32, n%16)
-		h.Padding, h.PaddingSize = n%3 == 0, byte(n%20)
-		_ = h.SetExtension(uint8(1+n%14), bytesOf(random, 1+n%16))
-		return bytesOf(random, 50)
-	})},
-	{Name: "clocks at random", Play: func(pc *webrtc.PeerConnection, sound, picture *Raw, random *rand.Rand, n int) {
-		for _, t := range []*Raw{sound, picture} {
-			_, _ = t.Writer.WriteRTP(t.Header(n), bytesOf(random, 50))
-			_ = pc.WriteRTCP([]rtcp.Packet{&rtcp.SenderReport{SSRC: t.SSRC, NTPTime: random.Uint64(), RTPTime: random.Uint32()}})
-			garbage := rtcp.RawPacket(append([]byte{0x80 | byte(n%32), byte(192 + n%32), 0, byte(n % 8)}, bytesOf(random, 4*(n%8))...))
-			_ = pc.WriteRTCP([]rtcp.Packet{&garbage})
-		}
-	}},
-	{Name: "nothing but padding", Play: both(func(_ *Raw, h *rtp.Header, _ *rand.Rand, n int) []byte {
-		h.Padding, h.PaddingSize = true, byte(1+n%255)
-		return nil
-	})},
-	{Name: "sources without end", Play: both(func(_ *Raw, h *rtp.Header, random *rand.Rand, n int) []byte {
-		if n%4 > 0 {
-			h.SSRC = random.Uint32()
-		}
-		return bytesOf(random, 50)
-	})},
-	{Name: "clocks that run backwards", Play: both(func(_ *Raw, h *rtp.Header, _ *rand.Rand, n int) []byte {
-		h.Timestamp = -h.Timestamp * uint32(1+n/100)
-		return valid(h)
-	})},
-	{Name: "a picture that never ends", Play: func(_ *webrtc.PeerConnection, _, picture *Raw, _ *rand.Rand, n int) {
-		for i := range 4 {
-			h := picture.Header(4*n + i)
-			h.Marker, h.Timestamp = false, 1
-			payload := make([]byte, 1100)
-			if n+i == 0 {
-				copy(payload, keyFrame)
-			}
-			_, _ = picture.Writer.WriteRTP(h, payload)
-		}
-	}},
-	{Name: "another size in each picture", Pending: "the manifest lists each size, 60 KB a second", Play: func(_ *webrtc.PeerConnection, sound, picture *Raw, random *rand.Rand, n int) {
-		h := picture.Header(n)
-		h.Marker, h.Timestamp = true, uint32(n)*3000
-		payload := append([]byte(nil), keyFrame...)
-		copy(payload[7:], bytesOf(random, 4))
-		_, _ = picture.Writer.WriteRTP(h, payload)
-		_, _ = sound.Writer.WriteRTP(sound.Header(n), silence)
-	}},
-	{Name: "sound that lies of its length", Play: func(_ *webrtc.PeerConnection, sound, _ *Raw, random *rand.Rand, n int) {
-		_, _ = sound.Writer.WriteRTP(sound.Header(n), append([]byte{byte(random.Uint32()), byte(random.Uint32())}, bytesOf(random, int(random.UintN(5)))...))
-	}},
-	{Name: "another SPS in each picture", Picture: webrtc.MimeTypeH264, Pending: "what is lost after 7 parts is booked as disk",
-		Play: func(_ *webrtc.PeerConnection, sound, picture *Raw, _ *rand.Rand, n int) {
-			for i, nal := range [][]byte{sps(n), {0x68, 0xce, 0x38, 0x80}, append([]byte{0x65, 0x88, 0x84}, make([]byte, 200)...)} {
-				h := picture.Header(3*n + i)
-				h.Marker, h.Timestamp = i == 2, uint32(n)*3000
-				_, _ = picture.Writer.WriteRTP(h, nal)
-			}
-			_, _ = sound.Writer.WriteRTP(sound.Header(n), silence)
+	{Name: "numbers and times at random",
+		Play: both(func(m *Match, h *rtp.Header, _ int) []byte {
+			h.SequenceNumber, h.Timestamp = uint16(m.Random.Uint32()), m.Random.Uint32()
+			return m.noise(50)
+		})},
+	{Name: "jumps",
+		Play: both(func(m *Match, h *rtp.Header, n int) []byte {
+			h.SequenceNumber += uint16(n / 50 * 10_000)
+			h.Timestamp += uint32(n/50) * 1 << 30
+			return m.noise(50)
+		})},
+	{Name: "formats at random",
+		Metric: refused, Reason: "mallory",
+		Play: both(func(m *Match, h *rtp.Header, _ int) []byte {
+			h.PayloadType = uint8(m.Random.UintN(128))
+			return m.noise(50)
+		})},
+	{Name: "giant and truncated packets",
+		Play: both(func(m *Match, _ *rtp.Header, n int) []byte {
+			return m.noise([]int{0, 1, 2, 3, 1100, 1400}[n%6])
+		})},
+	{Name: "one source for two tracks",
+		Metric: refused, Reason: "mallory",
+		Play: func(m *Match, n int) {
+			h := m.Picture.Header(2*n + 1) // no repeat, which SRTP would drop
+			h.SSRC = m.Sound.SSRC
+			_, _ = m.Sound.Writer.WriteRTP(m.Sound.Header(2*n), m.noise(50))
+			_, _ = m.Picture.Writer.WriteRTP(h, m.noise(50))
+			_, _ = m.Picture.Writer.WriteRTP(m.Picture.Header(n), m.noise(50))
 		}},
-	{Name: "noise as H.264", Picture: webrtc.MimeTypeH264, Play: both(func(_ *Raw, _ *rtp.Header, random *rand.Rand, n int) []byte {
-		return append([]byte{byte(n % 32), byte(random.Uint32())}, bytesOf(random, 1+n%200)...)
-	})},
-	{Name: "noise as VP9", Picture: webrtc.MimeTypeVP9, Play: both(func(_ *Raw, _ *rtp.Header, random *rand.Rand, n int) []byte {
-		return bytesOf(random, 1+n%200)
-	})},
-	{Name: "noise as AV1", Picture: webrtc.MimeTypeAV1, Play: both(func(_ *Raw, _ *rtp.Header, random *rand.Rand, n int) []byte {
-		return bytesOf(random, 1+n%200)
-	})},
+	{Name: "retransmissions of anything",
+		Play: func(m *Match, n int) {
+			h := m.Picture.Header(n)
+			_, _ = m.Picture.Writer.WriteRTP(h, m.noise(50))
+			h.SSRC, h.PayloadType = m.Picture.Repairs, m.Picture.Format+1
+			_, _ = m.Picture.Writer.WriteRTP(h, m.noise(int(m.Random.UintN(60))))
+		}},
+	{Name: "headers full of everything",
+		Play: both(func(m *Match, h *rtp.Header, n int) []byte {
+			h.CSRC = make([]uint32, n%16)
+			h.Padding, h.PaddingSize = n%3 == 0, byte(n%20)
+			_ = h.SetExtension(uint8(1+n%14), m.noise(1+n%16))
+			return m.noise(50)
+		})},
+	{Name: "clocks at random",
+		Play: func(m *Match, n int) {
+			for _, t := range []*Raw{m.Sound, m.Picture} {
+				_, _ = t.Writer.WriteRTP(t.Header(n), m.noise(50))
+				_ = m.PC.WriteRTCP([]rtcp.Packet{&rtcp.SenderReport{
+					SSRC: t.SSRC, NTPTime: m.Random.Uint64(), RTPTime: m.Random.Uint32(),
+				}})
+				header := []byte{0x80 | byte(n%32), byte(192 + n%32), 0, byte(n % 8)}
+				garbage := rtcp.RawPacket(append(header, m.noise(4*(n%8))...))
+				_ = m.PC.WriteRTCP([]rtcp.Packet{&garbage})
+			}
+		}},
+	{Name: "nothing but padding",
+		Play: both(func(m *Match, h *rtp.Header, n int) []byte {
+			h.Padding, h.PaddingSize = true, byte(1+n%255)
+			return nil
+		})},
+	{Name: "sources without end",
+		Play: both(func(m *Match, h *rtp.Header, n int) []byte {
+			if n%4 > 0 {
+				h.SSRC = m.Random.Uint32()
+			}
+			return m.noise(50)
+		})},
+	{Name: "clocks that run backwards",
+		Play: both(func(m *Match, h *rtp.Header, n int) []byte {
+			h.Timestamp = -h.Timestamp * uint32(1+n/100)
+			return valid(h)
+		})},
+	{Name: "a picture that never ends",
+		Play: func(m *Match, n int) {
+			for i := range 4 {
+				h := m.Picture.Header(4*n + i)
+				h.Marker, h.Timestamp = false, 1
+				payload := make([]byte, 1100)
+				if n+i == 0 {
+					copy(payload, keyFrame)
+				}
+				_, _ = m.Picture.Writer.WriteRTP(h, payload)
+			}
+		}},
+	{Name: "another size in each picture",
+		Pending: "the manifest lists each size, 60 KB a second",
+		Play: func(m *Match, n int) {
+			h := m.Picture.Header(n)
+			h.Marker, h.Timestamp = true, uint32(n)*3000
+			payload := append([]byte(nil), keyFrame...)
+			copy(payload[7:], m.noise(4))
+			_, _ = m.Picture.Writer.WriteRTP(h, payload)
+			_, _ = m.Sound.Writer.WriteRTP(m.Sound.Header(n), silence)
+		}},
+	{Name: "sound that lies of its length",
+		Play: func(m *Match, n int) {
+			_, _ = m.Sound.Writer.WriteRTP(m.Sound.Header(n), m.noise(2+int(m.Random.UintN(5))))
+		}},
+	{Name: "another SPS in each picture",
+		Picture: webrtc.MimeTypeH264,
+		Pending: "what is lost after 7 parts is booked as disk",
+		Play: func(m *Match, n int) {
+			slice := append([]byte{0x65, 0x88, 0x84}, make([]byte, 200)...)
+			for i, nal := range [][]byte{sps(n), {0x68, 0xce, 0x38, 0x80}, slice} {
+				h := m.Picture.Header(3*n + i)
+				h.Marker, h.Timestamp = i == 2, uint32(n)*3000
+				_, _ = m.Picture.Writer.WriteRTP(h, nal)
+			}
+			_, _ = m.Sound.Writer.WriteRTP(m.Sound.Header(n), silence)
+		}},
+	{Name: "noise as H.264",
+		Picture: webrtc.MimeTypeH264,
+		Play: both(func(m *Match, _ *rtp.Header, n int) []byte {
+			return append([]byte{byte(n % 32), byte(m.Random.Uint32())}, m.noise(1+n%200)...)
+		})},
+	{Name: "noise as VP9",
+		Picture: webrtc.MimeTypeVP9,
+		Play: both(func(m *Match, _ *rtp.Header, n int) []byte {
+			return m.noise(1 + n%200)
+		})},
+	{Name: "noise as AV1",
+		Picture: webrtc.MimeTypeAV1,
+		Play: both(func(m *Match, _ *rtp.Header, n int) []byte {
+			return m.noise(1 + n%200)
+		})},
 }
 
 func valid(h *rtp.Header) []byte {
@@ -171,7 +209,7 @@ func sps(n int) []byte {
 		code := fmt.Sprintf("%b", v+1)
 		bits.WriteString(strings.Repeat("0", len(code)-1) + code)
 	}
-	for _, v := range []int{0, 0, 2, 1} { // id, log2_max_frame_num-4, no picture order, one reference
+	for _, v := range []int{0, 0, 2, 1} { // id, log2_max_frame_num-4, no order, 1 reference
 		ue(v)
 	}
 	bits.WriteString("0")
@@ -193,8 +231,9 @@ func sps(n int) []byte {
 // when its connection is ended.
 func packetAttacks() (all []Attack) {
 	for _, g := range Games {
+		name := strings.NewReplacer(" ", "-", ".", "").Replace(strings.ToLower(g.Name))
 		all = append(all, Attack{
-			Name: "packets-" + strings.NewReplacer(" ", "-", ".", "").Replace(strings.ToLower(g.Name)), About: "RTP and RTCP: " + g.Name,
+			Name: "packets-" + name, About: "RTP and RTCP: " + g.Name,
 			Promise: "the member harms its own files alone", Pending: g.Pending,
 			run: func(ctx context.Context, t Target) error {
 				return again(ctx, func() error { return t.play(ctx, g) })
@@ -211,9 +250,9 @@ func (t Target) play(ctx context.Context, g Game) error {
 		return err
 	}
 	defer p.close()
-	random := rand.New(rand.NewPCG(1, 2))
-	return every(ctx, 2*time.Millisecond, func(n int) error {
-		g.Play(p.pc, sound, picture, random, n)
+	m := &Match{PC: p.pc, Sound: sound, Picture: picture, Random: rand.New(rand.NewPCG(1, 2))}
+	return t.every(ctx, 2*time.Millisecond, func(n int) error {
+		g.Play(m, n)
 		t.sent.Add(2)
 		if n%1000 == 999 && p.pc.ConnectionState() != webrtc.PeerConnectionStateConnected {
 			return fmt.Errorf("the connection is %v", p.pc.ConnectionState())

@@ -12,24 +12,29 @@ import (
 
 var memberAttacks = []Attack{
 	{
-		Name: "joins", About: "5 members a second, each of which sends some sound and pictures and is gone",
+		Name:    "joins",
+		About:   "5 members a second, each of which sends some sound and pictures and is gone",
 		Promise: "descriptors and series do not grow with the members that have gone",
 		Pending: "each holds 2 descriptors and 35 series for reconnect_window",
 		Lasts:   7 * time.Second,
 		run: func(ctx context.Context, t Target) error {
 			var all sync.WaitGroup
 			defer all.Wait()
-			return every(ctx, 200*time.Millisecond, func(int) error {
-				all.Go(func() { _ = t.visit(ctx, t.id(), t.id(), 300*time.Millisecond) }) // one that does not come in harms nobody
+			return t.every(ctx, 200*time.Millisecond, func(int) error {
+				all.Go(
+					func() { _ = t.visit(ctx, t.id(), t.id(), 300*time.Millisecond) },
+				) // one that does not come in harms nobody
 				return nil
 			})
 		},
 	},
 	{
-		Name: "presence", About: "members that come with 3 KB of metadata and go, without a word, as fast as the service takes them",
+		Name:    "presence",
+		About:   "members that come with 3 KB of metadata and go, without a word, as fast as the service takes them",
 		Promise: "the manifest stays under 256 KB",
 		Pending: "654 KB were seen",
 		run: func(ctx context.Context, t Target) error {
+			t.begin()
 			return crowd(ctx, 4, func(int) error {
 				s, err := t.dial(ctx, t.id())
 				if err != nil {
@@ -41,25 +46,28 @@ var memberAttacks = []Attack{
 		},
 	},
 	{
-		Name: "stream-theft", About: "announces the stream id of another member, who is silent now and then, sends, and leaves",
+		Name:    "stream-theft",
+		About:   "announces the stream id of another member, who is silent now and then, sends, and leaves",
 		Promise: "the other's stream is recorded to its end",
 		Pending: "it ends with the thief",
 		Lasts:   7 * time.Second,
 		run: func(ctx context.Context, t Target) error {
-			return every(ctx, 100*time.Millisecond, func(int) error {
+			return t.every(ctx, 100*time.Millisecond, func(int) error {
 				return t.visit(ctx, t.id(), t.Stream, 400*time.Millisecond)
 			})
 		},
 	},
 	{
-		Name: "waiting", About: "a member takes all places of max_streams, and another waits for one while it sends",
+		Name:    "waiting",
+		About:   "a member takes all places of max_streams, and another waits for one while it sends",
 		Promise: "who waited is recorded from when it has a place, and nothing is booked as lost",
 		Pending: "it is recorded from a stale buffer, with loss that was none",
 		Lasts:   6 * time.Second,
 		run:     waiting,
 	},
 	{
-		Name: "strangers", About: "20 connections that are not in the channel send the recorder 60 KB as often as they may",
+		Name:    "strangers",
+		About:   "20 connections that are not in the channel send the recorder 60 KB as often as they may",
 		Promise: "64 signals and 256 KB of each wait for 5 s, and no more",
 		run: func(ctx context.Context, t Target) error {
 			s, err := t.speak(ctx, t.id())
@@ -77,12 +85,17 @@ var memberAttacks = []Attack{
 				}
 				defer stranger.close()
 				stranger.bot = s.bot
-				return every(ctx, 20*saying, func(int) error { return stranger.say(ctx, payload) })
+				return t.every(
+					ctx,
+					20*saying,
+					func(int) error { return stranger.say(ctx, payload) },
+				)
 			})
 		},
 	},
 	{
-		Name: "data-channels", About: "opens data channels without end, and fills them with messages",
+		Name:    "data-channels",
+		About:   "opens data channels without end, and fills them with messages",
 		Promise: "64 are open, and of 64 more the connection ends",
 		run: func(ctx context.Context, t Target) error {
 			return again(ctx, func() error {
@@ -92,7 +105,7 @@ var memberAttacks = []Attack{
 				}
 				defer p.close()
 				var opened []*webrtc.DataChannel
-				return every(ctx, 2*time.Millisecond, func(n int) error {
+				return t.every(ctx, 2*time.Millisecond, func(n int) error {
 					if n%4 == 0 {
 						ch, err := p.pc.CreateDataChannel(hostileNames[n%len(hostileNames)], nil)
 						if err != nil {
@@ -101,7 +114,8 @@ var memberAttacks = []Attack{
 						opened = append(opened, ch)
 					}
 					for _, ch := range opened[max(0, len(opened)-8):] {
-						if ch.ReadyState() == webrtc.DataChannelStateOpen && ch.Send(noise(16_000)) == nil {
+						if ch.ReadyState() == webrtc.DataChannelStateOpen &&
+							ch.Send(noise(16_000)) == nil {
 							t.sent.Add(1)
 						}
 					}
@@ -114,7 +128,13 @@ var memberAttacks = []Attack{
 
 // visit sends sound and pictures for a while, as a member does.
 func (t Target) visit(ctx context.Context, peer, stream string, for_ time.Duration) error {
-	sound, picture := NewRaw(webrtc.MimeTypeOpus, stream+"-audio"), NewRaw(webrtc.MimeTypeVP8, stream+"-video")
+	sound, picture := NewRaw(
+		webrtc.MimeTypeOpus,
+		stream+"-audio",
+	), NewRaw(
+		webrtc.MimeTypeVP8,
+		stream+"-video",
+	)
 	sound.Stream, picture.Stream = stream, stream
 	p, err := t.publish(ctx, peer, sound, picture)
 	if err != nil {
@@ -123,7 +143,7 @@ func (t Target) visit(ctx context.Context, peer, stream string, for_ time.Durati
 	defer p.close()
 	ctx, cancel := context.WithTimeout(ctx, for_)
 	defer cancel()
-	return every(ctx, 20*time.Millisecond, func(n int) error {
+	return t.every(ctx, 20*time.Millisecond, func(n int) error {
 		t.send(sound, n, silence)
 		t.send(picture, n, keyFrame)
 		return nil

@@ -13,11 +13,13 @@ import (
 func offerOf(streams int) (sdp string, err error) {
 	media := &webrtc.MediaEngine{}
 	if err := media.RegisterCodec(webrtc.RTPCodecParameters{
-		PayloadType: 96, RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000},
+		PayloadType:        96,
+		RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000},
 	}, webrtc.RTPCodecTypeVideo); err != nil {
 		return "", fmt.Errorf("register a format: %w", err)
 	}
-	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(media)).NewPeerConnection(webrtc.Configuration{})
+	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(media)).
+		NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		return "", fmt.Errorf("create a connection: %w", err)
 	}
@@ -60,7 +62,10 @@ func withCandidates(sdp string, lines []string) string {
 var hostileNames = []string{
 	"..", ".", "../../x", "/etc/passwd", `C:\x`, "NUL", "%2e%2e%2f", "\u2026", "\u202egnp.exe", "\u2066x\u2069", "\U0001d54f\u0301",
 	"\x1b[2J", "\x00", "\x7f", "a\tb", "-rf", "recording.json", ".recorder", "audio-1.ogg", strings.Repeat("\u00e9", 128),
-	strings.Repeat("x", 300), strings.Repeat("../", 80), "\xff\xfe", "{}", `"`, "'; --", "a=candidate:1", "con\u0000",
+	strings.Repeat(
+		"x",
+		300,
+	), strings.Repeat("../", 80), "\xff\xfe", "{}", `"`, "'; --", "a=candidate:1", "con\u0000",
 }
 
 // namedOffer is an offer of a stream with a hostile name.
@@ -112,15 +117,27 @@ func explosive(sdp string, n int) string {
 	case 7:
 		return sdp + "a=fmtp:96 " + repeat("x%d=1;", 7000) + "\r\n"
 	case 8:
-		return strings.Replace(sdp, "m=video 9 UDP/TLS/RTP/SAVPF", "m=video 9 UDP/TLS/RTP/SAVPF"+repeat(" %d", 12_000), 1)
+		return strings.Replace(
+			sdp,
+			"m=video 9 UDP/TLS/RTP/SAVPF",
+			"m=video 9 UDP/TLS/RTP/SAVPF"+repeat(" %d", 12_000),
+			1,
+		)
 	case 9:
 		return sdp + strings.Repeat(section, min(30, 50_000/len(section)))
 	case 10:
 		return strings.ReplaceAll(sdp, "a=group:BUNDLE 0", "a=group:BUNDLE"+repeat(" %d", 10_000))
 	case 11:
-		return sdp + "a=simulcast:send " + strings.Repeat("a,b;c,", 9000) + "\r\n" + repeat("a=rid:%d send\r\n", 500)
+		return sdp + "a=simulcast:send " + strings.Repeat(
+			"a,b;c,",
+			9000,
+		) + "\r\n" + repeat(
+			"a=rid:%d send\r\n",
+			500,
+		)
 	case 12:
-		return strings.NewReplacer("9 UDP", "99999999999999999999 UDP", "/90000", "/-1", "a=mid:0", "a=mid:"+strings.Repeat("0", 30_000)).Replace(sdp)
+		return strings.NewReplacer("9 UDP", "99999999999999999999 UDP", "/90000", "/-1", "a=mid:0", "a=mid:"+strings.Repeat("0", 30_000)).
+			Replace(sdp)
 	default:
 		return sdp + strings.Repeat("\r\n\n\r", 14_000)
 	}

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -67,16 +67,16 @@ func (r *Raw) Kind() webrtc.RTPCodecType {
 // Header is that of the n-th packet of a track that does nothing wrong.
 func (r *Raw) Header(n int) *rtp.Header {
 	return &rtp.Header{
-		Version: 2, PayloadType: r.Format, SSRC: r.SSRC, SequenceNumber: uint16(n), Timestamp: uint32(n) * 960, Marker: n%2 == 0,
+		Version: 2, PayloadType: r.Format, SSRC: r.SSRC,
+		SequenceNumber: uint16(n), Timestamp: uint32(n) * 960, Marker: n%2 == 0,
 	}
 }
 
 // publisher is a hostile member with a connection to the recorder.
 type publisher struct {
 	*speaker
-	pc    *webrtc.PeerConnection
-	wire  *tamper        // what its datagrams pass
-	media netip.AddrPort // of the recorder, as it said
+	pc   *webrtc.PeerConnection
+	wire *tamper // what its datagrams pass
 }
 
 // publish joins as a peer and connects raw tracks to the recorder. Close it.
@@ -101,7 +101,8 @@ func (p *publisher) connect(ctx context.Context, tracks []*Raw) (err error) {
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	settings.SetICEUDPMux(ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: p.wire}))
-	if p.pc, err = webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{}); err != nil {
+	api := webrtc.NewAPI(webrtc.WithSettingEngine(settings))
+	if p.pc, err = api.NewPeerConnection(webrtc.Configuration{}); err != nil {
 		return fmt.Errorf("create a connection: %w", err)
 	}
 	for _, t := range tracks {
@@ -167,7 +168,9 @@ func (p *publisher) answered(data json.RawMessage) {
 	}
 	_ = json.Unmarshal(data, &s)
 	if s.Description.Type == "answer" {
-		_ = p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: s.Description.SDP})
+		_ = p.pc.SetRemoteDescription(
+			webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: s.Description.SDP},
+		)
 	} else if s.Candidate.Candidate != "" {
 		_ = p.pc.AddICECandidate(s.Candidate)
 	}
@@ -187,9 +190,11 @@ func (p *publisher) close() {
 // changed, or from elsewhere.
 type tamper struct {
 	*net.UDPConn
-	// after, if not nil, is told of each datagram that was sent.
-	after func(datagram []byte, to net.Addr)
+	after atomic.Pointer[func(datagram []byte, to net.Addr)]
 }
+
+// then has f told of each datagram that was sent.
+func (t *tamper) then(f func(datagram []byte, to net.Addr)) { t.after.Store(&f) }
 
 func newTamper() (*tamper, error) {
 	conn, err := net.ListenUDP("udp4", nil)
@@ -202,8 +207,8 @@ func newTamper() (*tamper, error) {
 // WriteTo implements net.PacketConn.
 func (t *tamper) WriteTo(b []byte, to net.Addr) (int, error) {
 	n, err := t.UDPConn.WriteTo(b, to)
-	if t.after != nil && err == nil {
-		t.after(b, to)
+	if after := t.after.Load(); after != nil && err == nil {
+		(*after)(b, to)
 	}
 	return n, err
 }

@@ -42,13 +42,22 @@ type target struct {
 // newTarget sets everything up but the process. options are of the lobby.
 func newTarget(t testing.TB, options string) *target {
 	server := devserver.New(devserver.Options{
-		Secrets: map[string]string{keyID: secret}, Logger: slog.New(slog.DiscardHandler), Limits: devserver.Limits{Connects: -1},
+		Secrets: map[string]string{
+			keyID: secret,
+		}, Logger: slog.New(slog.DiscardHandler), Limits: devserver.Limits{Connects: -1},
 	})
 	web := httptest.NewServer(server)
 	t.Cleanup(func() { server.Close(); web.Close() })
-	r := &target{t: t, dir: filepath.Join(t.TempDir(), "recordings"), config: filepath.Join(t.TempDir(), "config.yaml"), http: e2e.FreeAddr(t)}
+	r := &target{
+		t:      t,
+		dir:    filepath.Join(t.TempDir(), "recordings"),
+		config: filepath.Join(t.TempDir(), "config.yaml"),
+		http:   e2e.FreeAddr(t),
+	}
 	r.Target = Target{
-		URL: "ws://" + web.Listener.Addr().String(), Channel: lobby, KeyID: keyID, Secret: secret, Bot: "recorder",
+		URL: "ws://" + web.Listener.Addr().
+			String(),
+		Channel: lobby, KeyID: keyID, Secret: secret, Bot: "recorder",
 		Stream: quietStream, Server: server,
 	}
 	text := fmt.Sprintf(`
@@ -89,11 +98,23 @@ type usage struct {
 }
 
 func (u usage) less(v usage) usage {
-	return usage{u.rss - v.rss, u.descriptors - v.descriptors, u.goroutines - v.goroutines, u.series - v.series, u.log - v.log}
+	return usage{
+		u.rss - v.rss,
+		u.descriptors - v.descriptors,
+		u.goroutines - v.goroutines,
+		u.series - v.series,
+		u.log - v.log,
+	}
 }
 
 func (u usage) most(v usage) usage {
-	return usage{max(u.rss, v.rss), max(u.descriptors, v.descriptors), max(u.goroutines, v.goroutines), max(u.series, v.series), max(u.log, v.log)}
+	return usage{
+		max(u.rss, v.rss),
+		max(u.descriptors, v.descriptors),
+		max(u.goroutines, v.goroutines),
+		max(u.series, v.series),
+		max(u.log, v.log),
+	}
 }
 
 // usage is what the process holds now; zero if it has ended.

@@ -146,16 +146,22 @@ func (t Target) chatter(ctx context.Context, what func(n int) any) error {
 		return err
 	}
 	defer s.close()
-	return every(ctx, saying, func(n int) error { return s.say(ctx, what(n)) })
+	return t.every(ctx, saying, func(n int) error { return s.say(ctx, what(n)) })
 }
 
 // close leaves without a word.
 func (s *speaker) close() { _ = s.ws.CloseNow() }
 
 func description(kind, sdp string) any {
-	return map[string]any{"type": "rtc-description", "description": map[string]any{"type": kind, "sdp": sdp}}
+	return map[string]any{
+		"type":        "rtc-description",
+		"description": map[string]any{"type": kind, "sdp": sdp},
+	}
 }
 
 func candidate(line string) any {
-	return map[string]any{"type": "rtc-ice", "candidate": map[string]any{"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0}}
+	return map[string]any{
+		"type":      "rtc-ice",
+		"candidate": map[string]any{"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0},
+	}
 }

@@ -2,8 +2,9 @@
 // this machine, which people who test one start for it:
 //
 //	recorder devserver &
-//	RECORDER_SIGNALING_URL=ws://127.0.0.1:9292 RECORDER_SIGNALING_API_KEY=pk_live_dev recorder run &
-//	go run ./internal/lab/attack/cmd udp-junk --url ws://127.0.0.1:9292 --channel room-42 --bot "" --duration 30s
+//	export RECORDER_SIGNALING_URL=ws://127.0.0.1:9292 RECORDER_SIGNALING_API_KEY=pk_live_dev
+//	recorder run &
+//	go run ./internal/lab/attack/cmd udp-junk --url $RECORDER_SIGNALING_URL --bot "" --duration 30s
 //
 // With --serve it is the service as well, and --url is not needed. The bot has
 // a peer id that begins with its name if the recorder has a secret key.
@@ -38,10 +39,22 @@ func run() error {
 	address := flags.String("url", "ws://127.0.0.1:9292", "the service")
 	channel := flags.String("channel", "room-42", "the channel that is recorded")
 	duration := flags.Duration("duration", 10*time.Second, "how long")
-	bot := flags.String("bot", "recorder", "begins the recorder's peer id; empty: whoever is there first")
+	bot := flags.String(
+		"bot",
+		"recorder",
+		"begins the recorder's peer id; empty: whoever is there first",
+	)
 	stream := flags.String("stream", "", "id of another member's stream, for stream-theft")
-	key := flags.String("secret-key", "", "id=secret, to choose peer ids; empty: the service assigns them")
-	serve := flags.String("serve", "", "be the service, too, on this address, and wait for the recorder")
+	key := flags.String(
+		"secret-key",
+		"",
+		"id=secret, to choose peer ids; empty: the service assigns them",
+	)
+	serve := flags.String(
+		"serve",
+		"",
+		"be the service, too, on this address, and wait for the recorder",
+	)
 	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-") {
 		flags.Usage()
 		return fmt.Errorf("want the name of an attack, or list")
@@ -67,10 +80,13 @@ func run() error {
 	if err := local(t.URL); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, *duration)
-	defer cancel()
-	report, err := a.Run(ctx, t)
-	fmt.Printf("%s: %d frames and datagrams in %v\n", a.Name, report.Sent, report.Took.Round(time.Millisecond))
+	report, err := a.Run(ctx, t, *duration)
+	fmt.Printf(
+		"%s: %d frames and datagrams in %v\n",
+		a.Name,
+		report.Sent,
+		report.Took.Round(time.Millisecond),
+	)
 	return err
 }
 
@@ -88,7 +104,8 @@ func local(address string) error {
 	if err != nil {
 		return err
 	}
-	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" &&
+		(ip == nil || !ip.IsLoopback()) {
 		return fmt.Errorf("%s is not on this machine", address)
 	}
 	return nil

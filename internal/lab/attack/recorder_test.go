@@ -36,7 +36,6 @@ type target struct {
 	config   string
 	http     string // host:port
 	recorder *e2e.Process
-	logged   int // bytes, by processes that ended
 }
 
 // newTarget sets everything up but the process. options are of the lobby.

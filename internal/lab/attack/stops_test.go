@@ -22,6 +22,9 @@ var (
 )
 
 const (
+	// maxPerRun is how much a manifest may grow with each run: attackers come
+	// again, too.
+	maxPerRun = 16 << 10
 	// costOfKill is what a kill may cost: the sync interval, and a moment to
 	// write what was due.
 	costOfKill = 1200 * time.Millisecond
@@ -132,7 +135,7 @@ func endsAgainAndAgain(t *testing.T, n int, cost time.Duration, end func(*target
 	if code := r.recorder.Wait(20 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	r.checkFiles(t)
+	r.checkFiles(t, int64(maxManifest+n*maxPerRun))
 	for _, kind := range []string{"audio", "video"} {
 		w.checkRuns(t, r.recordings(), kind, runs, cost)
 	}

@@ -16,6 +16,8 @@ type metrics struct {
 	writes     prometheus.Counter
 	errors     prometheus.Counter
 	syncs      prometheus.Histogram
+	stalls     *prometheus.CounterVec
+	hanging    func() int // how much work on the disk hangs now
 
 	mu         sync.Mutex
 	recordings map[*Recording]struct{}
@@ -55,6 +57,9 @@ var (
 	descComplete   = describe("completeness_ratio", "Seconds recorded of those expected, over all tracks of the recording.")
 )
 
+var descHanging = prometheus.NewDesc("recorder_sink_disk_stalled",
+	"Calls that the disk has not answered for more than 5 s.", nil, nil)
+
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{registerer: r, recordings: make(map[*Recording]struct{})}
 	m.writes = prometheus.NewCounter(prometheus.CounterOpts{
@@ -70,6 +75,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help:    "How long the disk took to make media files durable.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 	})
+	m.stalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "recorder_sink_disk_stalls_total",
+		Help: "Times that the disk took longer than 5 s for what was asked of it, by what that was.",
+	}, []string{"work"})
+	for _, work := range diskWorks {
+		m.stalls.WithLabelValues(string(work))
+	}
 	if r == nil {
 		return m, nil
 	}
@@ -108,6 +120,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.writes.Describe(ch)
 	m.errors.Describe(ch)
 	m.syncs.Describe(ch)
+	m.stalls.Describe(ch)
+	ch <- descHanging
 }
 
 // sums is what the tracks of one kind have in common.
@@ -145,7 +159,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.writes.Collect(ch)
 	m.errors.Collect(ch)
 	m.syncs.Collect(ch)
+	m.stalls.Collect(ch)
+	ch <- prometheus.MustNewConstMetric(descHanging, prometheus.GaugeValue, float64(m.hanging()))
 }
+
+// stalled counts work that the disk hangs in.
+func (m *metrics) stalled(work diskWork) { m.stalls.WithLabelValues(string(work)).Inc() }
 
 // sum adds what the recording's tracks have so far.
 func (rec *Recording) sum(all map[sumsKey]*sums) {

@@ -83,8 +83,9 @@ const (
 
 // NewRecording makes the directory of a new recording and writes its manifest. Where one of the
 // same channel and bot was interrupted a moment ago, and Recover found it, that one goes on;
-// ErrRecovering says to try again in a moment.
+// ErrRecovering says to try again in a moment. It waits for the disk for as long as that takes.
 func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
+	defer r.watch(info.Channel, workBegin)()
 	rec, err := r.newRecording(info)
 	if err != nil {
 		return nil, err
@@ -108,7 +109,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		r.options.Logger.Warn("could not continue recording, beginning another", "dir", c.dir, "err", err)
 	}
 	if err == nil {
-		err = r.Err()
+		err = r.spaceErr()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
@@ -120,9 +121,9 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Follows != nil {
 		m.Previous = path.Base(info.Follows.Dir())
 	}
-	r.mu.Lock()
+	leave := r.channels.enter(escapeName(m.Channel))
 	st, err := newStore(r.dir, m)
-	r.mu.Unlock()
+	leave()
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sync"
 	"time"
 
 	"recorder/internal/container"
@@ -66,7 +65,7 @@ func Repair(ctx context.Context, dir string, progress func(RepairedRecording)) (
 		report.Found++
 		r, unfinished := repairRecording(ctx, root, name)
 		if r.unhashed {
-			hashed, err := hashRecording(ctx, root, name, new(sync.Mutex), newTurn())
+			hashed, err := hashRecording(ctx, root, name, newKeyed(), newTurn())
 			if err != nil {
 				r.Problems = append(r.Problems, err.Error())
 			}

@@ -142,9 +142,9 @@ func (r *Root) remove(name string) error {
 	if err := r.dir.Rename(name, hidden); err != nil {
 		return err
 	}
-	r.mu.Lock()                      // no recording begins in a directory that goes
-	_ = r.dir.Remove(path.Dir(name)) // unless there are others
-	r.mu.Unlock()
+	leave := r.channels.enter(path.Dir(name)) // no recording begins in a directory that goes
+	_ = r.dir.Remove(path.Dir(name))          // unless there are others
+	leave()
 	return r.dir.RemoveAll(hidden)
 }
 

@@ -58,9 +58,12 @@ type Root struct {
 	stop    context.CancelFunc // ends it
 	hashing turn               // of those who read a file for its hash
 
+	channels *keyed // of those who make, open or remove directories of a channel
+	stalls   stalls
+
 	finished map[string]kept // recordings, by directory; owned by Retain
 
-	mu          sync.Mutex
+	mu          sync.Mutex      // held for moments only, and never while the disk is waited for
 	looking     bool            // Recover has yet to find what may be continued
 	interrupted []interrupted   // what it found, until continued
 	warned      map[string]bool // of directories that could not be read
@@ -93,7 +96,9 @@ func Open(o Options) (*Root, error) {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), channels: newKeyed(), warned: make(map[string]bool)}
+	r.stalls.now = make(map[string]int)
+	m.hanging = r.stalls.sum
 	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()
@@ -105,11 +110,12 @@ func Open(o Options) (*Root, error) {
 // unreadable warns of a directory that cannot be read, once until it can: it is come across again each minute.
 func (r *Root) unreadable(dir string, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.warned[dir] {
+	known := r.warned[dir]
+	r.warned[dir] = true
+	r.mu.Unlock()
+	if known {
 		return
 	}
-	r.warned[dir] = true
 	r.options.Logger.Warn("could not read a directory: recordings in it are neither recovered nor removed", "dir", dir, "err", err)
 }
 

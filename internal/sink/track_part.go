@@ -72,10 +72,12 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		err := rec.writeManifest(version)
 		var f File
 		if err == nil {
+			done := rec.watch(workMedia)
 			f, err = rec.create(name)
+			done()
 		}
 		rec.root.metrics.failed(err)
-		return timedFile{f, rec.root.metrics}, err
+		return rec.timed(f), err
 	}
 	return startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
 }
@@ -86,7 +88,7 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
+	return resumePart(container.Codec(m.Codec), f, rec.timed(f.file), rec.taken, t.partDone(m))
 }
 
 // partDone enters in the manifest what became of a file that begins now.

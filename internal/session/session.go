@@ -6,7 +6,6 @@ package session
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,6 +103,7 @@ type Session struct {
 	lostID    string   // our peer id on the connection that was lost, until it is known who came meanwhile
 	former    []string // those that we had, which presence names for a while
 	trouble   error    // keeps media from coming
+	stalled   error    // keeps media from being recorded
 	reconcile reconcile
 	members   map[string]*participant
 	crowd     crowd
@@ -121,6 +121,7 @@ type Status struct {
 	State   State
 	Err     error // why it ended other than by being stopped, why it is not joined, or what keeps media from coming
 	Peers   []*remote.Peer
+	Waiting int // tracks that are not recorded for want of a place
 }
 
 // New makes a session; Run starts it.
@@ -147,7 +148,7 @@ func New(cfg Config, opts Options) (*Session, error) {
 		metrics: opts.metrics.of(cfg.Channel),
 	}
 	s.hub = newHub(s)
-	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log, metrics: s.metrics, rotation: newRotation()}
+	s.bindings = bindings{present: make(map[string]presentPeer), nudge: make(chan struct{}, 1), root: opts.Root, cfg: cfg, log: log, metrics: s.metrics, rotation: newRotation()}
 	s.limits = limits{cfg: cfg}
 	s.publish()
 	return s, nil
@@ -195,6 +196,8 @@ func (s *Session) Run(ctx context.Context) error {
 			s.handle(e)
 		case work := <-s.inbox:
 			work()
+		case <-s.bindings.nudge:
+			s.bindings.nudged(time.Now())
 		case now := <-tick.C:
 			s.housekeep(now)
 		case err := <-clientDone:
@@ -269,8 +272,9 @@ func (s *Session) publish() {
 		Channel: s.cfg.Channel,
 		PeerID:  s.peerID,
 		State:   s.state,
-		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble),
+		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble, s.stalled),
 		Peers:   peers,
+		Waiting: s.bindings.wait,
 	})
 }
 
@@ -316,8 +320,18 @@ func (s *Session) housekeep(now time.Time) {
 	s.checkCrowd(now)
 	s.checkReconcile(now)
 	s.bindings.settle(now)
+	s.checkRecording()
 	s.checkMedia(now)
 	s.over = s.limits.check(now, s.state, len(s.members), s.bindings.size())
+}
+
+// checkRecording shows what keeps media from being recorded.
+func (s *Session) checkRecording() {
+	stalled := s.opts.Root.Stalled(s.cfg.Channel)
+	if stalled != s.stalled || s.bindings.wait != s.status.Load().Waiting {
+		s.stalled = stalled
+		s.publish()
+	}
 }
 
 // errNoSendPermission says in one line what a service without media looks like.

@@ -66,7 +66,6 @@ type Recording struct {
 	tracks     []*Track        // of all streams, closed ones too
 	size       uint64          // of the media so far
 	asleep     []sleeper       // of a continued recording
-	waking     map[string]bool // streams by id, their files being read
 	unhashed   []*ManifestPart // final, and to be read for their hashes in this order
 }
 
@@ -158,7 +157,7 @@ func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	rec.open, rec.waking = openIn(st.dir), make(map[string]bool)
+	rec.open = openIn(st.dir)
 	r.metrics.add(rec)
 	return rec
 }
@@ -176,7 +175,7 @@ func (rec *Recording) Size() int64 {
 	return int64(rec.size)
 }
 
-// ErrFull is returned by Stream of a recording that is Full.
+// ErrFull is returned by NewStream of a recording that is Full.
 var ErrFull = errors.New("recording is full")
 
 // Full reports whether the recording takes no more streams or stays, or one of its tracks no more

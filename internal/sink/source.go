@@ -101,11 +101,14 @@ const (
 )
 
 // NewSource adds a connection that delivers the track. Until it does, its predecessor is written.
-// On a closed stream the source takes packets and drops them.
-func (t *Track) NewSource(info SourceInfo) *Source {
+// The error is ErrClosed on a closed stream.
+func (t *Track) NewSource(info SourceInfo) (*Source, error) {
 	rec := t.stream.rec
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	if t.stream.closed || rec.closing {
+		return nil, ErrClosed
+	}
 	t.counter++
 	t.orphan = false
 	src := &Source{track: t, number: t.counter, connection: info.Connection, feedback: info.Feedback}
@@ -117,15 +120,11 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	}
 	src.clock = newClock(t.rate(), slew)
 	src.window = reorder{window: rec.root.options.ReorderWindow, maxBytes: held}
-	if t.stream.closed || rec.closing {
-		src.closed = true
-		return src
-	}
 	if len(t.sources) >= maxSources {
 		t.finishSource(t.sources[0], rec.now())
 	}
 	t.sources = append(t.sources, src)
-	return src
+	return src, nil
 }
 
 // rate is that of the track's RTP time.

@@ -33,6 +33,7 @@ type ward struct {
 	opts   Options
 	guests int
 	leaves []func()
+	normal time.Duration // for an answer while nothing hangs
 }
 
 // withHangs runs a test with real time, as the kernel's calls take, on a file system that hangs.
@@ -60,6 +61,7 @@ func withHangs(t *testing.T, test func(w *ward)) {
 	w.configure()
 	w.joined(channel)
 	w.recorded(channel) // or it waits in the kernel, behind the one that hangs in the directory of all
+	w.normal = min(w.answer(channel), w.answer(channel), w.answer(channel))
 	test(w)
 }
 
@@ -102,17 +104,17 @@ func (w *ward) recorded(name string) {
 	w.t.Fatal("no recording began")
 }
 
-// answers wants an offer of a newcomer to a channel to be answered in time. The machine may be busy: of three the
-// fastest counts, and behind a disk that hangs none is.
+// answers wants an offer of a newcomer to a channel to be answered in time, that is no later than that after what it
+// takes otherwise. The machine may be busy: of five the fastest counts, and behind a disk that hangs none is.
 func (w *ward) answers(name string) {
 	w.t.Helper()
 	best := time.Hour
-	for range 3 {
-		if best = min(best, w.answer(name)); best < prompt {
+	for range 5 {
+		if best = min(best, w.answer(name)); best < w.normal+prompt {
 			return
 		}
 	}
-	w.t.Errorf("an offer in %q was answered after %v", name, best)
+	w.t.Errorf("an offer in %q was answered after %v, otherwise after %v", name, best, w.normal)
 }
 
 func (w *ward) answer(name string) time.Duration {

@@ -22,6 +22,8 @@ type metrics struct {
 	syncs      prometheus.Histogram
 	doubted    atomic.Bool // the wall clock is, see wallWatch
 	deleted    *prometheus.CounterVec
+	stalls     *prometheus.CounterVec
+	hanging    func() int // how much work on the disk hangs now
 
 	mu         sync.Mutex
 	recordings map[*Recording]struct{}
@@ -64,6 +66,8 @@ var (
 
 var descDoubted = prometheus.NewDesc("recorder_sink_retention_paused",
 	"1 while no recordings are removed because the clock leapt or could not be checked.", nil, nil)
+var descHanging = prometheus.NewDesc("recorder_sink_disk_stalled",
+	"Calls that the disk has not answered for more than 5 s.", nil, nil)
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{registerer: r, recordings: make(map[*Recording]struct{})}
@@ -90,6 +94,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}, []string{"what"})
 	for _, what := range []string{whatRoot, whatRecording, whatManifest, whatFile} {
 		m.deleted.WithLabelValues(what)
+	}
+	m.stalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "recorder_sink_disk_stalls_total",
+		Help: "Times that the disk took longer than 5 s for what was asked of it, by what that was.",
+	}, []string{"work"})
+	for _, work := range diskWorks {
+		m.stalls.WithLabelValues(string(work))
 	}
 	if r == nil {
 		return m, nil
@@ -139,6 +150,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.syncs.Describe(ch)
 	ch <- descDoubted
 	m.deleted.Describe(ch)
+	m.stalls.Describe(ch)
+	ch <- descHanging
 }
 
 // sums is what the tracks of one kind have in common.
@@ -183,7 +196,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- series.Gauge(descDoubted, paused, series.Labels{})
 	m.deleted.Collect(ch)
+	m.stalls.Collect(ch)
+	ch <- prometheus.MustNewConstMetric(descHanging, prometheus.GaugeValue, float64(m.hanging()))
 }
+
+// stalled counts work that the disk hangs in.
+func (m *metrics) stalled(work diskWork) { m.stalls.WithLabelValues(string(work)).Inc() }
 
 // sum adds what the recording's tracks have so far.
 func (rec *Recording) sum(all map[sumsKey]*sums) {

@@ -69,7 +69,6 @@ type Recording struct {
 	tracks     []*Track        // of all streams, closed ones too
 	size       uint64          // of the media so far
 	asleep     []sleeper       // of a continued recording
-	waking     map[string]bool // streams by id, their files being read
 	unhashed   []*ManifestPart // final, and to be read for their hashes in this order
 	ills       ills            // directories that take no files at present
 	files      map[*ManifestPart]mediaFile
@@ -90,8 +89,9 @@ const (
 
 // NewRecording makes the directory of a new recording and writes its manifest. Where one of the
 // same channel and bot was interrupted a moment ago, and Recover found it, that one goes on;
-// ErrRecovering says to try again in a moment.
+// ErrRecovering says to try again in a moment. It waits for the disk for as long as that takes.
 func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
+	defer r.watch(info.Channel, workBegin)()
 	rec, err := r.newRecording(info)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		r.options.Logger.Warn("could not continue recording, beginning another", "dir", c.dir, "err", err)
 	}
 	if err == nil {
-		err = r.Err()
+		err = r.spaceErr()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
@@ -127,9 +127,9 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Follows != nil {
 		m.Previous = path.Base(info.Follows.Dir())
 	}
-	r.mu.Lock()
+	leave := r.channels.enter(escapeName(m.Channel))
 	st, err := newStore(r.dir(), m)
-	r.mu.Unlock()
+	leave()
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
@@ -165,7 +165,7 @@ func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 		manifest: m,
 	}
 	rec.open = func(name string) (io.ReadCloser, error) { return openRegular(st.root(), name) }
-	rec.waking, rec.files = make(map[string]bool), make(map[*ManifestPart]mediaFile)
+	rec.files = make(map[*ManifestPart]mediaFile)
 	r.metrics.add(rec)
 	return rec
 }
@@ -187,7 +187,7 @@ func (rec *Recording) Size() int64 {
 	return int64(rec.size)
 }
 
-// ErrFull is returned by Stream of a recording that is Full.
+// ErrFull is returned by NewStream of a recording that is Full.
 var ErrFull = errors.New("recording is full")
 
 // Full reports whether the recording takes no more streams or stays, or one of its tracks no more

@@ -77,11 +77,13 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		if err != nil {
 			err = &manifestError{err}
 		} else {
+			done := rec.watch(workMedia)
 			f, err = rec.create(name)
+			done()
 		}
 		rec.root.metrics.failed(err)
 		rec.made(m, p)
-		return timedFile{f, rec.root.metrics}, err
+		return rec.timed(f), err
 	}
 	p = startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
 	t.part = p
@@ -94,7 +96,7 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	p := resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
+	p := resumePart(container.Codec(m.Codec), f, rec.timed(f.file), rec.taken, t.partDone(m))
 	is, _ := f.file.Stat() // of an open file it does not fail
 	entry := rec.files[m]
 	entry.part, entry.is = p, is

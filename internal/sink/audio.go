@@ -115,7 +115,8 @@ func (w *audioWriter) follow(src *Source, p *packet, samples int64) {
 
 // refuse notes a packet that the disk did not take: a gap, one with those of the packets before.
 func (w *audioWriter) refuse(src *Source, p *packet, pos, samples int64) {
-	w.track.drop(dropDisk)
+	reason, drop := w.part.refusal()
+	w.track.drop(drop)
 	switch gap := pos - w.ended; {
 	case !w.any:
 		w.ended = pos
@@ -124,7 +125,7 @@ func (w *audioWriter) refuse(src *Source, p *packet, pos, samples int64) {
 		w.ended = pos
 	}
 	if end := pos + samples; end > w.ended {
-		w.track.gap(ReasonDisk, samplesTime(w.ended), samplesTime(end), 0, FillSilence)
+		w.track.gap(reason, samplesTime(w.ended), samplesTime(end), 0, FillSilence)
 		w.ended = end
 	}
 	w.follow(src, p, samples)

@@ -91,7 +91,7 @@ func newStore(root *os.Root, m *Manifest) (s *store, err error) {
 		return nil, fmt.Errorf("open recording directory: %w", err)
 	}
 	held, err := lock(dir)
-	if errors.Is(err, ErrLocked) {
+	if errors.Is(err, ErrLocked) || exhausted(err) {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return &store{dir: dir, lock: held, name: name, taken: make(map[string]bool)}, nil
@@ -152,6 +152,23 @@ func (s *store) Create(name string) (File, error) {
 		return nil, err
 	}
 	if err := syncDir(s.dir, stream); err != nil {
+		_ = s.dir.Remove(name) // for another attempt; an empty one that stays is repaired like any
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Reopen opens a media file that Create made, or one like it, to write to it. The error wraps errReplaced
+// or errChanged if it is not as it was; nil stands for any.
+func (s *store) Reopen(name string, was fs.FileInfo) (File, error) {
+	f, err := openRegularAs(s.dir, name, os.O_RDWR)
+	switch {
+	case was != nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular)):
+		return nil, errReplaced
+	case err != nil:
+		return nil, err
+	}
+	if err := sameFile(was, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -188,7 +205,10 @@ func (s *store) Close() error {
 func makeDir(root *os.Root, name string) error {
 	switch err := root.Mkdir(name, dirPerm); {
 	case err == nil:
-		return syncDir(root, path.Dir(name))
+		if err = syncDir(root, path.Dir(name)); err != nil {
+			_ = root.Remove(name) // another attempt makes it, durably
+		}
+		return err
 	case !errors.Is(err, fs.ErrExist):
 		return err
 	}

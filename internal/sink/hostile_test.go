@@ -341,7 +341,7 @@ recorder_sink_packets_lost_total{channel="room",kind="video"} 0
 		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 			t.Errorf("lint: %v %v", problems, err)
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+4+6+1+2+1)+2*(1+4+6+1+1+1+1)+1+1+1+1 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+5+7+1+2+1)+2*(1+5+7+1+1+1+1)+1+1+1+1+1+3 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})

@@ -20,7 +20,7 @@ type ledger struct {
 }
 
 // reasonList orders the totals.
-var reasonList = [...]Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
+var reasonList = [...]Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonCapacity, ReasonRestart}
 
 func reasonIndex(r Reason) int {
 	for i, have := range reasonList {

@@ -38,6 +38,9 @@ type Manifest struct {
 	Previous string `json:"previous,omitempty"`
 	Next     string `json:"next,omitempty"`
 
+	// PeersLeftOut counts stays of members that sent no media and that Peers lacks: so many come and go.
+	PeersLeftOut int `json:"peers_left_out,omitempty"`
+
 	Peers   []*ManifestPeer   `json:"peers"`
 	Streams []*ManifestStream `json:"streams"`
 }
@@ -63,11 +66,12 @@ const (
 	ReasonReconnect    Reason = "reconnect"     // the connection to the peer was down, or for more than a second nothing came through
 	ReasonKeyFrameWait Reason = "keyframe_wait" // undecodable until the next key frame
 	ReasonDisk         Reason = "disk"          // could not be written, or did not fit in the queue
+	ReasonCapacity     Reason = "capacity"      // the process, the recording or the member had as much as it may have
 	ReasonRestart      Reason = "restart"       // the recorder itself was down, or stood still
 )
 
 // Reasons lists every Reason, for metrics that show all of them from the start.
-var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonRestart}
+var Reasons = []Reason{ReasonLoss, ReasonMute, ReasonReconnect, ReasonKeyFrameWait, ReasonDisk, ReasonCapacity, ReasonRestart}
 
 // The values of ManifestStream.EndReason. A stream that ended for one of the first three less than the
 // reconnect window ago goes on when its recording is continued and it comes back.

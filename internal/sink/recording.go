@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path"
 	"slices"
@@ -40,9 +41,10 @@ type Recording struct {
 	left   time.Time // when it was left, if it goes on after a restart
 	store  *store
 	create func(name string) (File, error) // makes a media file
-	stop   chan struct{}                   // closed by Close
-	pumped chan struct{}                   // closed by the pump's end
-	done   chan struct{}                   // closed when all files are finished
+	reopen func(name string, was fs.FileInfo) (File, error)
+	stop   chan struct{} // closed by Close
+	pumped chan struct{} // closed by the pump's end
+	done   chan struct{} // closed when all files are finished
 	savers sync.WaitGroup
 	save   chan struct{} // asks the saver
 	parts  sync.WaitGroup
@@ -67,6 +69,7 @@ type Recording struct {
 	size       uint64          // of the media so far
 	asleep     []sleeper       // of a continued recording
 	waking     map[string]bool // streams by id, their files being read
+	senders    map[string]bool // peers by id that had a stream
 	unhashed   []*ManifestPart // final, and to be read for their hashes in this order
 }
 
@@ -120,8 +123,12 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Follows != nil {
 		m.Previous = path.Base(info.Follows.Dir())
 	}
+	var st *store
 	r.mu.Lock()
-	st, err := newStore(r.dir, m)
+	err = r.descriptors.need(func() (err error) {
+		st, err = newStore(r.dir, m)
+		return err
+	})
 	r.mu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
@@ -153,11 +160,11 @@ func (rec *Recording) followedBy(next *Recording) {
 func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 	rec := &Recording{
 		root: r, log: r.options.Logger.With("channel", m.Channel, "recording", m.ID), start: start,
-		store: st, create: st.Create,
+		store: st, create: st.Create, reopen: st.Reopen,
 		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	rec.open, rec.waking = openIn(st.dir), make(map[string]bool)
+	rec.open, rec.waking = r.opener(st.dir), make(map[string]bool)
 	r.metrics.add(rec)
 	return rec
 }
@@ -217,12 +224,16 @@ func (rec *Recording) PeerLeft(peerID string) {
 			rec.changed()
 		}
 	}
+	rec.leaveOut()
 }
 
-// peer makes sure that a peer has an entry, and one of its own for the stay if it joins. Beyond maxEver
-// none is kept.
+// peer makes sure that a peer has an entry, and one of its own for the stay if it joins. If it does not
+// join it has a stream. Beyond maxEver none is kept.
 func (rec *Recording) peer(id string, metadata json.RawMessage, joins bool) {
 	metadata = boundMetadata(metadata)
+	if !joins {
+		rec.sends(id)
+	}
 	for _, p := range slices.Backward(rec.manifest.Peers) {
 		if p.ID != id {
 			continue

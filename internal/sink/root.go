@@ -45,7 +45,8 @@ type Options struct {
 	// recorded; with more space both go on. 0: never mind.
 	MinFree int64
 
-	free func(*os.Root) (int64, error) // bytes on the disk; default freeSpace
+	free        func(*os.Root) (int64, error) // bytes on the disk; default freeSpace
+	descriptors int                           // media files that may be open; default half of what the process may have
 }
 
 // Root is the directory all recordings live in.
@@ -57,6 +58,8 @@ type Root struct {
 	life    context.Context    // until Close
 	stop    context.CancelFunc // ends it
 	hashing turn               // of those who read a file for its hash
+
+	descriptors *descriptors // of media files
 
 	finished map[string]kept // recordings, by directory; owned by Retain
 
@@ -88,12 +91,13 @@ func Open(o Options) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recordings directory %q: %w", o.Dir, err)
 	}
-	m, err := newMetrics(o.Registerer)
+	files := newDescriptors(o.descriptors, o.Logger)
+	m, err := newMetrics(o.Registerer, files)
 	if err != nil {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), warned: make(map[string]bool)}
+	r := &Root{options: o, dir: dir, metrics: m, hashing: newTurn(), descriptors: files, warned: make(map[string]bool)}
 	r.life, r.stop = context.WithCancel(context.Background())
 	if o.MinFree > 0 {
 		r.checkSpace()

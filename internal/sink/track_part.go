@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"io/fs"
 	"time"
 
 	"recorder/internal/container"
@@ -67,17 +68,36 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 	rec.changed()
 	rec.parts.Add(1)
 	name, version := m.File, rec.version
-	open := func() (File, error) {
+	h := rec.handle(name)
+	h.made = false
+	h.create = func() (File, error) {
 		// The manifest names a file before it exists, so that nothing is ever found unexplained.
 		err := rec.writeManifest(version)
 		var f File
 		if err == nil {
 			f, err = rec.create(name)
 		}
-		rec.root.metrics.failed(err)
-		return timedFile{f, rec.root.metrics}, err
+		return rec.timed(f, err)
 	}
-	return startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
+	return startPart(container.Codec(m.Codec), a, v, h, rec.taken, t.partDone(m))
+}
+
+// handle is that of a media file that was made.
+func (rec *Recording) handle(name string) *handle {
+	return &handle{pool: rec.root.descriptors, made: true, reopen: func(was fs.FileInfo) (File, error) {
+		return rec.timed(rec.reopen(name, was))
+	}}
+}
+
+// timed is a file that was opened, for the metrics. Without a descriptor nothing failed: it is tried again.
+func (rec *Recording) timed(f File, err error) (File, error) {
+	if err != nil {
+		if !exhausted(err) {
+			rec.root.metrics.failed(err)
+		}
+		return nil, err
+	}
+	return timedFile{f, rec.root.metrics}, nil
 }
 
 // resumePart goes on with a file that a stop or a repair finished.
@@ -86,7 +106,7 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	return resumePart(container.Codec(m.Codec), f, timedFile{f.file, rec.root.metrics}, rec.taken, t.partDone(m))
+	return resumePart(container.Codec(m.Codec), f, rec.taken, t.partDone(m))
 }
 
 // partDone enters in the manifest what became of a file that begins now.
@@ -108,6 +128,14 @@ func (t *Track) partDone(m *ManifestPart) func(partResult) {
 		}
 		rec.changed()
 	}
+}
+
+// refusal is why a file takes nothing at present.
+func (p *part) refusal() (Reason, dropReason) {
+	if p.starving() {
+		return ReasonCapacity, dropCapacity
+	}
+	return ReasonDisk, dropDisk
 }
 
 // taken is called when the disk has something of a file. The first one after trouble was logged tells

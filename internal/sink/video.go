@@ -2,6 +2,7 @@ package sink
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 
 	"recorder/internal/container"
@@ -20,7 +21,7 @@ type videoWriter struct {
 	due      int64         // and the next is due there on the stream's clock; what is before is accounted for, or in the gap at hand
 	interval int64         // between the last two written, at most maxInterval
 	pace     int64         // the longest of late between two with none missing
-	gated    bool          // the disk refused one since
+	gated    Reason        // why one was refused since; empty if none was
 	retry    retry
 	now      time.Duration
 
@@ -83,18 +84,16 @@ func (w *videoWriter) dropped(src *Source, pic picture) {
 	w.miss(reason, pos)
 }
 
-// miss says that the picture at pos is missing. A gap of the disk's is accounted for as it grows: it
-// may last, and its track with it.
+// miss says that the picture at pos is missing. A gap of what was refused is accounted for as it grows:
+// it may last, and its track with it.
 func (w *videoWriter) miss(r Reason, pos int64) {
-	if w.gated {
-		r = ReasonDisk
-	}
+	r = cmp.Or(w.gated, r)
 	switch {
 	case !w.missing && w.any:
 		w.begin(r, min(pos, w.due))
 	case !w.missing:
 		w.begin(r, pos)
-	case (r == ReasonDisk || w.reason == ReasonLoss && r == ReasonKeyFrameWait) && pos > w.from:
+	case (w.gated != "" || w.reason == ReasonLoss && r == ReasonKeyFrameWait) && pos > w.from:
 		w.close(pos)
 		w.begin(r, pos)
 	}
@@ -127,7 +126,7 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 		w.refuse(pos)
 		return
 	}
-	if !pic.key && (pic.broken || w.gated || !w.track.owns(src)) {
+	if !pic.key && (pic.broken || w.gated != "" || !w.track.owns(src)) {
 		w.track.drop(dropUndecodable)
 		if w.current(src) {
 			w.explain(src, pic, pos)
@@ -147,7 +146,7 @@ func (w *videoWriter) picture(src *Source, pic picture) {
 	if pic.key {
 		w.track.keyed = w.now
 	}
-	w.gated = false
+	w.gated = ""
 }
 
 // explain accounts for the time from when a picture was due to pos, where pic is the next that came,
@@ -187,9 +186,10 @@ func (w *videoWriter) explain(src *Source, pic picture, pos int64) {
 
 // refuse notes a picture that the disk did not take.
 func (w *videoWriter) refuse(pos int64) {
-	w.miss(ReasonDisk, pos)
-	w.gated = true
-	w.track.drop(dropDisk)
+	reason, drop := w.part.refusal()
+	w.gated = reason
+	w.miss(reason, pos)
+	w.track.drop(drop)
 }
 
 // ready has a file open that takes pic.
@@ -308,7 +308,7 @@ func (w *videoWriter) seal(now time.Duration) {
 		w.finish()
 	}
 	w.track.seal(w.part, now)
-	if !w.gated {
+	if w.gated == "" {
 		return
 	}
 	for _, src := range w.track.sources {

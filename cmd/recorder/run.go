@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"recorder/internal/sink"
 )
 
 func newRunCommand() *cobra.Command {
@@ -44,6 +46,10 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
 			for _, warning := range append(ignoredVariables(), cfg.doubts(time.Now())...) {
 				log.Warn(warning)
+			}
+			if limit, needed := sink.DescriptorLimit(), neededDescriptors(cfg); limit < needed {
+				log.Warn("the limit of file descriptors is low for this configuration: files are closed and opened again while they are "+
+					"written, and connections may fail", "limit", limit, "needed", needed, "channels", len(cfg.Channels))
 			}
 			return run(cmd.Context(), path, *cfg, read, log, level)
 		},

@@ -23,7 +23,8 @@ const (
 	claimTimeout = 1500 * time.Millisecond
 	claimSilence = 400 * time.Millisecond // without a packet the old claim is given up
 
-	recordingRetry = 10 * time.Second // after the recording could not be begun
+	recordingRetry  = 10 * time.Second // after the recording could not be begun
+	descriptorRetry = time.Second      // and when a file descriptor was all it lacked
 
 	// recoveryPatience is how long it is waited for another recording to be repaired that this one would continue. Pictures
 	// of 2 Mbit/s, which wait with their connection, are lost after that.
@@ -92,8 +93,12 @@ func (b *bindings) begin(now time.Time, full *sink.Recording) {
 	}
 	b.awaiting = time.Time{}
 	if err != nil {
-		b.retry = now.Add(recordingRetry)
-		b.log.Error("could not begin the recording", "retry_in", recordingRetry, "err", err)
+		pause := recordingRetry
+		if errors.Is(err, sink.ErrNoDescriptors) {
+			pause = descriptorRetry // one may be free in a moment
+		}
+		b.retry = now.Add(pause)
+		b.log.Error("could not begin the recording", "retry_in", pause, "err", err)
 		return
 	}
 	b.recording, b.retry = recording, time.Time{}

@@ -3,6 +3,8 @@ package sink
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -359,4 +361,118 @@ func TestAFileThatIsGoneOnWithAfterAStopHoldsNoDescriptor(t *testing.T) {
 		}
 	}
 	soundFiles(t, dir)
+}
+
+// Many streams that one member sent and took away hold no descriptors and have no series, and are
+// all finished at once with the few descriptors there are.
+func TestManyStreamsThatWereTakenAwayAreFinishedWithTwoDescriptors(t *testing.T) {
+	const streams = 120
+	registry := prometheus.NewPedanticRegistry()
+	r := inCall(t, Options{descriptors: 2, Registerer: registry}, func(c *call) {
+		before, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []*Stream
+		for i := range streams {
+			c.stream, err = c.rec.Stream(StreamInfo{PeerID: "alice", StreamID: fmt.Sprint(i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := c.audio()
+			a.speak(5)
+			a.Close()
+			c.stream.Outage(ReasonReconnect, time.Time{})
+			all = append(all, c.stream)
+		}
+		c.wait(4 * time.Second)
+		after, err := registry.Gather()
+		if n := c.openFiles(); n != 0 || err != nil || len(after) != len(before) {
+			t.Errorf("%d files are open, %d names of series, before %d, %v", n, len(after), len(before), err)
+		}
+		for _, s := range all[:streams/2] {
+			s.Close(NotBack)
+		}
+		if n := c.openFiles(); n != 0 {
+			t.Errorf("%d files are open", n)
+		}
+	})
+	for _, s := range r.manifest.Streams[1:] {
+		if p := s.Tracks[0].Parts; len(p) != 1 || !p[0].Final || p[0].Error != "" || p[0].SHA256 == "" || p[0].Frames < 5 {
+			t.Errorf("%s: %+v", s.ID, p)
+		}
+	}
+	soundFiles(t, filepath.Dir(filepath.Dir(r.dir)))
+}
+
+// A member that comes and goes in a loop, each time about when its files are closed, has one file of each
+// kind that holds all it sent.
+func TestAMemberThatReconnectsInALoopHasOneFile(t *testing.T) {
+	const stays = 40
+	r := inCall(t, Options{descriptors: 1}, func(c *call) {
+		for stay := range stays {
+			a, v := c.audio(), c.video()
+			a.ssrc, v.ssrc = uint32(stay), uint32(stay)
+			c.connection++
+			c.talk(a, v, 400*ms)
+			a.Close()
+			v.Close()
+			c.stream.Outage(ReasonReconnect, time.Time{})
+			c.wait(restAfter - 400*ms + time.Duration(stay)*20*ms)
+			c.stream.Resume("alice")
+		}
+	})
+	for _, track := range r.manifest.Streams[0].Tracks {
+		want := map[string]uint64{audio: stays * 20, video: stays * 10}[track.Kind]
+		if len(track.Parts) != 1 || track.Parts[0].Error != "" || track.Ledger.FramesWritten != want {
+			t.Errorf("%s: %d frames, want %d, in %+v", track.Kind, track.Ledger.FramesWritten, want, track.Parts)
+		}
+	}
+	soundFiles(t, filepath.Dir(filepath.Dir(r.dir)))
+}
+
+// A recording that another takes the place of while its files are closed is finished, and so are its hashes.
+func TestARecordingIsRotatedWhileItsFilesAreClosed(t *testing.T) {
+	r := inCall(t, Options{descriptors: 1}, func(c *call) {
+		c.talk(c.audio(), c.video(), 3*time.Second)
+		c.stream.Outage(ReasonReconnect, time.Time{})
+		c.wait(4 * time.Second)
+		if n := c.openFiles(); n != 0 {
+			t.Errorf("%d files are open", n)
+		}
+		next, err := c.root.newRecording(RecordingInfo{Channel: "room", Bot: "bot", Follows: c.rec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := next.finish(context.Background(), context.Background(), next.now()); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, track := range r.manifest.Streams[0].Tracks {
+		if p := track.Parts; len(p) != 1 || !p[0].Final || p[0].Error != "" || p[0].SHA256 == "" {
+			t.Errorf("%s: %+v", track.Kind, p)
+		}
+	}
+}
+
+// What opens a file for a moment, such as a manifest, takes the descriptor of a media file that is idle.
+func TestAManifestTakesTheDescriptorOfAnIdleFile(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		c.talk(c.audio(), c.video(), 3*time.Second)
+		for want := c.openFiles() - 1; want >= 0; want-- {
+			tries := 0
+			err := c.root.descriptors.need(func() error {
+				if tries++; tries == 1 {
+					return &os.PathError{Op: "open", Err: syscall.EMFILE}
+				}
+				return nil
+			})
+			if n := c.openFiles(); n != want || err != nil {
+				t.Errorf("%d files are open, want %d, %v", n, want, err)
+			}
+		}
+		if err := c.root.descriptors.need(func() error { return syscall.EMFILE }); !errors.Is(err, ErrNoDescriptors) {
+			t.Errorf("with none left: %v", err)
+		}
+	})
 }

@@ -26,9 +26,20 @@ func (p *part) flush() {
 			rest.Reset(p.handle.pool.restAfter)
 		case <-rest.C:
 			p.handle.rest()
+			p.shrink()
 		}
 	}
 	p.done(w.result())
+}
+
+// shrink gives back the buffer of a part that nothing is written to.
+func (p *part) shrink() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.buf) == 0 {
+		spares.put(p.codec, p.buf)
+		p.buf = nil
+	}
 }
 
 // partFile is the flusher's side of a part.
@@ -137,11 +148,7 @@ func (w *partFile) result() partResult {
 		r.kept = new(container.Info)
 		return r
 	}
-	f, err := w.take()
-	if err != nil && !errors.Is(err, errReplaced) { // closing it failed, or it was changed: it may be saved all the same
-		r.err = cmp.Or(r.err, err)
-		f, err = w.take()
-	}
+	f, err := w.last(&r)
 	if err != nil {
 		r.err = cmp.Or(r.err, err)
 		if errors.Is(err, errReplaced) {
@@ -169,6 +176,20 @@ func (w *partFile) result() partResult {
 		r.err = err
 	}
 	return r
+}
+
+// last opens the file to finish it. One that was changed, or could not be closed, may be saved all the same;
+// r has the error then.
+func (w *partFile) last(r *partResult) (File, error) {
+	if errors.Is(w.err, errReplaced) {
+		return nil, w.err
+	}
+	f, err := w.take()
+	if err == nil || errors.Is(err, errReplaced) {
+		return f, err
+	}
+	r.err = cmp.Or(r.err, err)
+	return w.take()
 }
 
 // salvage makes a correct file of what was written before the error.

@@ -97,8 +97,10 @@ func (b *bindings) begin(now time.Time, full *sink.Recording) {
 		if errors.Is(err, sink.ErrNoDescriptors) {
 			pause = descriptorRetry // one may be free in a moment
 		}
+		if pause == recordingRetry || b.retry.IsZero() { // once, if it is tried each second
+			b.log.Error("could not begin the recording", "retry_in", pause, "err", err)
+		}
 		b.retry = now.Add(pause)
-		b.log.Error("could not begin the recording", "retry_in", pause, "err", err)
 		return
 	}
 	b.recording, b.retry = recording, time.Time{}

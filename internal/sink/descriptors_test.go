@@ -201,8 +201,11 @@ func TestAnyNumberOfFilesIsWrittenWithFewDescriptors(t *testing.T) {
 func TestAFileThatIsReplacedWhileItIsClosedIsNotGoneOnWith(t *testing.T) {
 	other := []byte("of somebody else")
 	for name, spoil := range map[string]func(path string) error{
-		"removed":   os.Remove,
-		"replaced":  func(path string) error { return os.WriteFile(path+".new", other, 0o600) },
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return os.WriteFile(path+".new", other, 0o600) },
+		"with its directory": func(path string) error {
+			return os.RemoveAll(filepath.Dir(path))
+		},
 		"truncated": func(path string) error { return os.Truncate(path, 10_000) },
 	} {
 		for _, back := range []bool{true, false} {

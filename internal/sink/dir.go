@@ -162,10 +162,12 @@ func (s *store) Create(name string) (File, error) {
 // or errChanged if it is not as it was; nil stands for any.
 func (s *store) Reopen(name string, was fs.FileInfo) (File, error) {
 	f, err := openRegularAs(s.dir, name, os.O_RDWR)
-	switch {
-	case was != nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular)):
-		return nil, errReplaced
-	case err != nil:
+	if err != nil && was != nil && !exhausted(err) {
+		if is, statErr := s.dir.Lstat(name); !exhausted(statErr) && (statErr != nil || !os.SameFile(was, is)) {
+			return nil, errReplaced // itself, or a directory above it
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := sameFile(was, f); err != nil {

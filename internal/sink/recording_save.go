@@ -66,7 +66,7 @@ func (rec *Recording) writeManifest(want uint64) error {
 	rec.mu.Unlock()
 	b, err := m.Encode()
 	if err == nil {
-		err = rec.store.Save(b)
+		err = rec.root.descriptors.need(func() error { return rec.store.Save(b) })
 	}
 	if err == nil {
 		rec.mu.Lock()

@@ -20,6 +20,7 @@ var forbidden = map[string][]string{
 	"recorder/internal/event":         {"recorder/", "github.com/pion/"},
 	"recorder/internal/remote":        {"recorder/internal/sink", "recorder/internal/session", "github.com/coder/websocket"},
 	"recorder/internal/session":       {"recorder/internal/lab", "github.com/coder/websocket"},
+	"recorder/internal/lab/attack":    {"recorder/internal/session", "recorder/internal/remote", "recorder/internal/sink", "recorder/internal/signaling"},
 	"recorder/internal/lab/devserver": {"recorder/internal/session", "recorder/internal/remote", "recorder/internal/sink", "github.com/pion/"},
 }
 

@@ -19,9 +19,17 @@ const (
 	// maxQueuedDatagrams is the same in datagrams, which may be tiny.
 	maxQueuedDatagrams = 4096
 	// keptQueue is how large an empty queue may stay, in bytes.
-	keptQueue = 64 << 10
+	keptQueue = 32 << 10
 	// keptDatagrams is the same in datagrams.
-	keptDatagrams = 1024
+	keptDatagrams = 256
+	// handOver is how much pion is given at once, in bytes, and handOverPause
+	// how long it then has to take that further. Two of pion's own queues
+	// follow on this one, and a queue of pion's never shrinks: after a moment
+	// in which this process was not run each would keep the room for all that
+	// came meanwhile, for as long as the connection lasts. In this way they
+	// have to hold little, and 128 Mbit/s get through.
+	handOver      = 16 << 10
+	handOverPause = time.Millisecond
 )
 
 // muxConn is what a local ICE candidate has of the shared socket. It
@@ -38,6 +46,7 @@ type muxConn struct {
 	queue   []queuedDatagram
 	next    int // in queue
 	read    int // of data
+	handed  int // bytes, since the reader last waited
 	closed  bool
 }
 
@@ -86,7 +95,14 @@ func (c *muxConn) ReadFromAddrPort(b []byte) (n int, from netip.AddrPort, err er
 	err = io.EOF // of a panic
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.handed >= handOver && c.next < len(c.queue) {
+		c.handed = 0
+		c.mu.Unlock()
+		time.Sleep(handOverPause)
+		c.mu.Lock()
+	}
 	for c.next == len(c.queue) && !c.closed {
+		c.handed = 0
 		c.arrived.Wait()
 	}
 	if c.closed {
@@ -94,6 +110,7 @@ func (c *muxConn) ReadFromAddrPort(b []byte) (n int, from netip.AddrPort, err er
 	}
 	d := c.queue[c.next]
 	n = copy(b, c.data[c.read:d.end])
+	c.handed += d.end - c.read
 	c.next, c.read = c.next+1, d.end
 	if c.next == len(c.queue) {
 		c.drained()

@@ -9,7 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/stun/v4"
@@ -240,6 +243,62 @@ func TestMuxBoundsWhatWaits(t *testing.T) {
 	}
 	s.arrive(packet, browser)
 	got(t, c, packet, browser)
+}
+
+// What came while this process was not run is not put into pion's queues at
+// once: those would keep the room for it.
+func TestMuxHandsABurstOverInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, s := newTestMux(t)
+		c := testConn(t, m, "ours", "10.0.0.1:1")
+		answer(t, c, browser)
+		packet := make([]byte, 1200)
+		var handed atomic.Int64
+		go func() {
+			buf := make([]byte, receiveMTU)
+			for {
+				n, _, err := c.ReadFromAddrPort(buf)
+				if err != nil {
+					return
+				}
+				handed.Add(int64(n))
+			}
+		}()
+		for round := range 3 {
+			const burst = 500
+			c.mu.Lock() // this process is not run
+			for range burst {
+				c.data = append(c.data, packet...)
+				c.queue = append(c.queue, queuedDatagram{browser, len(c.data)})
+			}
+			c.arrived.Signal()
+			c.mu.Unlock()
+			start, all := time.Now(), int64(0)
+			for all < burst*int64(len(packet)) {
+				synctest.Wait() // until whoever is behind has nothing left to do
+				n := handed.Swap(0)
+				if n > handOver+int64(len(packet)) {
+					t.Fatalf("round %d: %d bytes are handed over at once", round, n)
+				}
+				if all += n; n == 0 {
+					time.Sleep(handOverPause / 2)
+				}
+			}
+			if took := time.Since(start); took > 100*time.Millisecond {
+				t.Errorf("round %d: it takes %v", round, took)
+			}
+			time.Sleep(time.Second)
+			// What comes one by one is not held up.
+			for range 100 {
+				at := time.Now()
+				s.arrive(packet, browser)
+				synctest.Wait()
+				if n := handed.Swap(0); n != int64(len(packet)) || time.Since(at) > 0 {
+					t.Fatalf("round %d: %d bytes after %v", round, n, time.Since(at))
+				}
+			}
+		}
+	})
 }
 
 func TestMuxBoundsHowManyWait(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4"
 
+	"recorder/internal/lab/attack"
 	"recorder/internal/lab/devserver"
 	"recorder/internal/lab/member"
 	"recorder/internal/signaling"
@@ -26,7 +27,7 @@ func TestAnotherCodecOfTheSameTrackIsANewPartWithoutAGap(t *testing.T) {
 		pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(s)).NewPeerConnection(webrtc.Configuration{})
 		r.must(err)
 		r.defers(func() { pc.GracefulClose() })
-		track := newRaw(webrtc.MimeTypeVP8, "picture")
+		track := attack.NewRaw(webrtc.MimeTypeVP8, "picture")
 		transceiver, err := pc.AddTransceiverFromTrack(track)
 		r.must(err)
 		answers := make(chan string, 2)
@@ -59,19 +60,19 @@ func TestAnotherCodecOfTheSameTrackIsANewPartWithoutAGap(t *testing.T) {
 			}
 		}
 		negotiate("96 VP8/90000", strings.NewReplacer())
-		<-track.bound
+		<-track.Bound
 		time.Sleep(settling)
 
 		sequence, now := rtp.NewFixedSequencer(1), uint32(0)
 		play := func(format uint8, payloader rtp.Payloader, source member.Source, pictures int) {
-			packetizer := rtp.NewPacketizer(1200, format, track.ssrc, payloader, sequence, 90000)
+			packetizer := rtp.NewPacketizer(1200, format, track.SSRC, payloader, sequence, 90000)
 			for picture := range source {
 				if pictures--; pictures < 0 {
 					return
 				}
 				for _, p := range packetizer.Packetize(picture, 0) {
-					p.SSRC, p.Timestamp = track.ssrc, now
-					_, err := track.writer.WriteRTP(&p.Header, p.Payload)
+					p.SSRC, p.Timestamp = track.SSRC, now
+					_, err := track.Writer.WriteRTP(&p.Header, p.Payload)
 					r.must(err)
 				}
 				now += 3000

@@ -26,6 +26,7 @@ type audioWriter struct {
 	samples  int64 // of the last packet
 	from     *Source
 	lost     int // packets since the last one that came
+	overlaps int // packets in a row whose time was taken
 	retry    retry
 }
 
@@ -97,10 +98,7 @@ func (w *audioWriter) write(src *Source, p *depacket.Packet, lost int, now time.
 		return
 	}
 	if !w.bridge(src, p, pos, samples) {
-		w.track.drop(dropOverlap)
-		if w.from == src {
-			w.expected = p.Timestamp + uint32(samples)
-		}
+		w.overlap(src, p, pos, samples)
 		return
 	}
 	if !w.part.writeAudio(p.Payload, int(samples), false) {
@@ -118,7 +116,26 @@ func (w *audioWriter) write(src *Source, p *depacket.Packet, lost int, now time.
 
 // follow notes which packet comes next without a gap.
 func (w *audioWriter) follow(src *Source, p *depacket.Packet, samples int64) {
-	w.any, w.quiet, w.expected, w.from, w.lost = true, false, p.Timestamp+uint32(samples), src, 0
+	w.any, w.quiet, w.expected, w.from = true, false, p.Timestamp+uint32(samples), src
+	w.lost, w.overlaps = 0, 0
+}
+
+// overlap notes a packet whose time is taken in the file. After a change of connection both may send
+// the same, and leaving out a packet now and then makes up for a sender's clock that is fast. More in a
+// row are audio that is missing: the sender was held up, and then made up for it at once.
+func (w *audioWriter) overlap(src *Source, p *depacket.Packet, pos, samples int64) {
+	w.track.drop(dropOverlap)
+	if w.from != src {
+		return
+	}
+	w.expected = p.Timestamp + uint32(samples)
+	w.overlaps++
+	switch from, until := samplesTime(max(pos, 0)), samplesTime(pos+samples); {
+	case w.overlaps == 2:
+		w.track.gap(ReasonLoss, from-samplesTime(samples), until, 2, "")
+	case w.overlaps > 2:
+		w.track.gap(ReasonLoss, from, until, 1, "")
+	}
 }
 
 // refuse notes a packet that is not written, and why: a gap, one with those of the packets before.

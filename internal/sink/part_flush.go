@@ -69,7 +69,7 @@ func (w *partFile) step() (closed bool) {
 	if w.err == nil {
 		w.err = w.write(buf)
 	}
-	spares.put(p.codec, buf[:0]) // before the sync, which takes longer
+	spares.put(p.codec, buf) // before the sync, which takes longer
 	if w.err == nil && (sync || closing) {
 		w.err = w.commit(patch)
 	}

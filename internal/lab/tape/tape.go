@@ -88,6 +88,18 @@ func (tp *Tape) Played(track string) (sum time.Duration) {
 	return sum
 }
 
+// Sent returns what was captured of a track, in order.
+func (tp *Tape) Sent(track string) (all []Frame) {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	for _, f := range tp.frames {
+		if f.TrackID == track && !f.At.IsZero() {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
 // Take is a frame found in a file.
 type Take struct {
 	Frame

@@ -11,11 +11,11 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"recorder/internal/config"
-
 	"github.com/pion/webrtc/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 
+	"recorder/internal/config"
 	"recorder/internal/loglimit"
 	"recorder/internal/remote"
 	"recorder/internal/session"
@@ -77,6 +77,7 @@ func NewApp(opts AppOptions) (_ *App, err error) {
 		return nil, fmt.Errorf("http.listen: %w", err)
 	}
 	a.addr = listener.Addr()
+	listener = netutil.LimitListener(listener, httpConnections(sink.DescriptorLimit()))
 	a.web = newHTTPServer(nil) // serves at the end of New
 	a.onStop(func(ctx context.Context) error {
 		stopHTTP(ctx, a.web)

@@ -311,8 +311,9 @@ channels: [{name: a}]
 	go func() {
 		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 			if strings.Contains(stderr.String(), "recording began") {
-				if os.RemoveAll(filepath.Join(dir, "a")) == nil { // or something was written there meanwhile
-					cancel() // nothing can be written there any more
+				channel := filepath.Join(dir, "a")
+				if os.RemoveAll(channel) == nil && os.WriteFile(channel, nil, 0o600) == nil { // or something was written there meanwhile
+					cancel() // nothing can be written there any more, and no other directory be made
 				}
 			}
 		}

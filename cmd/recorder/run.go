@@ -12,11 +12,11 @@ import (
 	"syscall"
 	"time"
 
-	"recorder/internal/config"
-
 	"github.com/spf13/cobra"
 
+	"recorder/internal/config"
 	"recorder/internal/signals"
+	"recorder/internal/sink"
 )
 
 // runCommand is the name of the command that goes on until it is told to stop.
@@ -52,6 +52,10 @@ Exit codes: 0 stopped and every file is final, 1 failed or some are not, within 
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log.Format, level)
 			for _, warning := range slices.Concat(config.IgnoredVariables(), cfg.Doubts(time.Now()), cfg.Exposures(path)) {
 				log.Warn(warning)
+			}
+			if limit, needed := sink.DescriptorLimit(), neededDescriptors(cfg); limit < needed {
+				log.Warn("the limit of file descriptors is low for this configuration: files are closed and opened again while they are "+
+					"written, and connections may fail", "limit", limit, "needed", needed, "channels", len(cfg.Channels))
 			}
 			ctx := cmd.Context()
 			allowToStop(ctx, cfg.ShutdownTimeout+overtime, errTooLate(cfg.ShutdownTimeout))

@@ -78,7 +78,7 @@ func listenMedia(port, limit int, lag time.Duration) (mediaSocket, error) {
 	granted, _ := memInfo(fd)
 	sockets := 1
 	if granted > 0 && granted < socketBuffer {
-		sockets = min(socketSpread*socketBuffer/granted, maxSockets)
+		sockets = min(socketSpread*socketBuffer/granted, maxSockets, mostSockets())
 	}
 	for len(s.fds) < sockets {
 		fd, err := s.listen(s.local.Port)
@@ -93,6 +93,16 @@ func listenMedia(port, limit int, lag time.Duration) (mediaSocket, error) {
 	}
 	s.source = len(s.fds)
 	return s, nil
+}
+
+// mostSockets is how many descriptors the media port may take: an eighth of
+// what the process may have, so that files and other sockets find theirs.
+func mostSockets() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return maxSockets
+	}
+	return int(max(min(limit.Cur/8, maxSockets), 1))
 }
 
 // listen opens one socket.

@@ -81,14 +81,17 @@ func (out scrape) peer(channel series.Labels, peer *remote.Peer) {
 	stats := peer.Stats()
 	labels := channel.With("peer", strings.ToValidUTF8(peer.ID(), "�"))
 	out.gauge(descPeerState, 1, labels.With("state", stats.State.String()))
+	if stats.DTLS != "" {
+		out.gauge(descDTLS, 1, labels.With("state", stats.DTLS))
+	}
+	if !connected(peer) {
+		return // nothing moves: all else goes on where it was once the connection is up again, or begins anew with another
+	}
 	if stats.RoundTripTime > 0 {
 		out.gauge(descRTT, stats.RoundTripTime, labels)
 	}
 	if stats.LocalCandidate != "" {
 		out.gauge(descPair, 1, labels.With("local", stats.LocalCandidate).With("remote", stats.RemoteCandidate))
-	}
-	if stats.DTLS != "" {
-		out.gauge(descDTLS, 1, labels.With("state", stats.DTLS))
 	}
 	var requests remote.TrackStats
 	kinds := make(map[string]*remote.TrackStats)

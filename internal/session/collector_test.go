@@ -53,3 +53,47 @@ func TestSeriesGoWithWhatTheyAreOf(t *testing.T) {
 		}
 	})
 }
+
+// A member that is away has no series but those of its state. When it is back they are there again, and the
+// counters of its stream go on where they were.
+func TestSeriesOfAMemberThatIsAwayGoUntilItIsBack(t *testing.T) {
+	inRig(t, devserver.Options{}, func(r *rig) {
+		r.startWith(time.Minute)
+		read := func(prefix string) (n int, sum float64) {
+			t.Helper()
+			families, err := r.reg.Gather()
+			r.must(err)
+			for _, f := range families {
+				if !strings.HasPrefix(f.GetName(), prefix) {
+					continue
+				}
+				n += len(f.GetMetric())
+				for _, m := range f.GetMetric() {
+					sum += m.GetCounter().GetValue()
+				}
+			}
+			return n, sum
+		}
+		const written = "recorder_sink_stream_frames_written_total"
+		r.join(r.token("alice"), "alice-camera")
+		time.Sleep(5 * time.Second)
+		there, _ := read("recorder_")
+		_, before := read(written)
+		r.cut.Store(true)
+		time.Sleep(20 * time.Second)
+		if n, _ := read("recorder_sink_stream_"); n != 0 {
+			t.Errorf("%d series of a stream that is away", n)
+		}
+		if n, _ := read("recorder_remote_peer_"); n == 0 || n > 2 {
+			t.Errorf("%d series of a member that is away, want those of its state", n)
+		}
+		r.cut.Store(false)
+		time.Sleep(25 * time.Second)
+		if n, _ := read("recorder_"); n < there-1 {
+			t.Errorf("%d series, %d before", n, there)
+		}
+		if _, after := read(written); after <= before {
+			t.Errorf("%v frames after %v", after, before)
+		}
+	})
+}

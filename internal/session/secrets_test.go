@@ -113,6 +113,7 @@ func TestNothingASessionPutsOutHoldsASecret(t *testing.T) {
 		var err error
 		r.root, err = sink.Open(sink.Options{Dir: dir, Logger: r.log, Registerer: r.reg})
 		r.must(err)
+		r.defers(func() { r.root.Close() })
 		r.api, err = remote.NewAPI(remote.APIOptions{Logger: r.log, Settings: r.host(), Registerer: r.reg})
 		r.must(err)
 		r.server.Intercept(hidden.watch)

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -126,6 +127,7 @@ func newPlayer(tb testing.TB, m media, loss float64, reorder time.Duration) *pla
 	}
 	// What the disk costs is not asked here.
 	rec.create = func(name string) (File, error) { return devNull{}, nil }
+	rec.reopen = func(string, fs.FileInfo) (File, error) { return devNull{}, nil }
 	s, err := rec.NewStream(StreamInfo{PeerID: "peer", StreamID: "stream"})
 	if err != nil {
 		tb.Fatal(err)
@@ -153,6 +155,7 @@ func (devNull) ReadAt(p []byte, off int64) (int, error)  { return 0, io.EOF }
 func (devNull) WriteAt(p []byte, off int64) (int, error) { return len(p), nil }
 func (devNull) Sync() error                              { return nil }
 func (devNull) Truncate(int64) error                     { return nil }
+func (devNull) Stat() (fs.FileInfo, error)               { return nil, nil }
 func (devNull) Close() error                             { return nil }
 
 var conditions = []struct {

@@ -179,6 +179,26 @@ func (s *store) Create(name string) (File, error) {
 		return nil, err
 	}
 	if err := syncDir(root, stream); err != nil {
+		_ = root.Remove(name) // for another attempt; an empty one that stays is repaired like any
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Reopen opens a media file that Create made, or one like it, to write to it. The error wraps errReplaced
+// or errChanged if it is not as it was; nil stands for any.
+func (s *store) Reopen(name string, was fs.FileInfo) (File, error) {
+	root := s.root()
+	f, err := openRegularAs(root, name, os.O_RDWR)
+	if err != nil && was != nil && !unsure(err) {
+		if is, statErr := root.Lstat(name); !unsure(statErr) && (statErr != nil || !os.SameFile(was, is)) {
+			return nil, errReplaced // itself, or a directory above it
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := sameFile(was, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -212,7 +232,10 @@ func (s *store) Close() error {
 func makeDir(root *os.Root, name string) error {
 	switch err := root.Mkdir(name, dirPerm); {
 	case err == nil:
-		return syncDir(root, path.Dir(name))
+		if err = syncDir(root, path.Dir(name)); err != nil {
+			_ = root.Remove(name) // another attempt makes it, durably
+		}
+		return err
 	case !errors.Is(err, fs.ErrExist):
 		return err
 	}

@@ -58,6 +58,12 @@ func (d *disk) set(stall chan struct{}, fail error) {
 	d.stall, d.fail = stall, fail
 }
 
+func (d *disk) synced() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.syncs
+}
+
 type diskFile struct {
 	File
 	disk *disk
@@ -373,8 +379,8 @@ func TestFilesAreSyncedEveryInterval(t *testing.T) {
 		a := c.audio()
 		a.speak(500)
 		synctest.Wait()
-		if d.syncs < 18 || d.syncs > 21 {
-			t.Errorf("%d syncs in 10 s, want one each 500 ms", d.syncs)
+		if n := d.synced(); n < 18 || n > 21 {
+			t.Errorf("%d syncs in 10 s, want one each 500 ms", n)
 		}
 		file := filepath.Join(c.root.options.Dir, c.rec.Dir(), c.stream.tracks[0].manifest.Parts[0].File)
 		f, err := os.Open(file)

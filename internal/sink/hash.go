@@ -154,6 +154,17 @@ func openIn(dir *os.Root) opener {
 	return func(name string) (io.ReadCloser, error) { return openRegular(dir, name) }
 }
 
+// opener is openIn for a recording, wherever it lies by then, of a process that may have all its descriptors in use.
+func (r *Root) opener(s *store) opener {
+	return func(name string) (f io.ReadCloser, err error) {
+		err = r.descriptors.need(func() error {
+			f, err = openRegular(s.root(), name)
+			return err
+		})
+		return f, err
+	}
+}
+
 // hash reads a final file for its hash, when its turn comes.
 func (p *ManifestPart) hash(ctx context.Context, open opener, hashing turn) (string, error) {
 	if err := hashing.take(ctx); err != nil {

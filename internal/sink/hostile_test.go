@@ -309,7 +309,7 @@ recorder_sink_packets_lost_total{channel="room",kind="video"} 0
 		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 			t.Errorf("lint: %v %v", problems, err)
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+5+8+1+2+1)+2*(1+5+8+1+1+1+1)+1+1+1+1+4+2+4+1 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+5+8+1+2+1)+2*(1+5+8+1+1+1+1)+1+1+1+1+4+2+4+1+1+3 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})

@@ -38,6 +38,9 @@ type Manifest struct {
 	Previous string `json:"previous,omitempty"`
 	Next     string `json:"next,omitempty"`
 
+	// PeersLeftOut counts stays of members that sent no media and that Peers lacks: so many come and go.
+	PeersLeftOut int `json:"peers_left_out,omitempty"`
+
 	Peers   []*ManifestPeer   `json:"peers"`
 	Streams []*ManifestStream `json:"streams"`
 }

@@ -24,6 +24,7 @@ type metrics struct {
 	deleted    *prometheus.CounterVec
 	stalls     *prometheus.CounterVec
 	hanging    func() int // how much work on the disk hangs now
+	files      *descriptors
 
 	mu         sync.Mutex
 	recordings map[*Recording]struct{}
@@ -61,6 +62,10 @@ var (
 	descGaps       = describe("gap_seconds_total", "Seconds for which there is no media as it was sent.", "reason")
 	descNACKs      = describe("nacks_sent_total", "Packets asked for again, repeats included.")
 	descKeyFrames  = describe("key_frame_requests_total", "Key frames asked for.", "type")
+	descLeftOut    = prometheus.NewDesc("recorder_sink_peers_left_out_total", "Stays of members that sent no media and that the manifest only counts.", []string{"channel"}, nil)
+	descFiles      = prometheus.NewDesc("recorder_sink_open_files", "Media files that are open.", nil, nil)
+	descFilesMost  = prometheus.NewDesc("recorder_sink_open_files_limit", "Media files that may be open at once: half of the file descriptors that the process may have.", nil, nil)
+	descShortages  = prometheus.NewDesc("recorder_sink_descriptor_shortages_total", "Times that a media file had to wait because the process or the system had no file descriptor left.", nil, nil)
 	descComplete   = describe("completeness_ratio", "Seconds recorded of those expected, over all tracks of the recording.")
 )
 
@@ -69,8 +74,8 @@ var descDoubted = prometheus.NewDesc("recorder_sink_retention_paused",
 var descHanging = prometheus.NewDesc("recorder_sink_disk_stalled",
 	"Calls that the disk has not answered for more than 5 s.", nil, nil)
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
-	m := &metrics{registerer: r, recordings: make(map[*Recording]struct{})}
+func newMetrics(r prometheus.Registerer, files *descriptors) (*metrics, error) {
+	m := &metrics{registerer: r, files: files, recordings: make(map[*Recording]struct{})}
 	m.writes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "recorder_sink_writes_total",
 		Help: "Writes to media files.",
@@ -137,7 +142,7 @@ func (m *metrics) live() []*Recording {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descFrames, descBytes, descPackets, descPacketLoss, descRecovered, descDuplicates, descRefused,
-		descDrops, descGaps, descNACKs, descKeyFrames, descComplete,
+		descDrops, descGaps, descNACKs, descKeyFrames, descComplete, descLeftOut, descFiles, descFilesMost, descShortages,
 	} {
 		ch <- d
 	}
@@ -168,8 +173,10 @@ type sumsKey struct{ channel, kind string }
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	all := make(map[sumsKey]*sums)
 	streams := make(map[streamKey]*streamSums)
+	leftOut := make(map[string]int)
 	m.mu.Lock()
 	for rec := range m.recordings {
+		leftOut[rec.manifest.Channel] += rec.leftOut()
 		for _, kind := range kinds {
 			key := sumsKey{rec.manifest.Channel, kind}
 			if all[key] == nil {
@@ -186,6 +193,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for key, s := range streams {
 		s.collect(ch, key)
 	}
+	for channel, n := range leftOut {
+		ch <- series.Counter(descLeftOut, float64(n), series.Labels{}.With("channel", channel))
+	}
+	m.files.collect(ch)
 	m.writes.Collect(ch)
 	m.errors.Collect(ch)
 	m.panics.Collect(ch)
@@ -202,6 +213,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // stalled counts work that the disk hangs in.
 func (m *metrics) stalled(work diskWork) { m.stalls.WithLabelValues(string(work)).Inc() }
+
+// collect shows how many media files are open.
+func (d *descriptors) collect(ch chan<- prometheus.Metric) {
+	d.mu.Lock()
+	open, shortages := d.open, d.shortages
+	d.mu.Unlock()
+	ch <- series.Gauge(descFiles, float64(open), nil)
+	ch <- series.Gauge(descFilesMost, float64(d.most), nil)
+	ch <- series.Counter(descShortages, float64(shortages), nil)
+}
 
 // sum adds what the recording's tracks have so far.
 func (rec *Recording) sum(all map[sumsKey]*sums) {

@@ -9,8 +9,11 @@ import (
 	"recorder/internal/series"
 )
 
-// The series of one open stream, by kind of track. They end with the stream; what it adds up to goes
-// on in the series of its channel.
+// The series of one open stream, by kind of track. They end with the stream, and there are none while it
+// is away: then nothing in them moves, and streams that were left behind would be most of a scrape. When
+// it is back its counters go on where they were, since they are read from the stream's own sums: what
+// Prometheus sees is a pause of a series and no reset. What all streams add up to goes on in the series
+// of the channel.
 var (
 	descStreamFrames = describeStream("frames_written_total", "Audio packets and video pictures of the stream written as they were sent.")
 	descStreamDrops  = describeStream("frames_dropped_total", "Audio packets and video pictures of the stream that arrived and were not written.", "reason")
@@ -55,6 +58,9 @@ func (rec *Recording) sumStreams(all map[streamKey]*streamSums) {
 	defer rec.mu.Unlock()
 	now := rec.now()
 	for _, s := range rec.streams {
+		if s.out {
+			continue
+		}
 		for _, t := range s.tracks {
 			key := streamKey{rec.manifest.Channel, label(s.info.PeerID), label(s.info.StreamID), t.kind}
 			sums := all[key]
@@ -148,10 +154,6 @@ type timedFile struct {
 	File
 	metrics *metrics
 	watch   *watcher
-}
-
-func (rec *Recording) timed(f File) timedFile {
-	return timedFile{f, rec.root.metrics, rec.root.watcher(rec.manifest.Channel, workMedia)}
 }
 
 // WriteAt implements File.

@@ -73,6 +73,36 @@ func TestStreamMetricsTellOfTheStreamAndEndWithIt(t *testing.T) {
 	})
 }
 
+// A stream that is away has no series. When it is back its counters go on where they were.
+func TestAStreamThatIsAwayHasNoSeries(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	inCall(t, Options{Registerer: registry}, func(c *call) {
+		const name, key = "recorder_sink_stream_frames_written_total", "kind=audio stream=camera"
+		last := 0.0
+		for stay := range 3 {
+			a := c.audio()
+			a.ssrc = uint32(stay)
+			c.connection++
+			a.speak(200)
+			there := gathered(t, registry, name)[key]
+			if there <= last {
+				t.Errorf("%v packets after %v", there, last)
+			}
+			last = there
+			a.Close()
+			c.stream.Outage(ReasonReconnect, time.Time{})
+			if got := gathered(t, registry, name); len(got) != 0 {
+				t.Errorf("while it is away: %v", got)
+			}
+			c.wait(5 * time.Second)
+			c.stream.Resume("alice")
+			if back := gathered(t, registry, name)[key]; back < last {
+				t.Errorf("it is back with %v packets, had %v", back, last)
+			}
+		}
+	})
+}
+
 // What is wrong with a stream shows in its series: what is missing and why, what waits, and pictures
 // that are not where the sender's clock has them.
 func TestStreamMetricsTellWhatIsWrong(t *testing.T) {

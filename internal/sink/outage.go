@@ -73,6 +73,7 @@ func (s *Stream) Resume(peerID string) {
 		return
 	}
 	s.info.PeerID = peerID
+	s.rec.sends(peerID)
 	if !s.out {
 		return
 	}

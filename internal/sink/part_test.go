@@ -3,6 +3,7 @@ package sink
 import (
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,7 +114,7 @@ func TestBufferIsSpareWhileTheDiskSyncs(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, closed := syncing{file, make(chan struct{}), make(chan struct{})}, make(chan partResult)
-	p := startPart(container.AV1, nil, ivf, func() (File, error) { return f, nil }, func() {}, func(r partResult) { closed <- r })
+	p := startPart(container.AV1, nil, ivf, testHandle(f), func() {}, func(r partResult) { closed <- r })
 	if !p.writeVideo(0, true, make([]byte, 10_000)) {
 		t.Fatal("a frame was refused")
 	}
@@ -129,6 +130,11 @@ func TestBufferIsSpareWhileTheDiskSyncs(t *testing.T) {
 	if r := <-closed; r.err != nil || !r.final {
 		t.Errorf("%+v", r)
 	}
+}
+
+// testHandle is that of a file that is never opened again.
+func testHandle(f File) *handle {
+	return &handle{pool: newDescriptors(1, slog.New(slog.DiscardHandler)), create: func() (File, error) { return f, nil }}
 }
 
 // noted is a file that notes what is done to it, and fails the first write if told to.
@@ -169,7 +175,8 @@ func resumed(t *testing.T, c container.Codec, content []byte) (*noted, *part, <-
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &resumedFile{file: f}
+	file := &noted{File: f}
+	r := &resumedFile{handle: testHandle(file)}
 	if c == container.Opus {
 		r.audio, r.info, err = container.ResumeOgg(f, 0)
 	} else {
@@ -178,8 +185,8 @@ func resumed(t *testing.T, c container.Codec, content []byte) (*noted, *part, <-
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, done := &noted{File: f}, make(chan partResult, 1)
-	return file, resumePart(c, r, file, func() {}, func(r partResult) { done <- r }), done
+	done := make(chan partResult, 1)
+	return file, resumePart(c, r, func() {}, func(r partResult) { done <- r }), done
 }
 
 // A file that was gone on with in vain is on the disk as it was before, its end of stream included,

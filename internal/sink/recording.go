@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
 	"path"
 	"slices"
@@ -40,11 +40,12 @@ type Recording struct {
 	start   time.Time
 	left    time.Time // when it was left, if it goes on after a restart
 	store   *store
-	create  func(name string) (File, error) // makes a media file
-	looking sync.Mutex                      // held while what others did to the directory is found out
-	stop    chan struct{}                   // closed by Close
-	pumped  chan struct{}                   // closed by the pump's end
-	done    chan struct{}                   // closed when all files are finished
+	create  func(name string) (File, error)                  // makes a media file
+	reopen  func(name string, was fs.FileInfo) (File, error) // opens one again
+	looking sync.Mutex                                       // held while what others did to the directory is found out
+	stop    chan struct{}                                    // closed by Close
+	pumped  chan struct{}                                    // closed by the pump's end
+	done    chan struct{}                                    // closed when all files are finished
 	savers  sync.WaitGroup
 	save    chan struct{} // asks the saver
 	parts   sync.WaitGroup
@@ -69,6 +70,7 @@ type Recording struct {
 	tracks     []*Track        // of all streams, closed ones too
 	size       uint64          // of the media so far
 	asleep     []sleeper       // of a continued recording
+	senders    map[string]bool // peers by id that had a stream
 	unhashed   []*ManifestPart // final, and to be read for their hashes in this order
 	ills       ills            // directories that take no files at present
 	files      map[*ManifestPart]mediaFile
@@ -127,9 +129,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	if info.Follows != nil {
 		m.Previous = path.Base(info.Follows.Dir())
 	}
-	leave := r.channels.enter(escapeName(m.Channel))
-	st, err := newStore(r.dir(), m)
-	leave()
+	st, err := r.newStore(m)
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
 	}
@@ -147,6 +147,17 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 	return rec, nil
 }
 
+// newStore makes the directory of a recording.
+func (r *Root) newStore(m *Manifest) (st *store, err error) {
+	leave := r.channels.enter(escapeName(m.Channel))
+	defer leave()
+	err = r.descriptors.need(func() (err error) {
+		st, err = newStore(r.dir(), m)
+		return err
+	})
+	return st, err
+}
+
 // followedBy notes the recording that goes on where this one is about to end. If any is continued after a
 // restart, it is that one.
 func (rec *Recording) followedBy(next *Recording) {
@@ -160,12 +171,11 @@ func (rec *Recording) followedBy(next *Recording) {
 func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 	rec := &Recording{
 		root: r, log: r.options.Logger.With("channel", m.Channel, "recording", m.ID), start: start,
-		store: st, create: st.Create,
+		store: st, create: st.Create, reopen: st.Reopen,
 		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	rec.open = func(name string) (io.ReadCloser, error) { return openRegular(st.root(), name) }
-	rec.files = make(map[*ManifestPart]mediaFile)
+	rec.open, rec.files = r.opener(st), make(map[*ManifestPart]mediaFile)
 	r.metrics.add(rec)
 	return rec
 }
@@ -230,12 +240,16 @@ func (rec *Recording) PeerLeft(peerID string) {
 			rec.changed()
 		}
 	}
+	rec.leaveOut()
 }
 
-// peer makes sure that a peer has an entry, and one of its own for the stay if it joins. Beyond maxEver
-// none is kept.
+// peer makes sure that a peer has an entry, and one of its own for the stay if it joins. If it does not
+// join it has a stream. Beyond maxEver none is kept.
 func (rec *Recording) peer(id string, metadata json.RawMessage, joins bool) {
 	metadata = boundMetadata(metadata)
+	if !joins {
+		rec.sends(id)
+	}
 	for _, p := range slices.Backward(rec.manifest.Peers) {
 		if p.ID != id {
 			continue

@@ -67,7 +67,7 @@ func (rec *Recording) writeManifest(want uint64) error {
 	b, err := m.Encode()
 	if err == nil {
 		done := rec.watch(workManifest)
-		err = rec.store.Save(b)
+		err = rec.root.descriptors.need(func() error { return rec.store.Save(b) })
 		done()
 	}
 	if err == nil {

@@ -501,6 +501,9 @@ func TestWhoWasThereAndWhen(t *testing.T) {
 			}
 			stays += fmt.Sprintln(p.ID, string(p.Metadata), c.rec.manifest.position(p.Joined), left)
 		}
+		if _, err := c.rec.NewStream(StreamInfo{PeerID: "bob", StreamID: "phone"}); err != nil { // or he is only counted
+			t.Error(err)
+		}
 		for i := 0; i < maxEver && !c.rec.Full(); i++ {
 			c.rec.PeerLeft("bob")
 			c.rec.PeerJoined("bob", nil)

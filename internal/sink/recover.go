@@ -235,8 +235,13 @@ var errNotContinued = errors.New("it is not as it was left")
 // continueRecording reopens a recording that was interrupted. Its clock goes on by the one on the
 // wall. Of its streams those that were open when it ended go on when they come back, see Reopen.
 func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording, error) {
+	var st *store
+	var m *Manifest
 	leave := r.channels.enter(path.Dir(c.dir))
-	st, m, err := reopenStore(r.dir(), c.dir)
+	err := r.descriptors.need(func() (err error) {
+		st, m, err = reopenStore(r.dir(), c.dir)
+		return err
+	})
 	leave()
 	if err != nil {
 		return nil, err
@@ -249,6 +254,10 @@ func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording,
 	rec.left = m.Updated.UTC.Add(mtimeStep)
 	var over []*ManifestStream
 	for _, s := range m.Streams {
+		rec.sends(s.PeerID)
+		for _, r := range s.Reconnects {
+			rec.sends(r.PeerID)
+		}
 		for _, t := range s.Tracks {
 			rec.size += t.Ledger.BytesWritten
 		}

@@ -8,10 +8,8 @@ import (
 // causeOf is the reason that media is missing for when an error ended its file. What the process may not have, such as
 // another open file, is no fault of the disk's.
 func causeOf(err error) Reason {
-	for _, limit := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, ErrManifest} {
-		if errors.Is(err, limit) {
-			return ReasonCapacity
-		}
+	if exhausted(err) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, ErrManifest) {
+		return ReasonCapacity
 	}
 	return ReasonDisk
 }
@@ -31,12 +29,14 @@ func (r Reason) drop() dropReason {
 }
 
 // refusal is why the file took nothing that has so many bytes at most. What does not fit in an empty queue, no disk is
-// fast enough for.
+// fast enough for, and none is to blame while there is no descriptor to open the file with.
 func (p *part) refusal(n int) Reason {
-	if err := p.failed(); err != nil {
-		return causeOf(err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return causeOf(p.err)
 	}
-	if n > partQueue {
+	if p.starved || n > partQueue {
 		return ReasonCapacity
 	}
 	return ReasonDisk

@@ -177,7 +177,11 @@ func (rec *Recording) tryWrite(dir string, need int64) error {
 	}
 	name := path.Join(dir, probeName)
 	_ = place.Remove(name) // a leftover
-	f, err := rec.create(name)
+	var f File
+	err := rec.root.descriptors.need(func() (err error) {
+		f, err = rec.create(name)
+		return err
+	})
 	if err == nil {
 		_, err = f.WriteAt(make([]byte, probeSize), 0)
 		err = errors.Join(err, f.Sync(), f.Close())

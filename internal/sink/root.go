@@ -45,9 +45,10 @@ type Options struct {
 	// recorded; with more space both go on. 0: never mind.
 	MinFree int64
 
-	free      func(*os.Root) (int64, error)             // bytes on the disk; default freeSpace
-	closeWait time.Duration                             // default closeWait
-	clocks    func() (wall time.Time, at time.Duration) // the wall clock and one that no one sets; default the system's
+	free        func(*os.Root) (int64, error)             // bytes on the disk; default freeSpace
+	closeWait   time.Duration                             // default closeWait
+	clocks      func() (wall time.Time, at time.Duration) // the wall clock and one that no one sets; default the system's
+	descriptors int                                       // media files that may be open; default half of what the process may have
 }
 
 // Root is the directory all recordings live in.
@@ -62,8 +63,9 @@ type Root struct {
 	working sync.WaitGroup        // what goes on in the background
 	hashing turn                  // of those who read a file for its hash
 
-	channels *keyed // of those who make, open or remove directories of a channel
-	stalls   stalls
+	channels    *keyed // of those who make, open or remove directories of a channel
+	stalls      stalls
+	descriptors *descriptors // of media files
 
 	finished map[string]kept // recordings, by directory; owned by Retain
 	clock    wallWatch       // owned by Retain
@@ -106,12 +108,13 @@ func Open(o Options) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recordings directory %q: %w", o.Dir, err)
 	}
-	m, err := newMetrics(o.Registerer)
+	files := newDescriptors(o.descriptors, o.Logger)
+	m, err := newMetrics(o.Registerer, files)
 	if err != nil {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, metrics: m, hashing: newTurn(), channels: newKeyed(), warned: make(map[string]bool)}
+	r := &Root{options: o, metrics: m, hashing: newTurn(), channels: newKeyed(), descriptors: files, warned: make(map[string]bool)}
 	r.at.Store(dir)
 	r.stalls.now = make(map[string]int)
 	m.hanging = r.stalls.sum

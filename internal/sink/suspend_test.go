@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -557,8 +558,10 @@ func TestAStopReadsNoPicturesThatNoneFollowed(t *testing.T) {
 		c.rec.mu.Lock()
 		for _, track := range c.stream.tracks {
 			if w, ok := track.writer.(*videoWriter); ok {
-				open := w.part.open
-				w.part.open = func() (File, error) { f, err := open(); return slowReads{f}, err }
+				h := w.part.handle
+				h.rest()
+				reopen := h.reopen
+				h.reopen = func(was fs.FileInfo) (File, error) { f, err := reopen(was); return slowReads{f}, err }
 			}
 		}
 		c.rec.mu.Unlock()

@@ -1,11 +1,12 @@
 package sink
 
 import (
+	"errors"
+	"io/fs"
 	"time"
 
-	"recorder/internal/timeline"
-
 	"recorder/internal/container"
+	"recorder/internal/timeline"
 )
 
 // tags describes the track in a file that may be found without its manifest.
@@ -70,7 +71,12 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 	rec.parts.Add(1)
 	name, version := m.File, rec.version
 	var p *part
-	open := func() (File, error) {
+	h := rec.handle(name)
+	h.made = false
+	h.create = func() (File, error) {
+		if gone := p.abandoned(); gone != nil {
+			return nil, gone // it may have waited long for a descriptor
+		}
 		// The manifest names a file before it exists, so that nothing is ever found unexplained.
 		var f File
 		err := rec.writeManifest(version)
@@ -81,13 +87,35 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 			f, err = rec.create(name)
 			done()
 		}
-		rec.root.metrics.failed(err)
-		rec.made(m, p)
-		return rec.timed(f), err
+		if f, err = rec.timed(f, err); err == nil {
+			rec.made(m, f)
+		}
+		return f, err
 	}
-	p = startPart(container.Codec(m.Codec), a, v, open, rec.taken, t.partDone(m))
-	t.part = p
+	p = startPart(container.Codec(m.Codec), a, v, h, rec.taken, t.partDone(m))
+	t.begun(m, p, nil)
 	return p
+}
+
+// handle is that of a media file that was made.
+func (rec *Recording) handle(name string) *handle {
+	return &handle{pool: rec.root.descriptors, made: true, reopen: func(was fs.FileInfo) (File, error) {
+		done := rec.watch(workMedia)
+		defer done()
+		return rec.timed(rec.reopen(name, was))
+	}}
+}
+
+// timed is a file that was opened, for the metrics. Without a descriptor nothing failed: it is tried again. What
+// others deleted is counted for itself.
+func (rec *Recording) timed(f File, err error) (File, error) {
+	if err != nil {
+		if !exhausted(err) && !errors.Is(err, errGone) {
+			rec.root.metrics.failed(err)
+		}
+		return nil, err
+	}
+	return timedFile{f, rec.root.metrics, rec.root.watcher(rec.manifest.Channel, workMedia)}, nil
 }
 
 // resumePart goes on with a file that a stop or a repair finished.
@@ -96,13 +124,17 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	p := resumePart(container.Codec(m.Codec), f, rec.timed(f.file), rec.taken, t.partDone(m))
-	is, _ := f.file.Stat() // of an open file it does not fail
-	entry := rec.files[m]
-	entry.part, entry.is = p, is
-	rec.files[m] = entry
-	t.part = p
+	p := resumePart(container.Codec(m.Codec), f, rec.taken, t.partDone(m))
+	t.begun(m, p, f.is)
 	return p
+}
+
+// begun notes which part writes a file, and which file that is; nil if it is not made yet.
+func (t *Track) begun(m *ManifestPart, p *part, is fs.FileInfo) {
+	entry := t.stream.rec.files[m]
+	entry.part, entry.is = p, is
+	t.stream.rec.files[m] = entry
+	t.part = p
 }
 
 // partDone enters in the manifest what became of a file that begins now.
@@ -119,6 +151,10 @@ func (t *Track) partDone(m *ManifestPart) func(partResult) {
 		rec.files[m] = entry
 		if entry.lost {
 			return // and said to be
+		}
+		if errors.Is(r.err, errGone) {
+			rec.miss(m, r.err)
+			return
 		}
 		m.Size, m.SHA256, m.Final = r.size, r.sha256, r.final
 		if r.err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -48,13 +48,13 @@ func (rec *Recording) Reopen(owner string, info StreamInfo, result func(*Stream)
 	rec.parts.Add(1) // Close waits
 	go func() {
 		defer rec.parts.Done()
-		result(rec.reopen(m, info))
+		result(rec.resumeStream(m, info))
 	}()
 	return true
 }
 
-// reopen is Reopen's work.
-func (rec *Recording) reopen(m *ManifestStream, info StreamInfo) *Stream {
+// resumeStream does the work of Reopen.
+func (rec *Recording) resumeStream(m *ManifestStream, info StreamInfo) *Stream {
 	defer rec.watch(workResume)()
 	files := rec.openFiles(m)
 
@@ -154,35 +154,38 @@ func (rec *Recording) openFiles(m *ManifestStream) map[*ManifestPart]*resumedFil
 		if p == nil || !p.Final {
 			continue
 		}
-		f, written, err := openUnchanged(rec.store.root(), p)
+		h := rec.handle(p.File)
+		is, err := unchanged(h, p)
 		if err != nil {
 			rec.log.Warn("a file was changed since the recorder stopped, another one follows it", "file", p.File, "err", err)
+			_ = h.end() // nothing was written
 			continue
 		}
-		files[p] = &resumedFile{file: f, untouched: !written.After(rec.left)}
+		files[p] = &resumedFile{handle: h, is: is, untouched: !is.ModTime().After(rec.left)}
 	}
 	return files
 }
 
-// openUnchanged opens the file of a part, and tells when it was last written to.
-func openUnchanged(dir *os.Root, p *ManifestPart) (f *os.File, written time.Time, err error) {
-	f, err = openRegularAs(dir, p.File, os.O_RDWR)
+// unchanged opens the file of a part, and tells which it is.
+func unchanged(h *handle, p *ManifestPart) (is fs.FileInfo, err error) {
+	f, err := h.await(func(bool) {})
 	if err != nil {
-		return nil, written, err
+		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != p.Size {
-		err = fmt.Errorf("it has %d bytes, not %d", info.Size(), p.Size)
+	defer h.give()
+	if is, err = f.Stat(); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, written, errors.Join(err, f.Close())
+	if is.Size() != p.Size {
+		return nil, fmt.Errorf("it has %d bytes, not %d", is.Size(), p.Size)
 	}
-	return f, info.ModTime(), nil
+	return is, nil
 }
 
-// resumedFile is a file opened to go on behind its last whole frame.
+// resumedFile is a file that goes on behind its last whole frame.
 type resumedFile struct {
-	file      *os.File
+	handle    *handle
+	is        fs.FileInfo
 	untouched bool // since the manifest was written
 	info      container.Info
 	audio     *container.Ogg
@@ -207,31 +210,43 @@ func (rec *Recording) resumeFile(r *resumedFile, p ManifestPart) {
 
 // resume does not read pictures again of a file that is as the manifest has it: they may take longer
 // than what comes of them meanwhile can wait. Sound is little, and is.
-func (r *resumedFile) resume(p ManifestPart) (err error) {
+func (r *resumedFile) resume(p ManifestPart) error {
+	f, err := r.handle.await(func(bool) {})
+	if err != nil {
+		return err
+	}
+	r.handle.unsynced = true
+	err = r.read(f, p)
+	r.handle.give()
+	if err != nil {
+		return errors.Join(err, r.handle.end())
+	}
+	return nil
+}
+
+// read is resume's work on the file.
+func (r *resumedFile) read(f File, p ManifestPart) (err error) {
 	known := container.Info{Frames: p.Frames, LastPTS: p.LastPTS, End: p.Size}
 	switch codec := container.Codec(p.Codec); {
 	case codec == container.Opus:
-		r.audio, r.info, err = container.ResumeOgg(r.file, 0)
+		r.audio, r.info, err = container.ResumeOgg(f, 0)
 	case codec == container.H264 && r.untouched:
 		r.info = known
-		r.video, r.sets, err = container.ContinueMatroska(r.file, known)
+		r.video, r.sets, err = container.ContinueMatroska(f, known)
 	case codec == container.H264:
 		var m *container.Matroska
-		m, r.sets, r.info, err = container.ResumeMatroska(r.file)
+		m, r.sets, r.info, err = container.ResumeMatroska(f)
 		r.video = m
 	case r.untouched:
 		r.info = known
-		r.video, err = container.ContinueIVF(r.file, known)
+		r.video, err = container.ContinueIVF(f, known)
 	default:
 		var v *container.IVF
-		v, r.info, err = container.ResumeIVF(r.file)
+		v, r.info, err = container.ResumeIVF(f)
 		r.video = v
 	}
 	if err == nil && r.info.Frames != p.Frames {
 		err = errors.New("it was changed since it was repaired")
 	}
-	if err != nil {
-		return errors.Join(err, r.file.Close())
-	}
-	return nil
+	return err
 }

@@ -100,23 +100,23 @@ func (r *Root) reopen() error {
 // mediaFile is a file that the recording has made, or goes on with.
 type mediaFile struct {
 	track *Track
-	part  *part         // nil once it is closed
+	part  *part         // nil once it is finished
 	is    os.FileInfo   // nil until it is made
 	from  time.Duration // where its media begins on the stream's clock
 	sent  *int64        // frames in it that are no stand-ins
 	lost  bool          // it is not what its name names
 }
 
-// made notes which file it is that a part is written to.
-func (rec *Recording) made(m *ManifestPart, p *part) {
-	is, err := rec.store.root().Lstat(m.File)
+// made notes which file it is that a part is written to, whether it stays open or not.
+func (rec *Recording) made(m *ManifestPart, f File) {
+	is, err := f.Stat()
 	if err != nil {
-		return // it is not there, or will be missed in a moment
+		return // the disk fails, and the next write says so
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	entry := rec.files[m]
-	entry.part, entry.is = p, is
+	entry.is = is
 	rec.files[m] = entry
 }
 
@@ -176,7 +176,7 @@ func (rec *Recording) found(at *place) placeState {
 // unsure reports whether an error tells nothing of what is under a name.
 func unsure(err error) bool {
 	return errors.Is(err, syscall.EIO) || errors.Is(err, fs.ErrPermission) || errors.Is(err, os.ErrClosed) ||
-		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+		exhausted(err) || errors.Is(err, syscall.ENOMEM)
 }
 
 // moveAway notes that the directory was moved, or hidden by another: it is finished where it is now.
@@ -230,8 +230,8 @@ func (rec *Recording) lookForFiles(at *place) {
 		is, err := at.dir.Lstat(f.name)
 		switch {
 		case unsure(err):
-		case err == nil && f.open && os.SameFile(is, f.is):
-		case err == nil && !f.open && is.Mode().IsRegular() && is.Size() == f.size:
+		case err == nil && f.growing && os.SameFile(is, f.is):
+		case err == nil && !f.growing && is.Mode().IsRegular() && is.Size() == f.size:
 		default:
 			rec.missFile(m, f)
 		}
@@ -240,10 +240,10 @@ func (rec *Recording) lookForFiles(at *place) {
 
 // namedFile is a file of a recording as it should be.
 type namedFile struct {
-	name string
-	is   os.FileInfo
-	open bool
-	size int64 // of one that is closed
+	name    string
+	is      os.FileInfo
+	growing bool  // it has a part, which may have closed it meanwhile
+	size    int64 // of one that has none
 }
 
 // filesNow is the files that the recording has now.
@@ -263,11 +263,16 @@ func (rec *Recording) filesNow() map[*ManifestPart]namedFile {
 func (rec *Recording) missFile(m *ManifestPart, was namedFile) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	if f := rec.files[m]; f.lost || (f.part != nil) != was.open {
+	if f := rec.files[m]; f.lost || (f.part != nil) != was.growing {
 		return
 	}
+	rec.miss(m, errGone)
+}
+
+// miss says, once, that a file is lost, and how that was found: by its name, or when it was opened again. mu is held.
+func (rec *Recording) miss(m *ManifestPart, err error) {
 	rec.root.metrics.deleted.WithLabelValues(whatFile).Inc()
-	rec.complain("media file was deleted or replaced; what it held is lost, and counts as missing", "file", m.File, "reason", ReasonDisk)
+	rec.complain("media file was deleted or replaced; what it held is lost, and counts as missing", "file", m.File, "reason", ReasonDisk, "err", err)
 	rec.lose(m)
 }
 
@@ -299,12 +304,10 @@ func (rec *Recording) moveIn() error {
 	rec.mu.Lock()
 	m := Manifest{ID: rec.manifest.ID, Channel: rec.manifest.Channel, Started: rec.manifest.Started}
 	rec.mu.Unlock()
-	leave := r.channels.enter(escapeName(m.Channel))
-	defer leave()
-	st, err := newStore(r.dir(), &m)
+	st, err := r.newStore(&m)
 	if errors.Is(err, fs.ErrExist) {
 		m.ID = newID()
-		st, err = newStore(r.dir(), &m)
+		st, err = r.newStore(&m)
 	}
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -23,8 +24,8 @@ var (
 var bounds = usage{rss: 96 << 20, descriptors: 48, goroutines: 500, series: 700, log: 2 << 10}
 
 const (
-	saidOnce    = 32 << 10 // of log
-	maxManifest = 256 << 10
+	saidOnce    = 32 << 10  // of log
+	maxManifest = 384 << 10 // of all the attacks of a group
 )
 
 // group is attacks that one process endures, one after the other.
@@ -166,6 +167,10 @@ func (r *target) checkFiles(t *testing.T, most int64) {
 		t.Error("something panicked")
 	}
 	for _, m := range r.recordings() {
+		peers, _ := json.Marshal(m.Peers)
+		streams, _ := json.Marshal(m.Streams)
+		t.Logf("%s: %d peers of %d bytes, %d streams of %d bytes", m.Channel,
+			len(m.Peers), len(peers), len(m.Streams), len(streams))
 		for _, s := range m.Streams {
 			for _, track := range s.Tracks {
 				if d := track.Missing[sink.ReasonDisk]; d > 0 {

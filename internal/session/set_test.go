@@ -16,9 +16,10 @@ func TestCloseReturnsWhatCouldNotBeFinalised(t *testing.T) {
 			inRig(t, devserver.Options{}, func(r *rig) {
 				r.start(true)
 				time.Sleep(settling)
-				found, _ := filepath.Glob(filepath.Join(r.dir, "*", "*"))
+				found, _ := filepath.Glob(filepath.Join(r.dir, "*"))
 				for _, dir := range found {
-					r.must(os.RemoveAll(dir)) // nothing can be written there any more
+					r.must(os.RemoveAll(dir))
+					r.must(os.WriteFile(dir, nil, 0o600)) // nothing can be written there any more, and no other directory be made
 				}
 				if removed {
 					r.must(r.set.Apply(nil))

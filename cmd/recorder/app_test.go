@@ -174,12 +174,18 @@ func TestHostileChannelNameStaysInsideTheRecordingsDirectory(t *testing.T) {
 	await(t, app, "joined")
 	var manifests []string
 	above := filepath.Dir(filepath.Dir(cfg.Recordings.Dir))
-	err := filepath.WalkDir(above, func(path string, _ fs.DirEntry, err error) error {
-		if filepath.Base(path) == sink.ManifestName {
-			manifests = append(manifests, path)
-		}
-		return err
-	})
+	find := func() error {
+		return filepath.WalkDir(above, func(path string, _ fs.DirEntry, err error) error {
+			if filepath.Base(path) == sink.ManifestName {
+				manifests = append(manifests, path)
+			}
+			return err
+		})
+	}
+	err := find()
+	for until := time.Now().Add(10 * time.Second); len(manifests) == 0 && time.Now().Before(until); err = find() {
+		time.Sleep(10 * time.Millisecond) // the recording begins a moment after the bot has joined
+	}
 	if err != nil || len(manifests) != 1 || !strings.HasPrefix(manifests[0], cfg.Recordings.Dir+string(filepath.Separator)) {
 		t.Fatalf("manifests %v, %v", manifests, err)
 	}

@@ -19,6 +19,7 @@ type binding struct {
 	label label
 	sink  *sink.Stream
 	slots []*slot
+	since time.Time // when it got that one
 	alive time.Time // when it last was
 	out   bool      // an outage is under way
 	up    time.Time // when its connection last was; zero if it never was
@@ -62,14 +63,23 @@ func (s *binding) describe() {
 }
 
 // attach feeds a track to the slot that it continues, or to a new one.
-func (s *binding) attach(a arrival, now time.Time) {
+func (s *binding) attach(a arrival) error {
 	s.peer = a.peer
-	slot := s.slot(a)
-	if slot == nil {
-		return // refused: hostile numbers of tracks
+	slot, err := s.slot(a)
+	if err != nil {
+		return err
 	}
-	slot.from, slot.feed = a, newFeed(a.track, slot.sink)
-	a.track.Forward(slot.feed)
+	feed, err := newFeed(a.track, slot.sink)
+	if err != nil {
+		return err
+	}
+	a.aside = new(aside) // it waits no more
+	if slot.feed == nil {
+		s.slots = append(s.slots, slot)
+	}
+	slot.from, slot.feed = a, feed
+	a.track.Forward(feed)
+	return nil
 }
 
 // lose notes that the stream is away, until it flows again.
@@ -92,12 +102,12 @@ func (s *binding) meet(now time.Time) {
 // taken away and added again or its track replaced, the first of its kind that
 // nothing feeds, or only the connection before, and none of the stream's tracks
 // is about to.
-func (s *binding) slot(a arrival) *slot {
+func (s *binding) slot(a arrival) (*slot, error) {
 	track, kind := a.track, a.track.Kind().String()
 	beside := a.beside()
 	for _, slot := range s.slots {
 		if slot.kind == kind && slot.id == track.ID() {
-			return slot
+			return slot, nil
 		}
 	}
 	for _, slot := range s.slots {
@@ -105,16 +115,19 @@ func (s *binding) slot(a arrival) *slot {
 		if slot.kind == kind && (replaced || !slot.feed.open()) && !slices.Contains(beside, slot.id) {
 			slot.id = track.ID()
 			slot.sink.SetID(slot.id)
-			return slot
+			return slot, nil
 		}
 	}
-	t := s.sink.Track(sink.TrackInfo{ID: track.ID(), Kind: kind, Beside: beside, Metadata: track.Metadata()})
-	if t == nil {
-		return nil
+	t, err := s.sink.Track(a.info(beside))
+	if err != nil {
+		return nil, err
 	}
-	slot := &slot{id: track.ID(), kind: kind, sink: t}
-	s.slots = append(s.slots, slot)
-	return slot
+	return &slot{id: track.ID(), kind: kind, sink: t}, nil
+}
+
+// info is what the manifest says of the track, whose stream has others beside it.
+func (a *arrival) info(beside []string) sink.TrackInfo {
+	return sink.TrackInfo{ID: a.track.ID(), Kind: a.track.Kind().String(), Beside: beside, Metadata: a.track.Metadata(), Offered: a.aside.since}
 }
 
 // beside lists the ids of the other tracks of its kind that the track's stream has now.
@@ -153,13 +166,6 @@ func (s *binding) release() {
 	for _, slot := range s.slots {
 		slot.feed.stop()
 	}
-}
-
-// claimed reports whether the stream's sender is there to feed it. One whose
-// connection is up may be silent for a moment, and one whose connection is
-// being made is yet to begin.
-func (s *binding) claimed(now time.Time) bool {
-	return s.flowed(now, claimSilence) || s.sent() && s.flowed(now, claimTimeout) || s.expected(now)
 }
 
 func (s *binding) flowed(now time.Time, within time.Duration) bool {

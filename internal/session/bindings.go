@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -10,29 +9,6 @@ import (
 
 	"recorder/internal/remote"
 	"recorder/internal/sink"
-)
-
-const (
-	// flowTimeout is how long after its last packet media counts as flowing.
-	// Chromium sends 50 audio packets a second even when muted.
-	flowTimeout = time.Second
-
-	// claimTimeout is how long a stream id that another live member claims is
-	// contested. A member that returns under a new id has closed its old
-	// connection by then; one that has not is somebody else.
-	claimTimeout = 1500 * time.Millisecond
-	claimSilence = 400 * time.Millisecond // without a packet the old claim is given up
-
-	recordingRetry = 10 * time.Second // after another recording took the place of one that was full
-	beginRetry     = time.Second      // after the recording could not be begun
-
-	// recoveryPatience is how long it is waited for another recording to be repaired that this one would continue. Pictures
-	// of 2 Mbit/s, which wait with their connection, are lost after that.
-	recoveryPatience = 4 * time.Second
-
-	// connecting is how long a connection may take to deliver its first packet
-	// before its streams count as away.
-	connecting = 15 * time.Second
 )
 
 // bindings ties the streams that members send to the files of one recording,
@@ -46,15 +22,30 @@ type bindings struct {
 
 	joined    bool
 	recording *sink.Recording
-	present   map[string]json.RawMessage // members by peer id, with their metadata
-	retry     time.Time                  // when to try again to begin the recording; zero if that has not failed
-	fault     error                      // why that failed
-	awaiting  time.Time                  // since when it waits for another to be repaired; zero if it does not
+	began     time.Time              // when it was
+	beginning *beginning             // nil if none is being begun
+	nudge     chan struct{}          // has nudged called soon
+	present   map[string]presentPeer // by peer id
+	fault     error                  // why it could not be begun, or is not recorded
+	retry     time.Time              // when to try again to begin the recording; zero if that has not failed
+	awaiting  time.Time              // since when it waits for another to be repaired; zero if it does not
 	streams   []*binding
+	reopening []*reopening
 	waiting   []arrival // tracks that cannot be bound yet, or are not wanted now
+	queued    []*queued // streams of those that wait for a place
+	named     int       // how many the manifest names so far
+	wait      int       // tracks that do
+	said      bool      // that they do
+	saidAt    time.Time
 	reviewed  time.Time // when labels were last looked at
 	metrics   channelMetrics
 	rotation  rotation
+}
+
+// presentPeer is a member that is in the channel.
+type presentPeer struct {
+	metadata json.RawMessage
+	since    time.Time
 }
 
 // arrival is a track that a member has begun to send. Nothing of it is read,
@@ -75,55 +66,14 @@ func (b *bindings) join(now time.Time) {
 	b.begin(now, nil)
 }
 
-// begin begins the recording, unless there is one. It takes the place of
-// another one, if that is given.
-func (b *bindings) begin(now time.Time, full *sink.Recording) {
-	if b.recording != nil || now.Before(b.retry) {
-		return
-	}
-	start, noWait := now, false
-	if !b.awaiting.IsZero() {
-		start, noWait = b.awaiting, now.Sub(b.awaiting) >= recoveryPatience
-	}
-	recording, err := b.root.NewRecording(sink.RecordingInfo{
-		Channel: b.cfg.Channel, Bot: b.cfg.Bot, Start: start, ReconnectWindow: b.cfg.ReconnectWindow, Follows: full, NoWait: noWait,
-	})
-	if errors.Is(err, sink.ErrRecovering) {
-		b.awaiting = start
-		return // tracks wait, too
-	}
-	b.awaiting = time.Time{}
-	if err != nil {
-		b.retry = now.Add(beginRetry)
-		b.refused(err)
-		return
-	}
-	b.recording, b.retry, b.fault = recording, time.Time{}, nil
-	for id, metadata := range b.present {
-		recording.PeerJoined(id, metadata)
-	}
-}
-
-// refused notes why the recording could not be begun. It is tried again all the time, and said once.
-func (b *bindings) refused(err error) {
-	if !sameCause(b.fault, err) {
-		b.log.Error("could not begin the recording, trying again until it can be", "err", err)
-	}
-	b.fault = err
-}
-
-// unrecorded is why nothing can be recorded at present, nil if it can.
-func (b *bindings) unrecorded() error {
-	if b.fault == nil && b.recording != nil {
-		return b.recording.Err()
-	}
-	return b.fault
-}
-
 // peerJoined notes a member in the manifest, media or not, and what it says
 // of itself now.
 func (b *bindings) peerJoined(id string, metadata json.RawMessage) {
-	b.present[id] = metadata
+	m, known := b.present[id]
+	if m.metadata = metadata; !known {
+		m.since = time.Now()
+	}
+	b.present[id] = m
 	if b.recording != nil {
 		b.recording.PeerJoined(id, metadata)
 	}
@@ -172,45 +122,49 @@ func (b *bindings) bound(track *remote.Track) *slot {
 // bind connects a track to its file. It reports false when it is too early to
 // say which, or when there is nowhere to record to yet.
 func (b *bindings) bind(a arrival, now time.Time) bool {
-	a.aside.woke = false
 	if b.recording == nil && !b.retry.IsZero() {
-		a.drop() // what waits until the disk takes it would be out of date
+		a.discard(sink.ReasonDisk, now) // what waits until the disk takes it would be out of date
 	}
-	if b.recording == nil || !b.wanted(&a, now) || a.displaced && !a.aside.seen.Load() {
+	if !b.wanted(&a, now) || a.displaced && !a.aside.seen.Load() {
 		return false
 	}
-	s := b.find(a, now)
-	if s == nil && b.contested(a, now) {
+	if b.recording == nil {
+		a.hold(now)
 		return false
 	}
-	if s == nil && !b.room(a.peer) {
-		if !a.aside.refused {
-			a.aside.refused = true
-			b.metrics.refuse(refusedStreams)
-		}
-		return false
-	}
-	if s == nil {
-		var err error
-		s, err = b.open(a, now)
-		if errors.Is(err, sink.ErrFull) || errors.Is(err, sink.ErrRecovering) {
-			a.aside.woke = errors.Is(err, sink.ErrRecovering)
-			return false // another recording takes its place in a moment, or the stream is being woken
-		}
-		if err != nil {
-			if !a.aside.refused {
-				a.aside.refused = true
-				b.log.Error("stream is not recorded, and waits", "peer", a.peer.ID(), "err", err)
-			}
+	var s *binding
+	switch v, h := b.decide(a, now); {
+	case v == begins:
+		if s = b.open(a, now); s == nil {
 			return false
 		}
+	case v == continues && h.binding != nil:
+		s = h.binding
+	case v == continues && h.asleep:
+		b.reopen(h.peer, a)
+		fallthrough
+	default:
+		a.hold(now)
+		return false
 	}
 	if s.peer != a.peer {
 		b.displace(s, a.peer, now)
 	}
 	a.displaced = false
-	s.attach(a, now)
+	if err := s.attach(a); errors.Is(err, sink.ErrClosed) {
+		b.replace(s, now)
+		return false
+	} else if err != nil {
+		a.drop() // hostile numbers of tracks
+	}
 	return true
+}
+
+// replace gives a stream up whose files were closed though it is sent. Its tracks go on in others.
+func (b *bindings) replace(s *binding, now time.Time) {
+	b.log.Error("the files of a stream were closed while it was sent, others follow", "peer", s.peer.ID(), "stream", s.id)
+	b.setAside(s, now, false)
+	b.streams = slices.DeleteFunc(b.streams, func(other *binding) bool { return other == s })
 }
 
 // end closes the files of a stream that has not come back.
@@ -224,15 +178,16 @@ func (b *bindings) end(s *binding) {
 func (b *bindings) displace(s *binding, to *remote.Peer, now time.Time) {
 	s.lose() // if only for a moment: the manifest tells of every change of sender
 	b.resume(s, to, now)
-	b.setAside(s, now)
+	b.setAside(s, now, true)
+	s.since = now
 }
 
-// setAside takes a stream's tracks off its files. Those that are heard of again get others.
-func (b *bindings) setAside(s *binding, now time.Time) {
+// setAside takes a stream's tracks off its files. They get others, if displaced not before they are heard of again.
+func (b *bindings) setAside(s *binding, now time.Time, displaced bool) {
 	for _, slot := range s.slots {
 		if slot.feed.open() {
 			a := slot.from
-			a.since, a.displaced, a.aside = now, true, &aside{taken: true}
+			a.since, a.displaced, a.aside = now, displaced, &aside{taken: true}
 			b.waiting = append(b.waiting, a)
 			slot.feed.stop()
 			a.track.Forward(a.aside)
@@ -240,45 +195,52 @@ func (b *bindings) setAside(s *binding, now time.Time) {
 	}
 }
 
-// find returns the binding that a track belongs to: its sender's own, or one
-// whose sender is no longer there to feed it.
-func (b *bindings) find(a arrival, now time.Time) *binding {
-	var free *binding
-	for _, s := range b.streams {
-		switch {
-		case s.id != a.streamID:
-		case s.peer == a.peer:
-			return s
-		case free == nil && !a.displaced && !s.claimed(now):
-			free = s
+// open begins a stream, or has the one begin that the track waited with. It is nil if there is no place for it now.
+func (b *bindings) open(a arrival, now time.Time) *binding {
+	if !b.room(a.peer) {
+		b.queue(a, now)
+		return nil
+	}
+	stream := b.unqueue(a)
+	if stream == nil {
+		var err error
+		switch stream, err = b.recording.NewStream(b.info(a)); {
+		case errors.Is(err, sink.ErrFull): // another recording takes its place in a moment
+			a.hold(now)
+			return nil
+		case err != nil:
+			if a.discard(sink.ReasonCapacity, now) {
+				b.metrics.refuse(refusedStreams)
+				b.log.Error("stream is not recorded, and waits", "peer", a.peer.ID(), "err", err)
+			}
+			return nil
+		}
+		if a.aside.reason != "" {
+			stream.Wait(a.aside.reason, a.aside.since)
+			stream.Admit()
 		}
 	}
-	return free
+	if slices.ContainsFunc(b.streams, func(s *binding) bool { return s.id == a.streamID }) {
+		b.log.Warn("two peers share one stream id, recorded apart", "peer", a.peer.ID())
+	}
+	s := &binding{id: a.streamID, peer: a.peer, sink: stream, alive: now, since: now}
+	b.streams = append(b.streams, s)
+	return s
 }
 
-// contested reports whether another member, still live, feeds a stream of the
-// same id, and it is not yet certain that it will go on doing so.
-func (b *bindings) contested(a arrival, now time.Time) bool {
-	return !a.displaced && now.Sub(a.since) < claimTimeout && slices.ContainsFunc(b.streams, func(s *binding) bool { return s.id == a.streamID })
-}
-
-func (b *bindings) open(a arrival, now time.Time) (*binding, error) {
+// info is what the manifest says of a track's stream.
+func (b *bindings) info(a arrival) sink.StreamInfo {
 	info := sink.StreamInfo{PeerID: a.peer.ID(), StreamID: a.streamID, PeerMetadata: a.peer.Metadata()}
 	if a.stream != nil {
 		info.Metadata = a.stream.Metadata()
 	}
-	stream, err := b.recording.Stream(info)
-	if err != nil {
-		return nil, err
-	}
-	s := &binding{id: a.streamID, peer: a.peer, sink: stream, alive: now}
-	b.streams = append(b.streams, s)
-	return s, nil
+	return info
 }
 
 // settle binds what had to wait, notices outages, and closes the files of
 // streams that have not come back within the reconnect window.
 func (b *bindings) settle(now time.Time) {
+	b.takeIn(now)
 	if b.joined {
 		b.begin(now, nil)
 	}
@@ -286,11 +248,11 @@ func (b *bindings) settle(now time.Time) {
 	if now.Sub(b.reviewed) >= labelReview {
 		b.review(now)
 	}
-	waiting := b.waiting
-	b.waiting = nil // who is displaced by one of these is to wait, too
-	for _, a := range waiting {
-		if (!a.track.Ended() || a.aside.woke) && !b.bind(a, now) {
-			b.waiting = append(b.waiting, a)
+	b.bindWaiting(now)
+	b.settleQueue(now)
+	for _, s := range slices.Clone(b.streams) {
+		if s.sink.Closed() {
+			b.replace(s, now)
 		}
 	}
 	b.streams = slices.DeleteFunc(b.streams, func(s *binding) bool {
@@ -310,10 +272,33 @@ func (b *bindings) settle(now time.Time) {
 		if now.Sub(s.alive) < b.cfg.ReconnectWindow {
 			return false
 		}
-		b.setAside(s, now)
+		b.setAside(s, now, true)
 		b.end(s)
 		return true
 	})
+}
+
+// nudged takes in what was done off the loop, for whom it was waited for.
+func (b *bindings) nudged(now time.Time) {
+	b.takeIn(now)
+	b.bindWaiting(now)
+}
+
+// takeIn takes in what was done off the loop.
+func (b *bindings) takeIn(now time.Time) {
+	b.begun(now)
+	b.reopened(now)
+}
+
+// bindWaiting binds those who wait, if it is time.
+func (b *bindings) bindWaiting(now time.Time) {
+	waiting := b.waiting
+	b.waiting = nil // who is displaced by one of these is to wait, too
+	for _, a := range waiting {
+		if !a.track.Ended() && !b.bind(a, now) {
+			b.waiting = append(b.waiting, a)
+		}
+	}
 }
 
 // resume ends an outage of a stream: its sender is there again, or another one.
@@ -339,18 +324,4 @@ func (b *bindings) size() int64 {
 		return 0
 	}
 	return b.rotation.size + b.recording.Size()
-}
-
-// close finalises all files, which may go on in another session if the process
-// is to be started again.
-func (b *bindings) close(ctx context.Context, restart bool) error {
-	var err error
-	switch {
-	case b.recording == nil:
-	case restart:
-		err = b.recording.Suspend(ctx)
-	default:
-		err = b.recording.Close(ctx)
-	}
-	return errors.Join(finalised(b.recording, err, b.log), b.rotation.wait(ctx))
 }

@@ -14,6 +14,8 @@ var (
 		"1 for the state the session is in, 0 for the others.", []string{"channel", "state"}, nil)
 	descRecording = prometheus.NewDesc("recorder_session_recording",
 		"1, or 0 while nothing of the channel can be recorded because its directory or manifest cannot be made.", []string{"channel"}, nil)
+	descWaiting = prometheus.NewDesc("recorder_session_waiting_tracks",
+		"Tracks that are not recorded because as many streams are as may be.", []string{"channel"}, nil)
 	descPeerState = prometheus.NewDesc("recorder_remote_peer_state",
 		"1, labelled with the state that the remote peer is in.", []string{"channel", "peer", "state"}, nil)
 	descRTT = prometheus.NewDesc("recorder_remote_peer_round_trip_time_seconds",
@@ -57,6 +59,7 @@ func (s *Set) Collect(ch chan<- prometheus.Metric) {
 			out.gauge(descSessionState, boolean(status.State == state), channel.With("state", state.String()))
 		}
 		out.gauge(descRecording, boolean(status.Unrecorded == nil), channel)
+		out.gauge(descWaiting, float64(status.Waiting), channel)
 		for _, peer := range status.Peers {
 			out.peer(channel, peer)
 		}
@@ -128,7 +131,7 @@ func (out scrape) peer(channel series.Labels, peer *remote.Peer) {
 func (s *Set) Describe(ch chan<- *prometheus.Desc) {
 	s.opts.metrics.outages.Describe(ch)
 	s.opts.metrics.refused.Describe(ch)
-	for _, desc := range []*prometheus.Desc{descSessionState, descRecording, descPeerState, descRTT, descPair, descDTLS,
+	for _, desc := range []*prometheus.Desc{descSessionState, descRecording, descWaiting, descPeerState, descRTT, descPair, descDTLS,
 		descPackets, descBytes, descRecovered, descRefused, descLost, descJitter, descBitrate, descNACKs, descRequests} {
 		ch <- desc
 	}

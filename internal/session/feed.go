@@ -21,10 +21,10 @@ type feed struct {
 	closed atomic.Bool
 }
 
-func newFeed(track *remote.Track, to *sink.Track) *feed {
-	f := &feed{track: track, began: time.Now()}
-	f.source = to.NewSource(sink.SourceInfo{Connection: track.Connection(), Feedback: f, Begins: track.SSRC() == 0})
-	return f
+func newFeed(track *remote.Track, to *sink.Track) (f *feed, err error) {
+	f = &feed{track: track, began: time.Now()}
+	f.source, err = to.NewSource(sink.SourceInfo{Connection: track.Connection(), Feedback: f, Begins: track.SSRC() == 0})
+	return f, err
 }
 
 // SetFormats implements remote.RTPWriter.

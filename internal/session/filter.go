@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+
+	"recorder/internal/sink"
 )
 
 // roleWait is how long a track whose role is not known yet is left unread, so
@@ -53,6 +55,7 @@ func (b *bindings) wanted(a *arrival, now time.Time) bool {
 	wanted, certain := b.cfg.wants(a)
 	if !wanted && (certain || now.Sub(a.since) >= roleWait) {
 		a.drop()
+		a.aside.reason, a.aside.since, a.aside.listed = "", time.Time{}, false
 	}
 	return wanted
 }
@@ -67,10 +70,11 @@ func (a *arrival) drop() {
 
 // aside drops what a track delivers (remote.RTPWriter).
 type aside struct {
-	taken   bool        // by the track; owned by Session.Run, as are the next
-	refused bool        // for want of a place
-	woke    bool        // its stream, which is open soon, and is to be closed if the track has ended by then
-	seen    atomic.Bool // something came
+	taken  bool        // by the track; owned by Session.Run, as are the next
+	reason sink.Reason // why it is not recorded though it is wanted; empty if it is not wanted, or waits unread
+	since  time.Time   // since when, with reason
+	listed bool        // the manifest says that it waits for a place
+	seen   atomic.Bool // something came
 }
 
 // SetFormats implements remote.RTPWriter.

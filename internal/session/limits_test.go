@@ -36,10 +36,14 @@ func TestNoMoreMembersAndStreamsThanConfigured(t *testing.T) {
 				r.set.Close()
 				m := r.recordings()["limited"][0]
 				r.set = nil
-				if len(m.Peers) != tt.members || len(m.Streams) != tt.streams {
-					t.Errorf("%d members with %d streams, want %d with %d", len(m.Peers), len(m.Streams), tt.members, tt.streams)
+				recorded := recordedOf(m)
+				if len(m.Peers) != tt.members || len(recorded) != tt.streams {
+					t.Errorf("%d members with %d streams, want %d with %d", len(m.Peers), len(recorded), tt.members, tt.streams)
 				}
-				for _, s := range m.Streams {
+				if wait := tt.members*2 - tt.streams; len(m.Streams) != tt.streams+wait {
+					t.Errorf("%d streams in the manifest, want those that are recorded and %d that wait", len(m.Streams), wait)
+				}
+				for _, s := range recorded {
 					for _, track := range s.Tracks {
 						if len(track.Parts) != 1 || track.Recorded < sink.Seconds(4*time.Second) {
 							t.Errorf("%s: %v recorded", track.ID, track.Recorded.Duration())
@@ -96,9 +100,11 @@ func TestAnOutageCostsNobodyItsPlace(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.dead.Delete("10.0.0.2")
 		time.Sleep(20 * time.Second)
-		if m := r.finish(); len(m.Streams) != 1 || m.Streams[0].PeerID != "alice" {
-			t.Errorf("%d streams, the first of %s", len(m.Streams), m.Streams[0].PeerID)
+		m := r.finish()
+		if s := recordedOf(m); len(s) != 1 || s[0].PeerID != "alice" {
+			t.Errorf("%d streams are recorded, the first of %s", len(s), s[0].PeerID)
 		}
+		wantWaited(t, of(m, "bob"), 35*time.Second, false)
 	})
 }
 

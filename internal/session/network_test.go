@@ -68,7 +68,12 @@ func (r *rig) roam() (settings func(*webrtc.SettingEngine), move func()) {
 // pipeListener is a listener whose connections are in memory.
 type pipeListener struct {
 	conns chan net.Conn
+	done  chan struct{} // closed by Close
 	once  sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
 func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -78,18 +83,22 @@ func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 		return here, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-l.done:
+		return nil, net.ErrClosed
 	}
 }
 
 func (l *pipeListener) Accept() (net.Conn, error) {
-	if conn, ok := <-l.conns; ok {
+	select {
+	case conn := <-l.conns:
 		return conn, nil
+	case <-l.done:
+		return nil, net.ErrClosed
 	}
-	return nil, net.ErrClosed
 }
 
 func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.conns) })
+	l.once.Do(func() { close(l.done) })
 	return nil
 }
 

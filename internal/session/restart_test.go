@@ -134,10 +134,11 @@ func TestAStreamThatIsBackForAMomentEnds(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		r.restart(context.Background(), time.Second, aWindow)
 		session := r.set.sessions[channel]
+		session.post(func() { session.bindings.nudge = nil }) // what has been read is looked at ten times a second only
 		for waits := false; !waits; {
 			time.Sleep(time.Millisecond)
 			asked := make(chan bool)
-			session.post(func() { asked <- session.bindings.recording != nil && len(session.bindings.waiting) > 0 })
+			session.post(func() { asked <- len(session.bindings.reopening) > 0 && len(session.bindings.waiting) > 0 })
 			waits = <-asked
 		}
 		alice.Leave()

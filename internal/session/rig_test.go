@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -88,7 +87,7 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 		r.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	r.wire = signaling.NewMetrics(r.reg)
-	listener := &pipeListener{conns: make(chan net.Conn)}
+	listener := newPipeListener()
 	web := &http.Server{Handler: r.server}
 	go web.Serve(listener)
 	r.http = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: listener.dial}}

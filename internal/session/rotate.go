@@ -49,22 +49,23 @@ func (r *rotation) wait(ctx context.Context) error {
 // rotate has another recording take the place of one that is full, for a channel
 // that is recorded for months. What is sent now goes on there, under the same
 // stream ids, with the next packet, and pictures with the next key frame. What
-// is away begins there when it comes back.
+// is away begins there when it comes back. Until the other one has begun, what is
+// sent goes on in the full one.
 func (b *bindings) rotate(now time.Time) {
-	full, streams := b.recording, b.streams
-	if full == nil || !full.Full() || now.Before(b.retry) {
-		return
+	if b.recording != nil && b.recording.Full() {
+		b.begin(now, b.recording)
 	}
-	b.recording, b.streams = nil, nil
-	b.begin(now, full)
-	if b.recording == nil {
-		b.recording, b.streams = full, streams
-		return
-	}
+}
+
+// rotated moves everything from a recording that is full to the one that has begun.
+func (b *bindings) rotated(full *sink.Recording, now time.Time) {
 	b.retry = now.Add(recordingRetry) // whoever sends what fills recordings does not fill them faster
+	streams := b.streams
+	b.streams = nil
 	for _, s := range streams {
 		b.move(s, now)
 	}
+	b.requeue()
 	b.rotation.retire(full, b.log)
 }
 
@@ -77,15 +78,29 @@ func (b *bindings) move(s *binding, now time.Time) {
 		}
 		a := slot.from
 		a.since = now // the next packet is awaited like the first
+		err := error(nil)
 		if to == nil {
-			var err error
-			if to, err = b.open(a, now); err != nil {
-				b.log.Error("stream is not recorded any more", "peer", s.peer.ID(), "err", err)
-				s.release()
-				return
-			}
+			to, err = b.succeed(s, a, now)
 		}
-		to.attach(a, now)
+		if err == nil {
+			err = to.attach(a)
+		}
+		if err != nil {
+			b.log.Error("stream is not recorded any more", "peer", s.peer.ID(), "err", err)
+			s.release()
+			return
+		}
 		slot.feed.Close()
 	}
+}
+
+// succeed begins the stream that follows one in the recording that there is now. It has its place already.
+func (b *bindings) succeed(s *binding, a arrival, now time.Time) (*binding, error) {
+	stream, err := b.recording.NewStream(b.info(a))
+	if err != nil {
+		return nil, err
+	}
+	to := &binding{id: s.id, peer: s.peer, sink: stream, alive: now, since: s.since}
+	b.streams = append(b.streams, to)
+	return to, nil
 }

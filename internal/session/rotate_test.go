@@ -16,7 +16,7 @@ import (
 // fill has a recording hold all the streams that one may.
 func fill(t *testing.T, b *bindings) {
 	for i := 0; !b.recording.Full(); i++ {
-		s, err := b.recording.Stream(sink.StreamInfo{PeerID: "visitor", StreamID: fmt.Sprint("short-", i)})
+		s, err := b.recording.NewStream(sink.StreamInfo{PeerID: "visitor", StreamID: fmt.Sprint("short-", i)})
 		if err != nil {
 			t.Error(err)
 			return

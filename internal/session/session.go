@@ -6,7 +6,6 @@ package session
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -106,6 +105,7 @@ type Session struct {
 	former    []string // those that we had, which presence names for a while
 	trouble   error    // keeps media from coming
 	unwritten error    // keeps it from being recorded
+	stalled   error    // keeps media from being recorded
 	reconcile reconcile
 	members   map[string]*participant
 	crowd     crowd
@@ -127,6 +127,7 @@ type Status struct {
 
 	// Unrecorded is why nothing can be recorded at present, nil if it can.
 	Unrecorded error
+	Waiting    int // tracks that are not recorded for want of a place
 }
 
 // New makes a session; Run starts it.
@@ -153,7 +154,7 @@ func New(cfg Config, opts Options) (*Session, error) {
 		metrics: opts.metrics.of(cfg.Channel),
 	}
 	s.hub = newHub(s)
-	s.bindings = bindings{present: make(map[string]json.RawMessage), root: opts.Root, cfg: cfg, log: log, metrics: s.metrics, rotation: newRotation()}
+	s.bindings = bindings{present: make(map[string]presentPeer), nudge: make(chan struct{}, 1), root: opts.Root, cfg: cfg, log: log, metrics: s.metrics, rotation: newRotation()}
 	s.limits = limits{cfg: cfg}
 	s.publish()
 	return s, nil
@@ -201,6 +202,8 @@ func (s *Session) Run(ctx context.Context) error {
 			s.do(func() { s.handle(e) })
 		case work := <-s.inbox:
 			s.do(work)
+		case <-s.bindings.nudge:
+			s.do(func() { s.bindings.nudged(time.Now()) })
 		case now := <-tick.C:
 			s.do(func() { s.housekeep(now) })
 		case err := <-clientDone:
@@ -282,8 +285,9 @@ func (s *Session) publish() {
 		Channel: s.cfg.Channel,
 		PeerID:  s.peerID,
 		State:   s.state,
-		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble, s.unwritten),
+		Err:     cmp.Or(s.failure, s.over, s.offline, s.trouble, s.unwritten, s.stalled),
 		Peers:   peers,
+		Waiting: s.bindings.wait,
 
 		Unrecorded: s.unwritten,
 	})
@@ -331,8 +335,8 @@ func (s *Session) housekeep(now time.Time) {
 	s.checkCrowd(now)
 	s.checkReconcile(now)
 	s.bindings.settle(now)
-	s.checkMedia(now)
 	s.checkRecording()
+	s.checkMedia(now)
 	s.over = s.limits.check(now, s.state, len(s.members), s.bindings.size())
 }
 

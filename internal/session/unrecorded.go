@@ -7,8 +7,9 @@ import (
 
 // checkRecording shows whether what comes can be recorded.
 func (s *Session) checkRecording() {
-	if err := s.bindings.unrecorded(); !sameCause(err, s.unwritten) {
-		s.unwritten = err
+	unwritten, stalled := s.bindings.unrecorded(), s.opts.Root.Stalled(s.cfg.Channel)
+	if !sameCause(unwritten, s.unwritten) || stalled != s.stalled || s.bindings.wait != s.status.Load().Waiting {
+		s.unwritten, s.stalled = unwritten, stalled
 		s.publish()
 	}
 }

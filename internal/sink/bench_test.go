@@ -128,12 +128,12 @@ func newPlayer(tb testing.TB, m media, loss float64, reorder time.Duration) *pla
 	// What the disk costs is not asked here.
 	rec.create = func(name string) (File, error) { return devNull{}, nil }
 	rec.reopen = func(string, fs.FileInfo) (File, error) { return devNull{}, nil }
-	s, err := rec.Stream(StreamInfo{PeerID: "peer", StreamID: "stream"})
+	s, err := rec.NewStream(StreamInfo{PeerID: "peer", StreamID: "stream"})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	p := &player{traffic: newTraffic(m, loss, reorder), rec: rec}
-	p.src = newSource(s.Track(TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: nobody{}}, map[uint8]Format{96: m.format})
+	p.src = newSource(trackOf(s, TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: nobody{}}, map[uint8]Format{96: m.format})
 	tb.Cleanup(func() {
 		if err := rec.finish(context.Background(), context.Background(), p.tick); err != nil {
 			tb.Error(err)

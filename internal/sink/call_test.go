@@ -44,7 +44,7 @@ func inCall(t *testing.T, options Options, f func(c *call)) recorded {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stream, err := rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"})
+		stream, err := rec.NewStream(StreamInfo{PeerID: "alice", StreamID: "camera"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func (c *call) leg(id, kind string) *leg {
 	if kind == video {
 		l.pt = ptVP8
 	}
-	l.Source = newSource(c.stream.Track(TrackInfo{ID: id, Kind: kind}), SourceInfo{Connection: c.connection, Feedback: l}, map[uint8]Format{
+	l.Source = newSource(trackOf(c.stream, TrackInfo{ID: id, Kind: kind}), SourceInfo{Connection: c.connection, Feedback: l}, map[uint8]Format{
 		ptOpus: {MimeType: "audio/opus", ClockRate: 48000}, ptVP8: {MimeType: "video/VP8", ClockRate: 90000},
 		ptVP9: {MimeType: "video/VP9", ClockRate: 90000}, ptH264: {MimeType: "video/H264", ClockRate: 90000},
 	})
@@ -146,9 +146,18 @@ func (c *call) leg(id, kind string) *leg {
 }
 
 func newSource(t *Track, info SourceInfo, formats map[uint8]Format) *Source {
-	src := t.NewSource(info)
+	src, err := t.NewSource(info)
+	if err != nil {
+		panic(err)
+	}
 	src.SetFormats(formats)
 	return src
+}
+
+// trackOf is a track of a stream that is open, nil if it takes none of the kind.
+func trackOf(s *Stream, info TrackInfo) *Track {
+	t, _ := s.Track(info)
+	return t
 }
 
 func rtpPacket(pt uint8, marker bool, seq uint16, rtp, ssrc uint32, payload []byte) []byte {

@@ -98,7 +98,7 @@ func TestAStepOfTheWallClockMovesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stream, err := rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"})
+			stream, err := rec.NewStream(StreamInfo{PeerID: "alice", StreamID: "camera"})
 			if err != nil {
 				t.Fatal(err)
 			}

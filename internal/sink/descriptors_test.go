@@ -120,7 +120,7 @@ func TestAFileOfEveryCodecGoesOnAfterEachWrite(t *testing.T) {
 						<-c.rec.pumped
 					}()
 					l := newLink(weather{}, 1)
-					l.to = newSource(c.stream.Track(TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
+					l.to = newSource(trackOf(c.stream, TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
 					go l.run()
 					done := make(chan struct{})
 					go func() {
@@ -163,7 +163,7 @@ func TestAnyNumberOfFilesIsWrittenWithFewDescriptors(t *testing.T) {
 		var legs [][2]*leg
 		for i := range peers {
 			var err error
-			if c.stream, err = c.rec.Stream(StreamInfo{PeerID: string(rune('a' + i)), StreamID: "camera"}); err != nil {
+			if c.stream, err = c.rec.NewStream(StreamInfo{PeerID: string(rune('a' + i)), StreamID: "camera"}); err != nil {
 				t.Fatal(err)
 			}
 			legs = append(legs, [2]*leg{c.audio(), c.video()})
@@ -378,7 +378,7 @@ func TestManyStreamsThatWereTakenAwayAreFinishedWithTwoDescriptors(t *testing.T)
 		}
 		var all []*Stream
 		for i := range streams {
-			c.stream, err = c.rec.Stream(StreamInfo{PeerID: "alice", StreamID: fmt.Sprint(i)})
+			c.stream, err = c.rec.NewStream(StreamInfo{PeerID: "alice", StreamID: fmt.Sprint(i)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -409,8 +409,8 @@ func TestCloseEndsAtItsDeadline(t *testing.T) {
 		}
 		d := &disk{stall: make(chan struct{})}
 		rec.create = d.wrap(rec.create)
-		s, _ := rec.Stream(StreamInfo{PeerID: "p", StreamID: "s"})
-		src := newSource(s.Track(TrackInfo{ID: "t", Kind: audio}), SourceInfo{}, map[uint8]Format{111: {MimeType: "audio/opus", ClockRate: 48000}})
+		s, _ := rec.NewStream(StreamInfo{PeerID: "p", StreamID: "s"})
+		src := newSource(trackOf(s, TrackInfo{ID: "t", Kind: audio}), SourceInfo{}, map[uint8]Format{111: {MimeType: "audio/opus", ClockRate: 48000}})
 		for i := range 100 {
 			src.WriteRTP(rtpPacket(111, false, uint16(i), uint32(i*960), 1, tone(1)), time.Now())
 			time.Sleep(20 * ms)
@@ -427,7 +427,7 @@ func TestCloseEndsAtItsDeadline(t *testing.T) {
 		if err := rec.Close(ctx); !errors.Is(err, ErrClosed) {
 			t.Errorf("second close: %v", err)
 		}
-		if _, err := rec.Stream(StreamInfo{}); !errors.Is(err, ErrClosed) {
+		if _, err := rec.NewStream(StreamInfo{}); !errors.Is(err, ErrClosed) {
 			t.Errorf("stream of a closed recording: %v", err)
 		}
 		src.WriteRTP(make([]byte, 12), time.Now())

@@ -28,7 +28,7 @@ func TestAStreamWhoseMemberLeftSaysSoAndMayComeBack(t *testing.T) {
 				c := begin(t, start)
 				c.rec.PeerJoined("alice", nil)
 				c.rec.PeerJoined("bob", nil)
-				if _, err := c.rec.Stream(StreamInfo{PeerID: "bob", StreamID: "screen"}); err != nil {
+				if _, err := c.rec.NewStream(StreamInfo{PeerID: "bob", StreamID: "screen"}); err != nil {
 					t.Fatal(err)
 				}
 				a := c.audio()
@@ -122,7 +122,7 @@ func TestAMemberThatIsBackHasNotLeft(t *testing.T) {
 // What follows a full recording is where its streams go on, but for those of members that left.
 func TestAStreamGoesOnInTheNextRecordingUnlessItsMemberLeft(t *testing.T) {
 	r := inCall(t, Options{}, func(c *call) {
-		if _, err := c.rec.Stream(StreamInfo{PeerID: "bob", StreamID: "screen"}); err != nil {
+		if _, err := c.rec.NewStream(StreamInfo{PeerID: "bob", StreamID: "screen"}); err != nil {
 			t.Fatal(err)
 		}
 		c.wait(time.Second)

@@ -204,7 +204,7 @@ func TestARealDiskThatHangs(t *testing.T) {
 	hang := make(chan struct{})
 	faulty.set(0, 0, hang)
 	c := &call{T: t, root: root, rec: rec}
-	if c.stream, err = rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"}); err != nil {
+	if c.stream, err = rec.NewStream(StreamInfo{PeerID: "alice", StreamID: "camera"}); err != nil {
 		t.Fatal(err)
 	}
 	c.play(length, start.Add)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -92,7 +92,7 @@ func (r *Root) hashLeft(names []string) {
 
 // hashLeftIn does the work of hashLeft for one recording.
 func (r *Root) hashLeftIn(name string) {
-	switch n, err := hashRecording(r.life, r.dir(), name, &r.mu, r.hashing); {
+	switch n, err := hashRecording(r.life, r.dir(), name, r.channels, r.hashing); {
 	case r.life.Err() != nil:
 	case err != nil:
 		r.options.Logger.Error("could not hash all media files", "dir", name, "err", err)
@@ -105,9 +105,9 @@ func (r *Root) hashLeftIn(name string) {
 const hashBatch = 1 << 30
 
 // hashRecording enters the hashes that a finished recording lacks, until ctx ends, and returns how
-// many. opening is held while the recording is locked. The error is of files that are not as the
+// many. Nobody else works in its channel while the recording is locked. The error is of files that are not as the
 // manifest says.
-func hashRecording(ctx context.Context, root *os.Root, name string, opening sync.Locker, hashing turn) (n int, err error) {
+func hashRecording(ctx context.Context, root *os.Root, name string, channels *keyed, hashing turn) (n int, err error) {
 	dir, err := root.OpenRoot(name)
 	if err != nil {
 		return 0, err
@@ -134,7 +134,7 @@ func hashRecording(ctx context.Context, root *os.Root, name string, opening sync
 		if read += p.Size; read < hashBatch && i < len(parts)-1 {
 			continue
 		}
-		entered, err := enterHashes(root, name, opening, sums)
+		entered, err := enterHashes(root, name, channels, sums)
 		if errors.Is(err, ErrLocked) {
 			return n, nil // it goes on, or its recorder is about to do the same
 		}
@@ -180,9 +180,8 @@ func (p *ManifestPart) hash(ctx context.Context, open opener, hashing turn) (str
 }
 
 // enterHashes enters hashes in the manifest of a finished recording, as far as it is unchanged.
-func enterHashes(root *os.Root, name string, opening sync.Locker, sums map[ManifestPart]string) (n int, err error) {
-	opening.Lock()
-	defer opening.Unlock()
+func enterHashes(root *os.Root, name string, channels *keyed, sums map[ManifestPart]string) (n int, err error) {
+	defer channels.enter(path.Dir(name))()
 	st, m, err := reopenStore(root, name)
 	if err != nil {
 		return 0, err

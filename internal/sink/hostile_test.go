@@ -84,12 +84,12 @@ func TestFloodIsBounded(t *testing.T) {
 			t.Errorf("%d sources", n)
 		}
 		for range 200 {
-			c.stream.Track(TrackInfo{ID: strings.Repeat("x", len(c.stream.tracks)), Kind: audio})
+			trackOf(c.stream, TrackInfo{ID: strings.Repeat("x", len(c.stream.tracks)), Kind: audio})
 		}
 		if n := len(c.stream.tracks); n > maxTracks {
 			t.Errorf("%d tracks", n)
 		}
-		if c.stream.Track(TrackInfo{ID: "t", Kind: "hologram"}) != nil {
+		if trackOf(c.stream, TrackInfo{ID: "t", Kind: "hologram"}) != nil {
 			t.Error("a track of a kind there is not")
 		}
 	})
@@ -144,7 +144,7 @@ func TestMetadataDoesNotSwellTheManifest(t *testing.T) {
 	}
 	inCall(t, Options{}, func(c *call) {
 		for i := range maxTracks {
-			c.stream.Track(TrackInfo{ID: strconv.Itoa(i), Kind: audio, Metadata: nested(4000, "")})
+			trackOf(c.stream, TrackInfo{ID: strconv.Itoa(i), Kind: audio, Metadata: nested(4000, "")})
 		}
 		c.rec.PeerJoined("deep", nested(maxNesting+1, "1"))
 		c.rec.PeerJoined("deep behind a number", nested(maxNesting, "1e999,[1]"))
@@ -309,7 +309,7 @@ recorder_sink_packets_lost_total{channel="room",kind="video"} 0
 		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 			t.Errorf("lint: %v %v", problems, err)
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+5+8+1+2+1)+2*(1+5+8+1+1+1+1)+1+1+1+1+4+2+1+3 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 2*(1+1+1+1+2+1+3+5+8+1+2+1)+2*(1+5+8+1+1+1+1)+1+1+1+1+4+2+4+1+1+3 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})
@@ -323,7 +323,7 @@ recorder_sink_packets_lost_total{channel="room",kind="video"} 0
 func TestAFullRecordingTakesNoMoreStreams(t *testing.T) {
 	inCall(t, Options{}, func(c *call) {
 		another := func() error {
-			_, err := c.rec.Stream(StreamInfo{PeerID: "alice", StreamID: "screen"})
+			_, err := c.rec.NewStream(StreamInfo{PeerID: "alice", StreamID: "screen"})
 			return err
 		}
 		for i := range maxEver - 2 {
@@ -333,10 +333,10 @@ func TestAFullRecordingTakesNoMoreStreams(t *testing.T) {
 			t.Errorf("with room for one member: full %v, %v", c.rec.Full(), err)
 		}
 		c.rec.PeerJoined("the last", nil)
-		if _, err := c.rec.Stream(StreamInfo{PeerID: "bob", StreamID: "phone"}); !errors.Is(err, ErrFull) || !c.rec.Full() {
+		if _, err := c.rec.NewStream(StreamInfo{PeerID: "bob", StreamID: "phone"}); !errors.Is(err, ErrFull) || !c.rec.Full() {
 			t.Errorf("with as many members as there may be: full %v, %v", c.rec.Full(), err)
 		}
-		if err := another(); err != nil {
+		if _, err := c.stream.Track(TrackInfo{ID: "another", Kind: audio}); err != nil {
 			t.Errorf("a stream that is open: %v", err)
 		}
 		c.rec.manifest.Peers = c.rec.manifest.Peers[:3]

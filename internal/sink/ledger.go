@@ -13,6 +13,7 @@ type ledger struct {
 	start  time.Duration
 	end    time.Duration // behind the last media, or the last gap
 	totals [len(reasonList)]time.Duration
+	waited time.Duration // before start: what was offered and could not be recorded; totals have it too
 	gaps   []*ManifestGap
 	room   []ManifestGap // for the next gaps
 
@@ -103,7 +104,7 @@ func mixedFill(a, b string) string {
 
 // restoreLedger is the ledger of a track as its manifest has it.
 func restoreLedger(t *ManifestTrack) ledger {
-	l := ledger{gaps: t.Gaps, omitted: t.GapsOmitted}
+	l := ledger{gaps: t.Gaps, omitted: t.GapsOmitted, waited: t.Waited.Duration()}
 	for r, d := range t.Missing {
 		l.totals[reasonIndex(r)] = d.Duration()
 	}
@@ -123,12 +124,19 @@ func restoreLedger(t *ManifestTrack) ledger {
 func (l *ledger) enter(t *ManifestTrack) {
 	t.Expected, t.Recorded = l.seconds()
 	t.Completeness = Completeness(t.Recorded, t.Expected)
+	t.Waited = Seconds(l.waited)
 	t.End, t.Gaps, t.GapsOmitted, t.Missing = Seconds(l.end), l.gaps, l.omitted, make(map[Reason]Seconds)
 	for i, d := range l.totals {
 		if d > 0 {
 			t.Missing[reasonList[i]] = Seconds(d)
 		}
 	}
+}
+
+// wait accounts for media that could not be recorded before the stream began.
+func (l *ledger) wait(r Reason, d time.Duration) {
+	l.waited += d
+	l.totals[reasonIndex(r)] += d
 }
 
 // lose makes a gap of all that is accounted for from start to end and in no gap yet.
@@ -149,7 +157,7 @@ func (l *ledger) lose(r Reason, start, end time.Duration) {
 
 // seconds is what should be there, and what is. Silence the sender chose is in neither.
 func (l *ledger) seconds() (expected, recorded Seconds) {
-	span := l.end - l.start
+	span := l.waited + l.end - l.start
 	var missing time.Duration
 	for i, total := range l.totals {
 		if reasonList[i] == ReasonMute {

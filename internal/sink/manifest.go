@@ -82,6 +82,7 @@ const (
 	Interrupted = "the recorder stopped before its files were finished" // it died, and repair ended the stream
 	NotBack     = "not back within the reconnect window"                // the member is in the channel still, its media is not
 	NeverCame   = "no media of it ever came"                            // the same of one of which nothing came
+	NoPlace     = "there was no place for it"                           // as many streams were recorded as may be; goes before all others
 	Closed      = "recording closed"                                    // for good, see Recording.Close
 	GoesOn      = "it goes on in the next recording"                    // see Manifest.Next
 )
@@ -106,6 +107,14 @@ type ManifestStream struct {
 	EndReason  string               `json:"end_reason,omitempty"` // the constants MemberLeft to GoesOn
 	Tracks     []*ManifestTrack     `json:"tracks"`
 	Reconnects []*ManifestReconnect `json:"reconnects,omitempty"`
+	Waited     *ManifestWait        `json:"waited,omitempty"`
+}
+
+// ManifestWait is the time before a stream began in which it was offered and could not be recorded.
+type ManifestWait struct {
+	Reason Reason   `json:"reason"` // capacity or disk
+	From   Instant  `json:"from"`
+	Until  *Instant `json:"until,omitempty"` // absent if it was not recorded at all
 }
 
 // ManifestReconnect is one outage of a stream that came back into the same files.
@@ -126,9 +135,11 @@ type ManifestTrack struct {
 	// decodable is listed all the same.
 	Start *TrackStart `json:"start,omitempty"`
 
-	Expected     Seconds `json:"expected_seconds"` // what should be there, from Start to the end, and before it if it could not come
+	Expected     Seconds `json:"expected_seconds"` // what should be there, from Start to the end, and before it if it could not come or had to wait
 	Recorded     Seconds `json:"recorded_seconds"` // what is there as it was sent, fills not counted
 	Completeness float64 `json:"completeness"`     // Recorded/Expected, 0 to 1; see Completeness
+
+	Waited Seconds `json:"waited_seconds,omitempty"` // of Expected, and of Missing: what was offered before the stream began
 
 	End     Seconds            `json:"end_seconds,omitempty"`     // of what is accounted for, on the stream's clock
 	Missing map[Reason]Seconds `json:"missing_seconds,omitempty"` // by reason: the gaps, without what lies between those listed as one

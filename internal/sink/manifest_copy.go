@@ -9,6 +9,10 @@ func (m *Manifest) copy() *Manifest {
 	c.Peers, c.Streams = copied(m.Peers), copied(m.Streams)
 	for _, s := range c.Streams {
 		s.Tracks, s.Reconnects = copied(s.Tracks), copied(s.Reconnects)
+		if s.Waited != nil {
+			waited := *s.Waited
+			s.Waited = &waited
+		}
 		for _, t := range s.Tracks {
 			t.Parts, t.Gaps, t.Resolutions = copied(t.Parts), copied(t.Gaps), slices.Clone(t.Resolutions)
 			if t.Start != nil {

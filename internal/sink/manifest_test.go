@@ -37,6 +37,7 @@ func fullManifest() *Manifest {
 			ID: "{camera}", PeerID: "Anna", Dir: "anna-aaaaaaaaaaaaa/camera-bbbbbbbbbbbbb", Previous: "anna-aaaaaaaaaaaaa/camera", Metadata: json.RawMessage(`["camera"]`),
 			Started: at(1500 * time.Millisecond), Ended: ptr(at(time.Minute)), EndReason: "peer left",
 			Reconnects: []*ManifestReconnect{{Reason: ReasonReconnect, Lost: at(20 * time.Second), Resumed: ptr(at(25 * time.Second)), PeerID: "Anna-2"}},
+			Waited:     &ManifestWait{Reason: ReasonCapacity, From: at(time.Second), Until: ptr(at(1500 * time.Millisecond))},
 			Tracks: []*ManifestTrack{
 				{
 					ID: "a0", Kind: "audio", Metadata: json.RawMessage(`{"source":"microphone"}`),
@@ -51,7 +52,7 @@ func fullManifest() *Manifest {
 						{Reason: ReasonMute, Start: Seconds(30 * time.Second), Duration: Seconds(400 * time.Millisecond), Fill: FillConcealment},
 					},
 					Expected: Seconds(58 * time.Second), Recorded: Seconds(52580 * time.Millisecond), Completeness: Completeness(52580, 58000),
-					End:     Seconds(58400 * time.Millisecond),
+					Waited: Seconds(500 * time.Millisecond), End: Seconds(58400 * time.Millisecond),
 					Missing: map[Reason]Seconds{ReasonLoss: Seconds(20 * time.Millisecond), ReasonReconnect: Seconds(5 * time.Second), ReasonMute: Seconds(400 * time.Millisecond)},
 					Ledger:  Ledger{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17},
 				},
@@ -217,7 +218,7 @@ func TestSchemaListsTheFieldsOfTheTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for def, v := range map[string]any{
-		"manifest": Manifest{}, "peer": ManifestPeer{}, "stream": ManifestStream{}, "reconnect": ManifestReconnect{}, "track": ManifestTrack{},
+		"manifest": Manifest{}, "peer": ManifestPeer{}, "stream": ManifestStream{}, "reconnect": ManifestReconnect{}, "wait": ManifestWait{}, "track": ManifestTrack{},
 		"start": TrackStart{}, "part": ManifestPart{}, "gap": ManifestGap{}, "resolution": ManifestResolution{}, "ledger": Ledger{}, "instant": instantJSON{},
 	} {
 		var all, required, listed []string

@@ -35,11 +35,11 @@ func record(t *testing.T, m media, options Options, feed func(s *Stream, track *
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"})
+		s, err := rec.NewStream(StreamInfo{PeerID: "alice", StreamID: "camera"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		feed(s, s.Track(TrackInfo{ID: "track", Kind: m.kind}))
+		feed(s, trackOf(s, TrackInfo{ID: "track", Kind: m.kind}))
 		dir = filepath.Join(options.Dir, rec.Dir())
 		if err := rec.Close(context.Background()); err != nil {
 			t.Fatal(err)

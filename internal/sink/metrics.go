@@ -22,6 +22,8 @@ type metrics struct {
 	syncs      prometheus.Histogram
 	doubted    atomic.Bool // the wall clock is, see wallWatch
 	deleted    *prometheus.CounterVec
+	stalls     *prometheus.CounterVec
+	hanging    func() int // how much work on the disk hangs now
 	files      *descriptors
 
 	mu         sync.Mutex
@@ -69,6 +71,8 @@ var (
 
 var descDoubted = prometheus.NewDesc("recorder_sink_retention_paused",
 	"1 while no recordings are removed because the clock leapt or could not be checked.", nil, nil)
+var descHanging = prometheus.NewDesc("recorder_sink_disk_stalled",
+	"Calls that the disk has not answered for more than 5 s.", nil, nil)
 
 func newMetrics(r prometheus.Registerer, files *descriptors) (*metrics, error) {
 	m := &metrics{registerer: r, files: files, recordings: make(map[*Recording]struct{})}
@@ -95,6 +99,13 @@ func newMetrics(r prometheus.Registerer, files *descriptors) (*metrics, error) {
 	}, []string{"what"})
 	for _, what := range []string{whatRoot, whatRecording, whatManifest, whatFile} {
 		m.deleted.WithLabelValues(what)
+	}
+	m.stalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "recorder_sink_disk_stalls_total",
+		Help: "Times that the disk took longer than 5 s for what was asked of it, by what that was.",
+	}, []string{"work"})
+	for _, work := range diskWorks {
+		m.stalls.WithLabelValues(string(work))
 	}
 	if r == nil {
 		return m, nil
@@ -144,6 +155,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.syncs.Describe(ch)
 	ch <- descDoubted
 	m.deleted.Describe(ch)
+	m.stalls.Describe(ch)
+	ch <- descHanging
 }
 
 // sums is what the tracks of one kind have in common.
@@ -194,7 +207,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- series.Gauge(descDoubted, paused, series.Labels{})
 	m.deleted.Collect(ch)
+	m.stalls.Collect(ch)
+	ch <- prometheus.MustNewConstMetric(descHanging, prometheus.GaugeValue, float64(m.hanging()))
 }
+
+// stalled counts work that the disk hangs in.
+func (m *metrics) stalled(work diskWork) { m.stalls.WithLabelValues(string(work)).Inc() }
 
 // collect shows how many media files are open.
 func (d *descriptors) collect(ch chan<- prometheus.Metric) {

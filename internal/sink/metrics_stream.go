@@ -149,14 +149,17 @@ func (p *part) unwritten() int {
 	return p.flying + len(p.buf)
 }
 
-// timedFile counts writes and what fails, and measures how long the disk takes to take them.
+// timedFile counts writes and what fails, and measures how long the disk takes to take them. It tells when the disk hangs.
 type timedFile struct {
 	File
 	metrics *metrics
+	watch   *watcher
 }
 
 // WriteAt implements File.
 func (f timedFile) WriteAt(b []byte, at int64) (int, error) {
+	f.watch.begin()
+	defer f.watch.end()
 	f.metrics.writes.Inc()
 	n, err := f.File.WriteAt(b, at)
 	f.metrics.failed(err)
@@ -165,11 +168,20 @@ func (f timedFile) WriteAt(b []byte, at int64) (int, error) {
 
 // Sync implements File.
 func (f timedFile) Sync() error {
+	f.watch.begin()
+	defer f.watch.end()
 	began := time.Now()
 	err := f.File.Sync()
 	f.metrics.syncs.Observe(time.Since(began).Seconds())
 	f.metrics.failed(err)
 	return err
+}
+
+// Close implements File.
+func (f timedFile) Close() error {
+	f.watch.begin()
+	defer f.watch.end()
+	return f.File.Close()
 }
 
 // failed counts what the disk refused, if it did.

@@ -169,11 +169,11 @@ func TestStreamsWhoseNamesAreCutShareTheirSeries(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	inCall(t, Options{Registerer: registry}, func(c *call) {
 		for _, end := range []string{"one", "other", "\xff"} {
-			s, err := c.rec.Stream(StreamInfo{PeerID: "bob", StreamID: strings.Repeat("x", 2*maxLabel) + end})
+			s, err := c.rec.NewStream(StreamInfo{PeerID: "bob", StreamID: strings.Repeat("x", 2*maxLabel) + end})
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.Track(TrackInfo{ID: "t", Kind: audio})
+			trackOf(s, TrackInfo{ID: "t", Kind: audio})
 		}
 		if got := gathered(t, registry, "recorder_sink_stream_completeness_ratio"); len(got) != 1 {
 			t.Errorf("%d series", len(got))

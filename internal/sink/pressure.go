@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// ErrDiskFull is returned by NewRecording, and by Err, while less space is free than
+// ErrDiskFull is returned by NewRecording, and by Root.Err, while less space is free than
 // Options.MinFree.
 var ErrDiskFull = errors.New("too little disk space")
 
@@ -45,8 +45,8 @@ func (p pressure) next(free, minFree int64) pressure {
 // pressed is the level now.
 func (r *Root) pressed() pressure { return pressure(r.level.Load()) }
 
-// Err is why no new recording would begin now, nil when one would.
-func (r *Root) Err() error {
+// spaceErr is why no new recording would begin now, nil when one would.
+func (r *Root) spaceErr() error {
 	if lost := r.lost.Load(); lost != nil {
 		return *lost
 	}

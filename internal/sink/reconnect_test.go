@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"runtime"
 	"testing"
 	"time"
@@ -68,11 +69,7 @@ func TestOutageIsAGap(t *testing.T) {
 		v.Close()
 		c.stream.Outage(ReasonReconnect, time.Time{})
 		c.wait(5 * time.Second)
-		s, err := c.rec.Stream(StreamInfo{PeerID: "alice again", StreamID: "camera"})
-		if err != nil || s != c.stream {
-			t.Fatalf("the stream came back as another: %v", err)
-		}
-		s.Resume("alice again")
+		c.stream.Resume("alice again")
 		a, v = c.leg("renamed sound", audio), c.leg("renamed picture", video)
 		both(a, v)
 		c.wait(time.Second)
@@ -136,21 +133,40 @@ func TestWhatWasHeldBackDoesNotEndAnOutage(t *testing.T) {
 	}
 }
 
-// Two members that are both there keep their streams apart though they claim the same id.
-func TestTwoPeersWithOneStreamID(t *testing.T) {
+// Whoever asks for a stream by an id that another has gets one of its own, with files of its own.
+func TestAStreamThatIsBegunIsAlwaysNew(t *testing.T) {
 	inCall(t, Options{}, func(c *call) {
-		a := c.audio()
-		other, err := c.rec.Stream(StreamInfo{PeerID: "mallory", StreamID: "camera"})
-		if err != nil || other == c.stream {
-			t.Fatalf("mallory got alice's stream: %v", err)
+		c.audio()
+		dirs := map[string]bool{c.stream.manifest.Dir: true}
+		for _, peer := range []string{"mallory", "alice", "alice"} {
+			s, err := c.rec.NewStream(StreamInfo{PeerID: peer, StreamID: "camera"})
+			if err != nil || dirs[s.manifest.Dir] {
+				t.Fatalf("%s got files that another has: %v", peer, err)
+			}
+			dirs[s.manifest.Dir] = true
 		}
-		if again, _ := c.rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"}); again != c.stream {
-			t.Error("alice lost hers")
+	})
+}
+
+// What is fed to a stream that is closed is no media of it, and its owner is told.
+func TestAStreamThatIsClosedTakesNothing(t *testing.T) {
+	inCall(t, Options{}, func(c *call) {
+		track := trackOf(c.stream, TrackInfo{ID: "a", Kind: audio})
+		if c.stream.Closed() {
+			t.Error("it is closed")
 		}
-		a.Close()
-		c.wait(40 * ms)
-		if again, _ := c.rec.Stream(StreamInfo{PeerID: "alice 2", StreamID: "camera"}); again != c.stream {
-			t.Error("a stream that lost its connection did not come back")
+		c.stream.Close("over")
+		if !c.stream.Closed() {
+			t.Error("it is not closed")
+		}
+		if _, err := c.stream.Track(TrackInfo{ID: "a", Kind: audio}); !errors.Is(err, ErrClosed) {
+			t.Errorf("the track it has: %v", err)
+		}
+		if _, err := c.stream.Track(TrackInfo{ID: "b", Kind: audio}); !errors.Is(err, ErrClosed) {
+			t.Errorf("another track: %v", err)
+		}
+		if _, err := track.NewSource(SourceInfo{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("another connection: %v", err)
 		}
 	})
 }

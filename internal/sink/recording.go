@@ -70,7 +70,6 @@ type Recording struct {
 	tracks     []*Track        // of all streams, closed ones too
 	size       uint64          // of the media so far
 	asleep     []sleeper       // of a continued recording
-	waking     map[string]bool // streams by id, their files being read
 	senders    map[string]bool // peers by id that had a stream
 	unhashed   []*ManifestPart // final, and to be read for their hashes in this order
 	ills       ills            // directories that take no files at present
@@ -92,8 +91,9 @@ const (
 
 // NewRecording makes the directory of a new recording and writes its manifest. Where one of the
 // same channel and bot was interrupted a moment ago, and Recover found it, that one goes on;
-// ErrRecovering says to try again in a moment.
+// ErrRecovering says to try again in a moment. It waits for the disk for as long as that takes.
 func (r *Root) NewRecording(info RecordingInfo) (*Recording, error) {
+	defer r.watch(info.Channel, workBegin)()
 	rec, err := r.newRecording(info)
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 		r.options.Logger.Warn("could not continue recording, beginning another", "dir", c.dir, "err", err)
 	}
 	if err == nil {
-		err = r.Err()
+		err = r.spaceErr()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("begin recording of channel %q: %w", info.Channel, err)
@@ -149,8 +149,8 @@ func (r *Root) newRecording(info RecordingInfo) (*Recording, error) {
 
 // newStore makes the directory of a recording.
 func (r *Root) newStore(m *Manifest) (st *store, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	leave := r.channels.enter(escapeName(m.Channel))
+	defer leave()
 	err = r.descriptors.need(func() (err error) {
 		st, err = newStore(r.dir(), m)
 		return err
@@ -175,7 +175,7 @@ func (r *Root) recording(st *store, m *Manifest, start time.Time) *Recording {
 		stop: make(chan struct{}), pumped: make(chan struct{}), done: make(chan struct{}), save: make(chan struct{}, 1),
 		manifest: m,
 	}
-	rec.open, rec.waking, rec.files = r.opener(st), make(map[string]bool), make(map[*ManifestPart]mediaFile)
+	rec.open, rec.files = r.opener(st), make(map[*ManifestPart]mediaFile)
 	r.metrics.add(rec)
 	return rec
 }
@@ -197,7 +197,7 @@ func (rec *Recording) Size() int64 {
 	return int64(rec.size)
 }
 
-// ErrFull is returned by Stream of a recording that is Full.
+// ErrFull is returned by NewStream of a recording that is Full.
 var ErrFull = errors.New("recording is full")
 
 // Full reports whether the recording takes no more streams or stays, or one of its tracks no more

@@ -66,7 +66,9 @@ func (rec *Recording) writeManifest(want uint64) error {
 	rec.mu.Unlock()
 	b, err := m.Encode()
 	if err == nil {
+		done := rec.watch(workManifest)
 		err = rec.root.descriptors.need(func() error { return rec.store.Save(b) })
+		done()
 	}
 	if err == nil {
 		rec.mu.Lock()

@@ -501,7 +501,7 @@ func TestWhoWasThereAndWhen(t *testing.T) {
 			}
 			stays += fmt.Sprintln(p.ID, string(p.Metadata), c.rec.manifest.position(p.Joined), left)
 		}
-		if _, err := c.rec.Stream(StreamInfo{PeerID: "bob", StreamID: "phone"}); err != nil { // or he is only counted
+		if _, err := c.rec.NewStream(StreamInfo{PeerID: "bob", StreamID: "phone"}); err != nil { // or he is only counted
 			t.Error(err)
 		}
 		for i := 0; i < maxEver && !c.rec.Full(); i++ {

@@ -3,13 +3,13 @@ package sink
 import (
 	"context"
 	"errors"
+	"path"
 	"slices"
 	"time"
 )
 
 // ErrRecovering is returned by NewRecording while it is not known yet whether it is to continue
-// another recording, and while that is being repaired; and by Stream while the files are read that a
-// stream goes on in after a restart. The next attempt should follow in a moment.
+// another recording, and while that is being repaired. The next attempt should follow in a moment.
 var ErrRecovering = errors.New("recordings are being recovered")
 
 // interrupted is a recording that may go on.
@@ -175,17 +175,28 @@ func (r *Root) repair(ctx context.Context, dir string) RepairedRecording {
 
 // settle says what became of a recording that may have been waited for.
 func (r *Root) settle(dir string) {
+	if !r.awaited(dir) {
+		return
+	}
+	c, ok := r.consider(dir)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := slices.IndexFunc(r.interrupted, func(c interrupted) bool { return c.dir == dir })
 	if i < 0 {
-		return
+		return // it goes on by now, or is not waited for any more
 	}
-	if c, ok := r.consider(dir); ok && !c.unfinished {
+	if ok && !c.unfinished {
 		r.interrupted[i] = c
 	} else {
 		r.interrupted = slices.Delete(r.interrupted, i, i+1)
 	}
+}
+
+// awaited reports whether a recording may go on.
+func (r *Root) awaited(dir string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.interrupted, func(c interrupted) bool { return c.dir == dir })
 }
 
 // takeInterrupted takes the newest recording that info would continue. The error is ErrRecovering
@@ -222,16 +233,16 @@ func (r *Root) takeInterrupted(info RecordingInfo) (c interrupted, ok bool, err 
 var errNotContinued = errors.New("it is not as it was left")
 
 // continueRecording reopens a recording that was interrupted. Its clock goes on by the one on the
-// wall. Of its streams those that were open when it ended go on when they come back, see wake.
+// wall. Of its streams those that were open when it ended go on when they come back, see Reopen.
 func (r *Root) continueRecording(c interrupted, info RecordingInfo) (*Recording, error) {
 	var st *store
 	var m *Manifest
-	r.mu.Lock()
+	leave := r.channels.enter(path.Dir(c.dir))
 	err := r.descriptors.need(func() (err error) {
 		st, m, err = reopenStore(r.dir(), c.dir)
 		return err
 	})
-	r.mu.Unlock()
+	leave()
 	if err != nil {
 		return nil, err
 	}

@@ -33,14 +33,26 @@ func begin(t *testing.T, dir string) *call {
 // open has alice's stream come, or come back, under a peer id.
 func (c *call) open(peer string) {
 	c.Helper()
-	var err error
-	for first := true; first || errors.Is(err, ErrRecovering); first = false {
-		c.stream, err = c.rec.Stream(StreamInfo{PeerID: peer, StreamID: "camera"})
-		synctest.Wait()
+	owner := peer
+	if asleep := c.rec.Asleep("camera"); len(asleep) == 1 {
+		owner = asleep[0]
 	}
-	if err != nil {
+	if c.stream = c.reopen(owner, peer); c.stream != nil {
+		return
+	}
+	var err error
+	if c.stream, err = c.rec.NewStream(StreamInfo{PeerID: peer, StreamID: "camera"}); err != nil {
 		c.Fatal(err)
 	}
+}
+
+// reopen has the stream that owner sent go on as a peer's. It is nil if there is none.
+func (c *call) reopen(owner, peer string) *Stream {
+	result := make(chan *Stream, 1)
+	if !c.rec.Reopen(owner, StreamInfo{PeerID: peer, StreamID: "camera"}, func(s *Stream) { result <- s }) {
+		return nil
+	}
+	return <-result
 }
 
 // end closes the recording as a process that is told to stop does.

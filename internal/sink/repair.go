@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -71,7 +70,7 @@ func Repair(ctx context.Context, dir string, progress func(RepairedRecording)) (
 		report.Found++
 		r, unfinished := repairRecording(ctx, root, name)
 		if r.unhashed {
-			hashed, err := hashRecording(ctx, root, name, new(sync.Mutex), newTurn())
+			hashed, err := hashRecording(ctx, root, name, newKeyed(), newTurn())
 			if err != nil {
 				r.Problems = append(r.Problems, err.Error())
 			}

@@ -189,9 +189,9 @@ func (r *Root) remove(name string) error {
 		return err
 	}
 	err = r.dir().RemoveAll(hidden)
-	r.mu.Lock()                        // no recording begins in a directory that goes
-	_ = r.dir().Remove(path.Dir(name)) // unless there are others
-	r.mu.Unlock()
+	leave := r.channels.enter(path.Dir(name)) // no recording begins in a directory that goes
+	_ = r.dir().Remove(path.Dir(name))        // unless there are others
+	leave()
 	return err
 }
 

@@ -63,12 +63,14 @@ type Root struct {
 	working sync.WaitGroup        // what goes on in the background
 	hashing turn                  // of those who read a file for its hash
 
+	channels    *keyed // of those who make, open or remove directories of a channel
+	stalls      stalls
 	descriptors *descriptors // of media files
 
 	finished map[string]kept // recordings, by directory; owned by Retain
 	clock    wallWatch       // owned by Retain
 
-	mu          sync.Mutex
+	mu          sync.Mutex      // held for moments only, and never while the disk is waited for
 	looking     bool            // Recover has yet to find what may be continued
 	interrupted []interrupted   // what it found, until continued
 	warned      map[string]bool // of directories that could not be read
@@ -112,8 +114,10 @@ func Open(o Options) (*Root, error) {
 		dir.Close()
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	r := &Root{options: o, metrics: m, hashing: newTurn(), descriptors: files, warned: make(map[string]bool)}
+	r := &Root{options: o, metrics: m, hashing: newTurn(), channels: newKeyed(), descriptors: files, warned: make(map[string]bool)}
 	r.at.Store(dir)
+	r.stalls.now = make(map[string]int)
+	m.hanging = r.stalls.sum
 	if !hasLocks(dir) {
 		o.Logger.Warn("the file system has no file locks: lock files mark what is being recorded, and must not be removed", "dir", o.Dir)
 	}
@@ -122,18 +126,19 @@ func Open(o Options) (*Root, error) {
 		r.checkSpace()
 		r.working.Go(func() { r.watchSpace(r.life) })
 	}
-	r.working.Go(func() { r.watch(r.life) })
+	r.working.Go(func() { r.lookAround(r.life) })
 	return r, nil
 }
 
 // unreadable warns of a directory that cannot be read, once until it can: it is come across again each minute.
 func (r *Root) unreadable(dir string, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.warned[dir] {
+	known := r.warned[dir]
+	r.warned[dir] = true
+	r.mu.Unlock()
+	if known {
 		return
 	}
-	r.warned[dir] = true
 	r.options.Logger.Warn("could not read a directory: recordings in it are neither recovered nor removed", "dir", dir, "err", err)
 }
 
@@ -162,7 +167,8 @@ func (r *Root) Close() error {
 	case <-ended:
 	case <-time.After(r.options.closeWait):
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.dir().Close()
+	r.mu.Lock() // the directory is not taken for another any more, see reopen
+	dir := r.dir()
+	r.mu.Unlock()
+	return dir.Close()
 }

@@ -105,11 +105,14 @@ const (
 )
 
 // NewSource adds a connection that delivers the track. Until it does, its predecessor is written.
-// On a closed stream the source takes packets and drops them.
-func (t *Track) NewSource(info SourceInfo) *Source {
+// The error is ErrClosed on a closed stream.
+func (t *Track) NewSource(info SourceInfo) (*Source, error) {
 	rec := t.stream.rec
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	if t.stream.closed || rec.closing {
+		return nil, ErrClosed
+	}
 	t.counter++
 	t.orphan = false
 	src := &Source{track: t, number: t.counter, connection: info.Connection, feedback: info.Feedback}
@@ -121,15 +124,15 @@ func (t *Track) NewSource(info SourceInfo) *Source {
 	}
 	src.clock = timeline.New(t.rate(), slew)
 	src.window = depacket.NewJitterBuffer(rec.root.options.ReorderWindow, held)
-	if t.stream.closed || rec.closing || t.faulty() {
+	if t.faulty() {
 		src.closed = true
-		return src
+		return src, nil
 	}
 	if len(t.sources) >= maxSources {
 		t.do((*Track).finishOldest, rec.now())
 	}
 	t.sources = append(t.sources, src)
-	return src
+	return src, nil
 }
 
 // rate is that of the track's RTP time.

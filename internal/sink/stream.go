@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -33,6 +32,7 @@ type Stream struct {
 	begun  bool
 	origin time.Duration // the stream's 0 on the recording's clock
 
+	refused Reason        // it waits for its place, and what is sent meanwhile is missing for this reason
 	met     bool          // the connection was up, whatever came
 	awaits  bool          // it never was, and media is missing
 	waited  time.Duration // when that was accounted for
@@ -40,45 +40,22 @@ type Stream struct {
 	outages []outage      // the latest
 }
 
-// Stream returns the open stream of that id, or begins one. The peer may have changed since: a
-// member that reconnects often has another id. While the first peer's stream is fed, another
-// peer's of the same id is another stream; each peer is given its own first. A caller that knows better keeps the Stream it has and
-// calls Resume. The error is ErrFull for one more stream of a recording that is Full, and
-// ErrRecovering until the files are read of one that goes on after a restart.
-func (rec *Recording) Stream(info StreamInfo) (*Stream, error) {
+// NewStream begins a stream, whatever others of that id there are: the caller knows who continues
+// which. One that lasts over a change of its sender is kept, see Resume, and one of a recording that
+// goes on after a restart is asked for by Reopen. The error is ErrFull for one more stream of a
+// recording that is Full.
+func (rec *Recording) NewStream(info StreamInfo) (*Stream, error) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	if rec.closing {
 		return nil, ErrClosed
 	}
-	var own, lost *Stream
-	claimed := false
-	for _, s := range rec.streams {
-		switch {
-		case s.info.StreamID != info.StreamID:
-		case s.info.PeerID == info.PeerID:
-			own = s
-		case s.live():
-			claimed = true
-		case lost == nil:
-			lost = s
-		}
-	}
-	if own == nil && rec.wake(info) {
-		return nil, fmt.Errorf("stream of peer %q: %w", info.PeerID, ErrRecovering)
-	}
 	rec.peer(info.PeerID, info.PeerMetadata, false)
-	if s := cmp.Or(own, lost); s != nil {
-		return s, nil
-	}
 	if len(rec.streams) >= maxStreams {
 		return nil, fmt.Errorf("stream of peer %q: more than %d streams at once", info.PeerID, maxStreams)
 	}
 	if rec.full() {
 		return nil, fmt.Errorf("stream of peer %q: %w", info.PeerID, ErrFull)
-	}
-	if claimed {
-		rec.log.Warn("two peers share one stream id, recorded apart", "peer", info.PeerID)
 	}
 	s := &Stream{rec: rec, info: info, opened: rec.now(), files: make(map[string]int)}
 	s.manifest = &ManifestStream{
@@ -103,6 +80,13 @@ func (rec *Recording) previous(id string) string {
 
 // ID is the stream id as its sender chose it.
 func (s *Stream) ID() string { return s.info.StreamID }
+
+// Closed reports whether the stream takes nothing any more.
+func (s *Stream) Closed() bool {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	return s.closed || s.rec.closing
+}
 
 // SetMetadata replaces what the sender says of the stream.
 func (s *Stream) SetMetadata(metadata json.RawMessage) {
@@ -153,6 +137,7 @@ func (s *Stream) Close(reason string) {
 func (s *Stream) end(now time.Duration, reason string) {
 	s.closed = true
 	s.await(now)
+	s.refuse(now)
 	for _, t := range s.tracks {
 		t.do((*Track).end, now)
 		t.writer = nil // with all buffers: the track itself stays for its sums
@@ -180,6 +165,9 @@ func (m *Manifest) end(s *ManifestStream, at Instant, reason string) {
 	}
 	if !came && reason == NotBack {
 		reason = NeverCame
+	}
+	if s.Waited != nil && s.Waited.Until == nil {
+		reason = NoPlace
 	}
 	s.Ended, s.EndReason = &at, reason
 }
@@ -229,9 +217,10 @@ func (s *Stream) tick(now time.Duration) {
 	for _, t := range s.tracks {
 		t.do((*Track).release, now)
 	}
-	if s.awaits && now-s.waited >= awaitInterval {
+	if (s.awaits || s.refused != "") && now-s.waited >= awaitInterval {
 		s.waited = now
 		s.await(now)
+		s.refuse(now)
 	}
 }
 
@@ -273,6 +262,7 @@ func (s *Stream) follow() {
 
 // account brings the manifest's sums up to date.
 func (s *Stream) account(now time.Duration) {
+	s.refuse(now)
 	for _, t := range s.tracks {
 		t.account(now)
 	}

@@ -188,7 +188,6 @@ func TestStreamsThatShareAnIDFindTheirOwnFilesAfterAStop(t *testing.T) {
 		"in order":            {"alice", "mallory"},
 		"in the other":        {"mallory", "alice"},
 		"another comes first": {"bob", "mallory", "alice"},
-		"one asks again":      {"alice", "alice", "mallory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -221,31 +220,27 @@ func suspendTwoOfOneID(t *testing.T, dir string) {
 	c.suspend()
 }
 
-// Two that ask at once, and are not yet heard when the first stream is ready, are not swapped.
-func TestStreamsThatShareAnIDAreWokenOneByOne(t *testing.T) {
+// Two that are asked for at once are not swapped, and each is had once.
+func TestStreamsThatShareAnIDAreReopenedApart(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		suspendTwoOfOneID(t, dir)
 		_, rec := restart(t, dir, slog.DiscardHandler)
-		ask := func(peer string) *Stream {
-			s, err := rec.Stream(StreamInfo{PeerID: peer, StreamID: "camera"})
-			if err != nil && !errors.Is(err, ErrRecovering) {
-				t.Fatal(err)
-			}
-			return s
+		got := make(chan *Stream, 2)
+		reopen := func(peer string) bool {
+			return rec.Reopen(peer, StreamInfo{PeerID: peer, StreamID: "camera"}, func(s *Stream) { got <- s })
 		}
-		ask("mallory")
-		ask("alice")
-		if n := len(rec.asleep); n != 1 {
-			t.Errorf("%d streams sleep while one is woken, want 1", n)
+		for _, peer := range []string{"mallory", "alice"} {
+			if !reopen(peer) {
+				t.Errorf("no stream of %s", peer)
+			}
+			if reopen(peer) {
+				t.Errorf("the stream of %s was had twice", peer)
+			}
 		}
 		for range 2 {
-			synctest.Wait()
-			ask("alice")
-		}
-		for _, peer := range []string{"alice", "mallory"} {
-			if s := ask(peer); s == nil || s.manifest.PeerID != peer {
-				t.Errorf("%s got %+v", peer, s)
+			if s := <-got; s == nil || s.manifest.PeerID != s.info.PeerID || len(s.manifest.Reconnects) != 1 {
+				t.Errorf("got %+v", s)
 			}
 		}
 		(&call{T: t, root: rec.root, rec: rec}).end()
@@ -484,14 +479,15 @@ func TestAStreamThatIsBackHoldsUpNoOtherWhileItsFilesAreRead(t *testing.T) {
 				time.Sleep(time.Second)
 				root, rec := restart(t, dir, slog.DiscardHandler)
 				again := &call{T: t, root: root, rec: rec, pumped: true}
-				if _, err := rec.Stream(StreamInfo{PeerID: "alice", StreamID: "camera"}); !errors.Is(err, ErrRecovering) {
-					t.Errorf("want %v, have %v", ErrRecovering, err)
+				back := make(chan *Stream, 1)
+				if !rec.Reopen("alice", StreamInfo{PeerID: "alice", StreamID: "camera"}, func(s *Stream) { back <- s }) {
+					t.Error("alice's stream does not go on")
 				}
-				if _, err := rec.Stream(StreamInfo{PeerID: "bob", StreamID: "phone"}); err != nil {
+				if _, err := rec.NewStream(StreamInfo{PeerID: "bob", StreamID: "phone"}); err != nil {
 					t.Error(err)
 				}
-				if !early {
-					again.open("alice")
+				if !early && <-back == nil {
+					t.Error("alice's stream is closed")
 				}
 				again.end()
 			})
@@ -520,7 +516,7 @@ func TestFilesOfEveryCodecGoOnAfterAStop(t *testing.T) {
 					time.Sleep(down)
 					c := begin(t, dir)
 					l := newLink(weather{}, 1)
-					l.to = newSource(c.stream.Track(TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
+					l.to = newSource(trackOf(c.stream, TrackInfo{ID: "track", Kind: m.kind}), SourceInfo{Feedback: l}, map[uint8]Format{96: m.format})
 					go l.run()
 					m.play(l, 1)
 					time.Sleep(silent)

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 type TrackInfo struct {
 	ID       string
 	Kind     string
-	Beside   []string // ids of the other tracks of that kind that the stream has now
+	Offered  time.Time // since when, if that was before its stream could be recorded, see Stream.Wait; default now
+	Beside   []string  // ids of the other tracks of that kind that the stream has now
 	Metadata json.RawMessage
 }
 
@@ -39,6 +41,7 @@ type Track struct {
 	connection uint32        // the last that delivered
 	outage     Reason        // why nothing comes, until something does
 	outSince   time.Duration // when the last packet before arrived; it may be written later
+	refused    time.Duration // until when what was offered in vain is accounted for
 	orphan     bool          // all sources of the stream ended, and none of this track came since
 	parted     time.Duration // rises by partInterval with each file, and with the clock
 	part       *part         // the last that was begun
@@ -69,32 +72,44 @@ type writer interface {
 
 // Track returns the stream's track of that id, or begins one. When the stream had lost all its
 // sources, a track of another id goes on with one of the same kind that none beside it goes on with, and
-// gives it its id. The result is nil when the stream is closed, has too many tracks, or kind is none of the
-// two.
-func (s *Stream) Track(info TrackInfo) *Track {
+// gives it its id. The error is ErrClosed when the stream is closed, and another when it has too many tracks
+// or kind is none of the two.
+func (s *Stream) Track(info TrackInfo) (*Track, error) {
 	s.rec.mu.Lock()
 	defer s.rec.mu.Unlock()
+	if s.closed || s.rec.closing {
+		return nil, ErrClosed
+	}
 	for _, t := range s.tracks {
 		if t.manifest.ID == info.ID && t.kind == info.Kind {
-			return t
+			return t, nil
 		}
 	}
 	if t := s.orphan(info); t != nil {
 		t.orphan = false
 		t.rename(info.ID)
-		return t
+		return t, nil
 	}
-	if s.closed || len(s.tracks) >= maxTracks || info.Kind != audio && info.Kind != video {
-		return nil
+	if len(s.tracks) >= maxTracks {
+		return nil, errManyTracks
+	}
+	if info.Kind != audio && info.Kind != video {
+		return nil, fmt.Errorf("a track is audio or video, not %q", info.Kind)
 	}
 	m := &ManifestTrack{ID: info.ID, Kind: info.Kind, Metadata: boundMetadata(info.Metadata), Completeness: 1}
 	s.manifest.Tracks = append(s.manifest.Tracks, m)
-	return s.newTrack(m)
+	t := s.newTrack(m)
+	if !info.Offered.IsZero() {
+		t.offered(info.Offered)
+	}
+	return t, nil
 }
+
+var errManyTracks = fmt.Errorf("a stream has %d tracks at most", maxTracks)
 
 // newTrack makes the track of a manifest's entry.
 func (s *Stream) newTrack(m *ManifestTrack) *Track {
-	t := &Track{stream: s, kind: m.Kind, manifest: m}
+	t := &Track{stream: s, kind: m.Kind, manifest: m, refused: s.rec.now()}
 	t.fault = t.fail
 	if t.kind == audio {
 		t.writer = &audioWriter{track: t}

@@ -83,7 +83,9 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		if err != nil {
 			err = &manifestError{err}
 		} else {
+			done := rec.watch(workMedia)
 			f, err = rec.create(name)
+			done()
 		}
 		if f, err = rec.timed(f, err); err == nil {
 			rec.made(m, f)
@@ -98,6 +100,8 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 // handle is that of a media file that was made.
 func (rec *Recording) handle(name string) *handle {
 	return &handle{pool: rec.root.descriptors, made: true, reopen: func(was fs.FileInfo) (File, error) {
+		done := rec.watch(workMedia)
+		defer done()
 		return rec.timed(rec.reopen(name, was))
 	}}
 }
@@ -111,7 +115,7 @@ func (rec *Recording) timed(f File, err error) (File, error) {
 		}
 		return nil, err
 	}
-	return timedFile{f, rec.root.metrics}, nil
+	return timedFile{f, rec.root.metrics, rec.root.watcher(rec.manifest.Channel, workMedia)}, nil
 }
 
 // resumePart goes on with a file that a stop or a repair finished.

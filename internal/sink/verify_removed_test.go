@@ -26,7 +26,7 @@ func TestARecordingIsNotRemovedWhileItIsRead(t *testing.T) {
 	}
 	defer dir.Close()
 	reading := lockToRead(dir, m)
-	r := new(Root)
+	r := &Root{channels: newKeyed()}
 	r.at.Store(root)
 	if err := r.remove(finished.Dir()); !errors.Is(err, ErrLocked) {
 		t.Errorf("removed while it is verified: %v", err)

@@ -24,7 +24,7 @@ func TestPresenceAloneDoesNotGrowTheManifest(t *testing.T) {
 					id := fmt.Sprint(i)
 					c.rec.PeerJoined(id, metadata)
 					if i%500 == 250 {
-						if _, err := c.rec.Stream(StreamInfo{PeerID: id, StreamID: id}); err != nil {
+						if _, err := c.rec.NewStream(StreamInfo{PeerID: id, StreamID: id}); err != nil {
 							t.Fatal(err)
 						}
 					}

@@ -17,28 +17,45 @@ type sleeper struct {
 	until  time.Duration // when it is too late
 }
 
-// wake reports whether the stream sleeps, and has it go on: with its files, its clock and its ledger,
-// and a gap from where the files ended. These may be long, so they are read in the background; the
-// stream is open when that is done. mu is held.
-func (rec *Recording) wake(info StreamInfo) bool {
-	if rec.waking[info.StreamID] {
-		return true
+// Asleep lists the peers that last sent the streams of an id which Reopen has go on, one for each.
+func (rec *Recording) Asleep(streamID string) (peers []string) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.dismiss(rec.now())
+	for _, s := range rec.asleep {
+		if s.stream.ID == streamID {
+			peer, _ := s.stream.sender()
+			peers = append(peers, peer)
+		}
 	}
-	m := rec.takeSleeper(info)
+	return peers
+}
+
+// Reopen has the stream go on that owner sent last, under the id that info names, with its files, its
+// clock and its ledger, and a gap from where the files ended. These may be long, so they are read in the
+// background. The result is called when that is done, on a goroutine of its own, with the open stream, or
+// with nil if the recording has ended meanwhile. Reopen is false when there is no such stream.
+func (rec *Recording) Reopen(owner string, info StreamInfo, result func(*Stream)) bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.closing {
+		return false
+	}
+	m := rec.takeSleeper(owner, info.StreamID)
 	if m == nil {
 		return false
 	}
-	rec.waking[info.StreamID] = true
 	rec.parts.Add(1) // Close waits
 	go func() {
 		defer rec.parts.Done()
-		rec.resume(m, info)
+		result(rec.resumeStream(m, info))
 	}()
 	return true
 }
 
-// resume is wake's work.
-func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
+// resumeStream does the work of Reopen.
+func (rec *Recording) resumeStream(m *ManifestStream, info StreamInfo) *Stream {
+	defer rec.watch(workResume)()
 	files := rec.openFiles(m)
 
 	rec.mu.Lock()
@@ -59,7 +76,6 @@ func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
 
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	delete(rec.waking, info.StreamID)
 	back := rec.now()
 	now := rec.instant(back)
 	m.Reconnects = append(m.Reconnects, &ManifestReconnect{Reason: ReasonRestart, Lost: lost, Resumed: &now, PeerID: info.PeerID})
@@ -72,32 +88,22 @@ func (rec *Recording) resume(m *ManifestStream, info StreamInfo) {
 	rec.hashAll(m) // of its files those that do not go on
 	if rec.closing {
 		s.end(rec.now(), rec.endReason())
-	} else {
-		rec.streams = append(rec.streams, s)
-	}
-}
-
-// takeSleeper takes off the list the stream of that id which that peer sent, or, as a peer that is back
-// may have another id, the only one there is. mu is held.
-func (rec *Recording) takeSleeper(info StreamInfo) *ManifestStream {
-	rec.dismiss(rec.now())
-	found, only := -1, true
-	for i, s := range slices.Backward(rec.asleep) {
-		if s.stream.ID != info.StreamID {
-			continue
-		}
-		found, only = i, found < 0
-		if peer, _ := s.stream.sender(); peer == info.PeerID {
-			only = true
-			break
-		}
-	}
-	if found < 0 || !only {
 		return nil
 	}
-	m := rec.asleep[found].stream
-	rec.asleep = slices.Delete(rec.asleep, found, found+1)
-	return m
+	rec.streams = append(rec.streams, s)
+	return s
+}
+
+// takeSleeper takes off the list the latest stream of that id which that peer sent. mu is held.
+func (rec *Recording) takeSleeper(owner, streamID string) *ManifestStream {
+	rec.dismiss(rec.now())
+	for i, s := range slices.Backward(rec.asleep) {
+		if peer, _ := s.stream.sender(); peer == owner && s.stream.ID == streamID {
+			rec.asleep = slices.Delete(rec.asleep, i, i+1)
+			return s.stream
+		}
+	}
+	return nil
 }
 
 // dismiss takes off the list the streams it is too late for. Their files are final for good. mu is held.
@@ -127,10 +133,10 @@ func (t *ManifestTrack) last() *ManifestPart {
 func (s *Stream) restore(m *ManifestTrack, files map[*ManifestPart]*resumedFile) {
 	t := s.newTrack(m)
 	t.counter, t.outage = 1, ReasonRestart
+	t.ledger = restoreLedger(m)
 	if m.Start == nil && len(m.Gaps) == 0 {
 		return
 	}
-	t.ledger = restoreLedger(m)
 	p := m.last()
 	f := files[p]
 	if f != nil && f.err != nil {

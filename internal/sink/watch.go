@@ -27,8 +27,8 @@ const (
 	whatFile      = "file"
 )
 
-// watch looks until ctx ends.
-func (r *Root) watch(ctx context.Context) {
+// lookAround looks until ctx ends.
+func (r *Root) lookAround(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
@@ -76,20 +76,25 @@ func (r *Root) reopen() error {
 	if err != nil {
 		return fmt.Errorf("%w, and cannot be made again: %w", errGone, err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	named, err := dir.Stat(".")
-	if err != nil || os.SameFile(is, named) || r.life.Err() != nil {
+	if err != nil || os.SameFile(is, named) {
 		return dir.Close()
 	}
+	r.mu.Lock()
+	if r.life.Err() != nil {
+		r.mu.Unlock()
+		return dir.Close()
+	}
+	r.interrupted = nil // they were in the other
+	was := r.at.Swap(dir)
+	r.mu.Unlock()
 	if r.lost.Load() == nil {
 		r.metrics.deleted.WithLabelValues(whatRoot).Inc()
 		r.options.Logger.Error("recordings directory was deleted or replaced, and is used as it is now", "dir", r.options.Dir)
 	} else {
 		r.options.Logger.Info("recordings directory is there again", "dir", r.options.Dir)
 	}
-	r.interrupted = nil // they were in the other
-	return r.at.Swap(dir).Close()
+	return was.Close()
 }
 
 // mediaFile is a file that the recording has made, or goes on with.

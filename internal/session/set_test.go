@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"recorder/internal/lab/devserver"
+	"recorder/internal/sink"
 )
 
 func TestCloseReturnsWhatCouldNotBeFinalised(t *testing.T) {
@@ -16,16 +17,20 @@ func TestCloseReturnsWhatCouldNotBeFinalised(t *testing.T) {
 			inRig(t, devserver.Options{}, func(r *rig) {
 				r.start(true)
 				time.Sleep(settling)
-				found, _ := filepath.Glob(filepath.Join(r.dir, "*"))
+				found, _ := filepath.Glob(filepath.Join(r.dir, "*", "*"))
 				for _, dir := range found {
-					r.must(os.RemoveAll(dir))
-					r.must(os.WriteFile(dir, nil, 0o600)) // nothing can be written there any more, and no other directory be made
+					manifest := filepath.Join(dir, sink.ManifestName) // which cannot be written any more
+					r.must(os.Remove(manifest))
+					r.must(os.MkdirAll(filepath.Join(manifest, "in the way"), 0o750))
 				}
 				if removed {
 					r.must(r.set.Apply(nil))
 				}
 				if err := r.set.Close(); err == nil || !strings.Contains(err.Error(), channel) {
 					t.Errorf("got %v", err)
+				}
+				for _, dir := range found {
+					r.must(os.RemoveAll(dir)) // which nobody could finish
 				}
 			})
 		})

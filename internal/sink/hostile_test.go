@@ -349,3 +349,22 @@ func TestAFullRecordingTakesNoMoreStreams(t *testing.T) {
 		c.rec.weight = 0
 	})
 }
+
+// A member that sends pictures of another size each time fills its own list, and no more than that.
+func TestSizesAreListedUpToABound(t *testing.T) {
+	r := inCall(t, Options{}, func(c *call) {
+		v := c.video()
+		for i := range 2 * resolutionLimit {
+			frame := []byte{0x10, 0x00, 0x00, 0x9d, 0x01, 0x2a, byte(16 + i%2), 0x00, 0x10, 0x00}
+			v.put(vp8Payload([]byte{0x10}, frame...))
+			v.rtp += 3600
+			c.wait(40 * ms)
+		}
+		v.Close()
+		c.wait(3 * time.Second)
+	})
+	track := r.manifest.Streams[0].Tracks[0]
+	if n := len(track.Resolutions); n != resolutionLimit || track.ResolutionsOmitted != resolutionLimit {
+		t.Errorf("%d sizes are listed, %d are not", n, track.ResolutionsOmitted)
+	}
+}

@@ -144,11 +144,12 @@ type ManifestTrack struct {
 	End     Seconds            `json:"end_seconds,omitempty"`     // of what is accounted for, on the stream's clock
 	Missing map[Reason]Seconds `json:"missing_seconds,omitempty"` // by reason: the gaps, without what lies between those listed as one
 
-	Parts       []*ManifestPart       `json:"parts"`
-	Gaps        []*ManifestGap        `json:"gaps,omitempty"`
-	GapsOmitted int64                 `json:"gaps_omitted,omitempty"` // between the first and the latest 10,000, which are listed; Missing counts all
-	Resolutions []*ManifestResolution `json:"resolutions,omitempty"`  // video: one entry at the start and per change
-	Ledger      Ledger                `json:"ledger"`
+	Parts              []*ManifestPart       `json:"parts"`
+	Gaps               []*ManifestGap        `json:"gaps,omitempty"`
+	GapsOmitted        int64                 `json:"gaps_omitted,omitempty"`        // between the first and the latest 10,000, which are listed; Missing counts all
+	Resolutions        []*ManifestResolution `json:"resolutions,omitempty"`         // video: one entry at the start and per change
+	ResolutionsOmitted int64                 `json:"resolutions_omitted,omitempty"` // behind the first 500, which are listed
+	Ledger             Ledger                `json:"ledger"`
 }
 
 // TrackStart ties a track to wall clock.

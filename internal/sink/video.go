@@ -281,17 +281,19 @@ func (w *videoWriter) put(pic depacket.Frame, pos int64) Reason {
 	return ""
 }
 
-// resolutionLimit bounds the sizes listed for a track.
-const resolutionLimit = 20_000
+// resolutionLimit bounds the sizes listed for a track. A member can send another one in each picture.
+const resolutionLimit = 500
 
 // resized notes that pictures are of another size from pts on.
 func (w *videoWriter) resized(pic depacket.Frame, pts int64) {
 	w.width, w.height = pic.Width, pic.Height
-	list := &w.track.manifest.Resolutions
-	if len(*list) < resolutionLimit {
-		*list = append(*list, &ManifestResolution{File: w.manifest.File, PTS: pts, Width: pic.Width, Height: pic.Height})
-		w.track.stream.rec.changed()
+	m := w.track.manifest
+	if len(m.Resolutions) >= resolutionLimit {
+		m.ResolutionsOmitted++
+		return
 	}
+	m.Resolutions = append(m.Resolutions, &ManifestResolution{File: w.manifest.File, PTS: pts, Width: pic.Width, Height: pic.Height})
+	w.track.stream.rec.changed()
 }
 
 func (w *videoWriter) resume(end time.Duration, m *ManifestPart, f *resumedFile) {

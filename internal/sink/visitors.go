@@ -5,8 +5,8 @@ import "slices"
 // visitors are stays of members that left and never sent a stream. Anybody who may join can make any
 // number of them, so the manifest keeps the first and the latest and counts those between.
 const (
-	maxVisitors     = 128       // that are kept of the first, and as many of the latest
-	maxVisitorBytes = 128 << 10 // of what each half says of itself
+	maxVisitors     = 128      // that are kept of the first, and as many of the latest
+	maxVisitorBytes = 32 << 10 // of what each half says of itself
 )
 
 // sends notes that a peer has a stream: its stays are no visits. mu is held.

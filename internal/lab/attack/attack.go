@@ -47,8 +47,6 @@ type Attack struct {
 	Name    string
 	About   string // what it does, in a line
 	Promise string // what holds nevertheless, besides that nobody else loses anything
-	// Pending says why the promise does not hold yet; empty: it does.
-	Pending string
 	// Service is set if only the service can do it.
 	Service bool
 	// Lasts is how long it takes at least to show anything; 0: any time does.

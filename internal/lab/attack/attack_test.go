@@ -15,17 +15,12 @@ import (
 )
 
 var (
-	lasts   = flag.Duration("attack", 1500*time.Millisecond, "how long each attack lasts")
-	pending = flag.Bool("pending", false, "run attacks of which the promise does not hold yet, too")
+	lasts = flag.Duration("attack", 1500*time.Millisecond, "how long each attack lasts")
 )
 
 // bounds are how much more than before an attack the process may hold while it
 // lasts. Log is a second's, over what each attack may say once.
 var bounds = usage{rss: 96 << 20, descriptors: 48, goroutines: 500, series: 700, log: 2 << 10}
-
-// diskPending says why what games with packets lose may still be blamed on the
-// disk. Empty: it may not.
-const diskPending = "a key frame of another size that comes soon after the last one is booked as disk"
 
 const (
 	saidOnce    = 32 << 10 // of log
@@ -93,9 +88,6 @@ func (g group) run(t *testing.T) {
 	for _, name := range g.attacks {
 		t.Run(name, func(t *testing.T) {
 			a, _ := Find(name)
-			if a.Pending != "" && !*pending {
-				t.Skip("pending: " + a.Pending)
-			}
 			start := time.Now()
 			r.endures(t, a)
 			history = append(history, attacked{name, start, time.Now()})
@@ -176,11 +168,7 @@ func (r *target) checkFiles(t *testing.T, most int64) {
 	for _, m := range r.recordings() {
 		for _, s := range m.Streams {
 			for _, track := range s.Tracks {
-				d := track.Missing[sink.ReasonDisk]
-				if d > 0 && diskPending != "" && !*pending &&
-					strings.HasPrefix(s.PeerID, "mallory-packets-") {
-					t.Logf("pending: %s: %v of %s", diskPending, d.Duration(), s.PeerID)
-				} else if d > 0 {
+				if d := track.Missing[sink.ReasonDisk]; d > 0 {
 					t.Errorf("%v of %s's %s are blamed on the disk", d.Duration(), s.PeerID, track.Kind)
 				}
 			}

@@ -48,7 +48,6 @@ var descriptionAttacks = []Attack{
 		Name:    "new-stream-ids",
 		About:   "an offer with 30 new stream ids twice a second",
 		Promise: "the log stays small, and says how much it left out",
-		Pending: "16 KB of log a second",
 		Lasts:   4 * time.Second,
 		run: func(ctx context.Context, t Target) error {
 			sdp, err := offerOf(30)

@@ -15,7 +15,6 @@ var memberAttacks = []Attack{
 		Name:    "joins",
 		About:   "5 members a second, each of which sends some sound and pictures and is gone",
 		Promise: "descriptors and series do not grow with the members that have gone",
-		Pending: "each holds 2 descriptors and 35 series for reconnect_window",
 		Lasts:   7 * time.Second,
 		run: func(ctx context.Context, t Target) error {
 			var all sync.WaitGroup
@@ -32,7 +31,6 @@ var memberAttacks = []Attack{
 		Name:    "presence",
 		About:   "members that come with 3 KB of metadata and go, without a word, as fast as the service takes them",
 		Promise: "the manifest stays under 256 KB",
-		Pending: "654 KB were seen",
 		run: func(ctx context.Context, t Target) error {
 			t.begin()
 			return crowd(ctx, 4, func(int) error {
@@ -49,7 +47,6 @@ var memberAttacks = []Attack{
 		Name:    "stream-theft",
 		About:   "announces the stream id of another member, who is silent now and then, sends, and leaves",
 		Promise: "the other's stream is recorded to its end",
-		Pending: "it ends with the thief",
 		Lasts:   7 * time.Second,
 		run: func(ctx context.Context, t Target) error {
 			return t.every(ctx, 100*time.Millisecond, func(int) error {
@@ -61,7 +58,6 @@ var memberAttacks = []Attack{
 		Name:    "waiting",
 		About:   "a member takes all places of max_streams, and another waits for one while it sends",
 		Promise: "who waited is recorded from when it has a place, and nothing is booked as lost",
-		Pending: "it is recorded from a stale buffer, with loss that was none",
 		Lasts:   6 * time.Second,
 		run:     waiting,
 	},

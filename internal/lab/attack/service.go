@@ -15,7 +15,6 @@ var serviceAttacks = []Attack{
 		"service-errors",
 		"190 error frames a second",
 		"the log stays small, and says how much it left out",
-		"each is logged twice, 375 lines a second",
 		16*time.Millisecond,
 		func(t Target, bot string, n int) {
 			for i := range 3 {
@@ -34,7 +33,6 @@ var serviceAttacks = []Attack{
 		"service-garbage",
 		"frames that are no JSON, of no type, and of wrong fields",
 		"they are dropped and counted",
-		"",
 		2*time.Millisecond,
 		func(t Target, bot string, n int) {
 			frames := []string{
@@ -66,7 +64,6 @@ var serviceAttacks = []Attack{
 		"service-strangers",
 		"signals of 60 KB of peers that are not there",
 		"64 and 256 KB of each of 64 peers wait for 5 s",
-		"",
 		2*time.Millisecond,
 		func(t Target, bot string, n int) {
 			t.inject(
@@ -82,7 +79,6 @@ var serviceAttacks = []Attack{
 		"service-crowds",
 		"3,000 members that come in one frame and go in the next",
 		"256 are taken in",
-		"654 KB of manifest were seen",
 		200*time.Millisecond,
 		func(t Target, bot string, n int) {
 			var ghosts []devserver.Member
@@ -103,7 +99,6 @@ var serviceAttacks = []Attack{
 		"service-megabytes",
 		"frames of nearly 1 MB",
 		"they are dropped, or their parts are",
-		"",
 		100*time.Millisecond,
 		func(t Target, bot string, n int) {
 			huge := strings.Repeat("x", 900_000)
@@ -129,7 +124,7 @@ var serviceAttacks = []Attack{
 
 // byService is an attack that injects something again and again.
 func byService(
-	name, about, promise, pending string,
+	name, about, promise string,
 	interval time.Duration,
 	inject func(t Target, bot string, n int),
 ) Attack {
@@ -137,7 +132,6 @@ func byService(
 		Name:    name,
 		About:   about,
 		Promise: promise,
-		Pending: pending,
 		Service: true,
 		run: func(ctx context.Context, t Target) error {
 			bot := ""

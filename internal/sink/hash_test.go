@@ -211,6 +211,7 @@ func TestTheEarlierFilesOfAStreamThatIsBackGetTheHashesTheyLack(t *testing.T) {
 		synctest.Wait()
 		again := begin(t, dir)
 		time.Sleep(2 * saveInterval)
+		synctest.Wait() // or one is being entered
 		parts := again.stream.manifest.Tracks[0].Parts
 		if len(parts) != 2 || parts[0].SHA256 == "" || parts[1].Final {
 			t.Errorf("parts %+v and %+v", parts[0], parts[1])

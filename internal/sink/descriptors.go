@@ -295,6 +295,22 @@ func (h *handle) close() error {
 	return errors.Join(err, statErr)
 }
 
+// sameMedia reports whether a file is the one that was closed. Some file systems give a file another
+// number once nobody has it open: then its size tells.
+func sameMedia(was, is fs.FileInfo) bool {
+	return os.SameFile(was, is) || is.Mode().IsRegular() && was.Size() == is.Size()
+}
+
+// closedAs is what the file was when it was closed, nil while it is open.
+func (h *handle) closedAs() fs.FileInfo {
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
+	if h.state != handleClosed || h.was == nil {
+		return nil
+	}
+	return h.was
+}
+
 // sameFile tells a file that was opened again from the one that was closed. Without was anything is.
 func sameFile(was fs.FileInfo, f *os.File) error {
 	if was == nil {
@@ -304,7 +320,7 @@ func sameFile(was fs.FileInfo, f *os.File) error {
 	switch {
 	case err != nil:
 		return err
-	case !os.SameFile(was, is):
+	case !sameMedia(was, is):
 		return errReplaced
 	case was.Size() != is.Size():
 		return fmt.Errorf("%w: it has %d bytes, not %d", errChanged, is.Size(), was.Size())

@@ -479,3 +479,29 @@ func TestAManifestTakesTheDescriptorOfAnIdleFile(t *testing.T) {
 		}
 	})
 }
+
+// A file system may give a file another number once nobody has it open. The file is not another one.
+func TestAnIdleFileOfAnotherNumberIsTheSame(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	if err := os.WriteFile(path, []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	was, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[string]error{"12345": nil, "1234": errReplaced, "123456": errReplaced} {
+		if err := os.WriteFile(path+".new", []byte(size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path + ".new") // of another number
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sameFile(was, f); !errors.Is(err, want) {
+			t.Errorf("%s: %v", size, err)
+		}
+		f.Close()
+	}
+}

@@ -191,7 +191,7 @@ func (s *store) Reopen(name string, was fs.FileInfo) (File, error) {
 	root := s.root()
 	f, err := openRegularAs(root, name, os.O_RDWR)
 	if err != nil && was != nil && !unsure(err) {
-		if is, statErr := root.Lstat(name); !unsure(statErr) && (statErr != nil || !os.SameFile(was, is)) {
+		if is, statErr := root.Lstat(name); !unsure(statErr) && (statErr != nil || !sameMedia(was, is)) {
 			return nil, errReplaced // itself, or a directory above it
 		}
 	}

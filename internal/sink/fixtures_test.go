@@ -6,12 +6,6 @@ import (
 	"testing"
 )
 
-// A key frame of 16×16 and a frame that follows it, as short as a decoder's header parser takes.
-var (
-	vp8Key   = []byte{0x10, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x10, 0x00, 0x10, 0x00}
-	vp8Delta = []byte{0x11, 0x00, 0x00}
-)
-
 func vp8Payload(descriptor []byte, frame ...byte) []byte {
 	return append(slices.Clone(descriptor), frame...)
 }

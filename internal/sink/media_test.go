@@ -2,7 +2,6 @@ package sink
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -210,5 +209,3 @@ func oggAll(t testing.TB, b []byte) (packets [][]byte) {
 }
 
 func opusSamples(packet []byte) int { return ogg.OpusSamples(packet) }
-
-func encode64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -231,6 +231,7 @@ func (rec *Recording) lookForFiles(at *place) {
 		switch {
 		case unsure(err):
 		case err == nil && f.growing && os.SameFile(is, f.is):
+		case err == nil && f.growing && f.restsAs(is):
 		case err == nil && !f.growing && is.Mode().IsRegular() && is.Size() == f.size:
 		default:
 			rec.missFile(m, f)
@@ -243,7 +244,14 @@ type namedFile struct {
 	name    string
 	is      os.FileInfo
 	growing bool  // it has a part, which may have closed it meanwhile
+	part    *part // that
 	size    int64 // of one that has none
+}
+
+// restsAs reports whether the file is closed at present, and is what it was then.
+func (f *namedFile) restsAs(is os.FileInfo) bool {
+	was := f.part.handle.closedAs()
+	return was != nil && sameMedia(was, is)
 }
 
 // filesNow is the files that the recording has now.
@@ -253,7 +261,7 @@ func (rec *Recording) filesNow() map[*ManifestPart]namedFile {
 	files := make(map[*ManifestPart]namedFile, len(rec.files))
 	for m, f := range rec.files {
 		if f.is != nil && !f.lost && (f.part != nil || m.Final) {
-			files[m] = namedFile{m.File, f.is, f.part != nil, m.Size}
+			files[m] = namedFile{m.File, f.is, f.part != nil, f.part, m.Size}
 		}
 	}
 	return files

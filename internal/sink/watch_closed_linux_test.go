@@ -44,7 +44,7 @@ func TestWhatIsDeletedWhileItsMemberIsAwayIsMissing(t *testing.T) {
 		"the sound": {do: func(r *ravaged) error { return os.Remove(r.path("alice/camera/audio-1.ogg")) }, kinds: []string{audio}},
 		"the pictures, with others in their place": {do: func(r *ravaged) error {
 			b, err := os.ReadFile(r.path("alice/camera/video-1.ivf"))
-			return errors.Join(err, os.WriteFile(r.path("alice/x"), b, 0o600), os.Rename(r.path("alice/x"), r.path("alice/camera/video-1.ivf")))
+			return errors.Join(err, os.WriteFile(r.path("alice/x"), append(b, 0), 0o600), os.Rename(r.path("alice/x"), r.path("alice/camera/video-1.ivf")))
 		}, kinds: []string{video}},
 		"the pictures, with a link in their place": {do: func(r *ravaged) error {
 			return errors.Join(os.Rename(r.path("alice/camera/video-1.ivf"), r.path("x")), os.Symlink("../../x", r.path("alice/camera/video-1.ivf")))

@@ -27,11 +27,12 @@ const (
 // to wake another thread for what the first would have come to right away. So no more processors are used than the load
 // needs, which for up to 100 streams is one. GOMAXPROCS and GOGC, where set, have the last word.
 func tuneRuntime(ctx context.Context) (restore func()) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+		following.Go(func() { giveBack(ctx) })
+	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		most := runtime.GOMAXPROCS(0)
 		following.Go(func() { followLoad(ctx, most) })

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"runtime"
+	"runtime/debug"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -15,6 +18,35 @@ func TestProcessorsFollowTheLoad(t *testing.T) {
 		if got := processors(c.load, c.most); got != c.want {
 			t.Errorf("load %v of %d: %d", c.load, c.most, got)
 		}
+	}
+}
+
+// What a burst has taken goes back to the system, and not only when the collector happens to run.
+func TestMemoryOfABurstIsGivenBack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	debug.FreeOSMemory()
+	before := memoryHeld()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { giveBack(ctx); close(done) }()
+		synctest.Wait()
+		burst := make([][]byte, 8<<10)
+		for i := range burst {
+			burst[i] = make([]byte, 2<<10)
+		}
+		runtime.KeepAlive(burst)
+		held := memoryHeld()
+		if held < before+8<<20 {
+			t.Fatalf("the burst took %d bytes", held-before)
+		}
+		time.Sleep(memoryPeriod)
+		synctest.Wait()
+		stop()
+		<-done
+	})
+	if held := memoryHeld(); held > before+4<<20 {
+		t.Errorf("%d bytes are held after a burst", held-before)
 	}
 }
 

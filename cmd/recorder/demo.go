@@ -146,7 +146,9 @@ func (d *demo) config() config.Config {
 	cfg.Signaling = config.SignalingConfig{URL: d.server, SecretKey: config.SecretKeyConfig{ID: "sk_id_demo", Secret: d.secret}}
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Recordings.Dir, cfg.Recordings.MinFree = d.dir, 0
-	cfg.Channels = []config.ChannelConfig{{Name: demoChannel, ChannelOptions: config.Default().Defaults}}
+	options := config.Default().Defaults
+	options.ReconnectWindow = 0 // the next demo begins a recording of its own
+	cfg.Channels = []config.ChannelConfig{{Name: demoChannel, ChannelOptions: options}}
 	return cfg
 }
 

@@ -94,10 +94,14 @@ func printRecording(out *console, r sink.RecordingReport) {
 		switch {
 		case len(p.Problems) > 0:
 			verdict = out.Bad("BAD")
+		case p.Unwritten && p.Error != "":
+			verdict = out.Bad("LOST: ") + plain(p.Error)
 		case p.Unwritten && r.State == sink.StateRecording:
 			verdict = "nothing is written yet"
 		case p.Unwritten:
 			verdict = "nothing was written"
+		case p.Error != "":
+			verdict = "ended early: " + plain(p.Error)
 		case p.Unhashed:
 			verdict = out.Good("ok, no hash yet")
 		}
@@ -111,6 +115,9 @@ func printRecording(out *console, r sink.RecordingReport) {
 		rows = [][]string{{"no files"}}
 	}
 	out.Table(rows)
+	if r.Completeness < 1 {
+		out.Printf("  completeness %.4f: the manifest says what is missing, and why\n", r.Completeness)
+	}
 	printProblems(out, problems)
 }
 

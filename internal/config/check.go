@@ -88,18 +88,18 @@ func (l *loader) checkCredential(s *SignalingConfig) {
 	l.checkRange("signaling.secret_key.token_ttl", s.SecretKey.TokenTTL, 2*time.Minute, 720*time.Hour)
 	var set []string
 	if s.APIKey != "" {
-		set = append(set, "api_key")
+		set = append(set, l.named("api_key", "signaling.api_key"))
 		_, err := signaling.PublishableKey(s.APIKey)
-		l.refused("signaling.api_key", err)
+		l.refused(from("signaling.api_key", s.APIKeyFile), err)
 	}
 	if s.SecretKey.ID != "" || s.SecretKey.Secret != "" {
-		set = append(set, "secret_key")
+		set = append(set, l.named("secret_key", "signaling.secret_key.secret"))
 		l.checkSecretKey(s.SecretKey)
 	}
 	if s.TokenURL != "" {
-		set = append(set, "token_url")
+		set = append(set, l.named("token_url", "signaling.token_url"))
 		_, err := signaling.TokenURL(s.TokenURL, nil, nil)
-		l.refused("signaling.token_url", err)
+		l.refused(from("signaling.token_url", s.TokenURLFile), err)
 	}
 	switch {
 	case len(set) > 1:
@@ -124,9 +124,25 @@ func (l *loader) checkSecretKey(k SecretKeyConfig) {
 	}
 }
 
-// fromFile fills in a value whose key has a twin that ends in _file.
+// named is what a credential is called in a fault: with the variable that it came from, if one set it.
+func (l *loader) named(name, key string) string {
+	if env := l.env[key]; env != "" {
+		return name + " (from " + env + ")"
+	}
+	return name
+}
+
+// from is the key that a value came from: that of the file it stood in, if it has one.
+func from(key, file string) string {
+	if file != "" {
+		return key + "_file"
+	}
+	return key
+}
+
+// fromFile fills in a value whose key has a twin that ends in _file. A variable wins over the twin in the configuration.
 func (l *loader) fromFile(key string, value *string, file string) {
-	if file == "" {
+	if file == "" || l.env[key] != "" && l.env[key+"_file"] == "" {
 		return
 	}
 	if *value != "" {

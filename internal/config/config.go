@@ -115,8 +115,8 @@ type WebRTCConfig struct {
 	ICEServers []ICEServerConfig `mapstructure:"ice_servers"`
 	// all, or relay to have media come through TURN servers alone, so that members never learn the bot's addresses.
 	ICETransportPolicy string `mapstructure:"ice_transport_policy"`
-	// Networks such as 10.0.0.0/8 that no member is tried in, neither from the bot nor through a TURN server. Members name the
-	// addresses that they are tried at, and may name what they cannot reach themselves. Loopback (unless the service is on
+	// Networks such as 10.0.0.0/8 that no member is connected to in, neither from the bot nor through a TURN server. Members name
+	// the addresses that they are tried at, and may name what they cannot reach themselves. Loopback (unless the service is on
 	// this machine), link-local, multicast and broadcast addresses never are. At most 256.
 	DenyAddresses []string `mapstructure:"deny_addresses"`
 }

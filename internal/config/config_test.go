@@ -392,3 +392,23 @@ func scalar(cfg *Config, key string) string {
 	}
 	return v.String()
 }
+
+// A variable wins over the file, be it over the key that names a file of the same.
+func TestACredentialOfTheEnvironmentWinsOverItsFile(t *testing.T) {
+	t.Setenv("RECORDER_SIGNALING_API_KEY", "pk_live_environment")
+	cfg := load(t, "signaling: {api_key_file: "+secretFile(t, "pk_live_file")+"}\nchannels: [{name: a}]\n")
+	if cfg.Signaling.APIKey != "pk_live_environment" {
+		t.Errorf("%q is in force", cfg.Signaling.APIKey)
+	}
+	_, err := Load(write(t, "signaling: {token_url: \"https://example.com/token\"}\nchannels: [{name: a}]\n"))
+	if want := "more than one credential: api_key (from RECORDER_SIGNALING_API_KEY), token_url;"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+func TestAWrongCredentialIsNamedByItsFile(t *testing.T) {
+	_, err := Load(write(t, "channels: [{name: a}]\nsignaling:\n  api_key_file: "+secretFile(t, "wrong")+"\n"))
+	if want := ":3: signaling.api_key_file: want pk_live_"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}

@@ -131,6 +131,7 @@ func (a *API) listen(o APIOptions) error {
 	a.mux = newUDPMux(socket, o.Loopback, a.log, func(reason any, stack []byte) {
 		a.fault(faultPort, a.log, reason, stack)
 	})
+	a.mux.refuse(o.DenyAddresses)
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(socketCollector{a.mux})
 	}

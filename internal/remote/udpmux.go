@@ -38,7 +38,8 @@ var errNotUDP = errors.New("not a UDP address")
 // take another's address by claiming to be reached there.
 type udpMux struct {
 	socket   mediaSocket
-	loopback bool // only loopback addresses are offered
+	loopback bool           // only loopback addresses are offered
+	deny     []netip.Prefix // from where no connection is made
 	log      *slog.Logger
 	fault    onFault       // of a datagram
 	done     chan struct{} // closed once the reader is gone
@@ -133,12 +134,22 @@ func (m *udpMux) receiver(datagram []byte, from netip.AddrPort) *muxConn {
 	owner := m.routes[from].branch
 	b := owner
 	if request {
+		if slices.ContainsFunc(m.deny, func(p netip.Prefix) bool { return p.Contains(from.Addr()) }) {
+			return nil
+		}
 		b = m.branches[branchKey{string(ufrag), from.Addr().Is6()}]
 	}
 	if b == nil || b != owner && len(b.addresses) == maxAddresses {
 		return nil
 	}
 	return b.conns[0]
+}
+
+// refuse has no connection made from networks.
+func (m *udpMux) refuse(networks []netip.Prefix) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deny = networks
 }
 
 // request returns the ufrag that a binding request is for (RFC 8445 §7.2.2).

@@ -464,3 +464,17 @@ func TestCandidatesNameWhatOthersCanReach(t *testing.T) {
 		t.Error("this machine has no address")
 	}
 }
+
+// What comes from a denied network is not answered, so that no connection is made there.
+func TestMuxTakesNoRequestFromADeniedNetwork(t *testing.T) {
+	m, s := newTestMux(t)
+	m.refuse([]netip.Prefix{netip.PrefixFrom(browser.Addr(), browser.Addr().BitLen())})
+	c := testConn(t, m, "ours", "10.0.0.1:1")
+	request := bindingRequest("ours")
+	s.arrive(request, browser)
+	s.arrive(request, other)
+	got(t, c, request, other)
+	if n := m.unknown.Load(); n != 1 {
+		t.Errorf("%d datagrams were refused", n)
+	}
+}

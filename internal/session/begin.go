@@ -99,8 +99,8 @@ func (b *bindings) refused(err error) {
 
 // unrecorded is why nothing can be recorded at present, nil if it can.
 func (b *bindings) unrecorded() error {
-	if b.fault == nil && b.recording != nil {
-		return b.recording.Err()
+	if b.recording != nil {
+		return b.recording.Err() // what follows it may fail to begin: this one goes on
 	}
 	return b.fault
 }

@@ -154,8 +154,12 @@ func (b *bindings) bind(a arrival, now time.Time) bool {
 	if err := s.attach(a); errors.Is(err, sink.ErrClosed) {
 		b.replace(s, now)
 		return false
-	} else if err != nil {
-		a.drop() // hostile numbers of tracks
+	} else if err != nil { // hostile numbers of tracks
+		if a.discard(sink.ReasonCapacity, now) {
+			b.metrics.refuse(refusedStreams)
+			b.log.Warn("track is not recorded", "peer", a.peer.ID(), "stream", a.streamID, "err", err)
+		}
+		return false
 	}
 	return true
 }

@@ -32,6 +32,9 @@ func (r *rig) cutFor(d time.Duration) {
 	r.cut.Store(false)
 }
 
+// networks guards the numbers that vnet gives the cards of all of them.
+var networks sync.Mutex
+
 // host adds a host to the network and puts a SettingEngine on it.
 func (r *rig) host() func(*webrtc.SettingEngine) {
 	r.hosts++
@@ -39,7 +42,9 @@ func (r *rig) host() func(*webrtc.SettingEngine) {
 }
 
 func (r *rig) addHost(addresses ...string) func(*webrtc.SettingEngine) {
+	networks.Lock()
 	n, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: addresses})
+	networks.Unlock()
 	r.must(err)
 	r.must(r.router.AddNet(n))
 	return func(s *webrtc.SettingEngine) {

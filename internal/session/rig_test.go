@@ -93,7 +93,9 @@ func newRig(t *testing.T, dir string, options devserver.Options) *rig {
 	r.http = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: listener.dial}}
 	r.defers(func() { r.server.Close(); web.Close() })
 
+	networks.Lock()
 	router, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: "10.0.0.0/24", LoggerFactory: logging.NewDefaultLoggerFactory()})
+	networks.Unlock()
 	r.must(err)
 	r.router = router
 	router.AddChunkFilter(r.passes)

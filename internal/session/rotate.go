@@ -86,8 +86,8 @@ func (b *bindings) move(s *binding, now time.Time) {
 			err = to.attach(a)
 		}
 		if err != nil {
-			b.log.Error("stream is not recorded any more", "peer", s.peer.ID(), "err", err)
-			s.release()
+			b.log.Error("stream could not go on in the next recording, and is tried again", "peer", s.peer.ID(), "err", err)
+			b.setAside(s, now, false)
 			return
 		}
 		slot.feed.Close()

@@ -190,8 +190,8 @@ func (s *store) Create(name string) (File, error) {
 func (s *store) Reopen(name string, was fs.FileInfo) (File, error) {
 	root := s.root()
 	f, err := openRegularAs(root, name, os.O_RDWR)
-	if err != nil && was != nil && !unsure(err) {
-		if is, statErr := root.Lstat(name); !unsure(statErr) && (statErr != nil || !sameMedia(was, is)) {
+	if err != nil && was != nil {
+		if is, statErr := root.Lstat(name); absent(statErr) || statErr == nil && !sameMedia(was, is) {
 			return nil, errReplaced // itself, or a directory above it
 		}
 	}

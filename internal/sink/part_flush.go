@@ -75,7 +75,7 @@ func (w *partFile) step() (closed bool) {
 	}
 
 	p.mu.Lock()
-	p.flying, p.err = 0, w.err
+	p.flying, p.err = 0, cmp.Or(w.err, p.gone)
 	more := len(p.buf) >= partWrite
 	p.mu.Unlock()
 	if more && !closing {

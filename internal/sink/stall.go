@@ -31,17 +31,39 @@ type stalls struct {
 	now map[string]int
 }
 
-// add changes how much work of a channel hangs, and returns how much did before and does now.
-func (s *stalls) add(channel string, n int) (before, after int) {
+// set notes whether a watcher's piece of work is over.
+func (s *stalls) set(w *watcher, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before = s.now[channel]
-	if after = before + n; after == 0 {
-		delete(s.now, channel)
-	} else {
-		s.now[channel] = after
+	w.over = over
+}
+
+// begin counts work that hangs, unless it is over, and reports whether no other of the channel does.
+func (s *stalls) begin(w *watcher) (began, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.over || w.hangs {
+		return false, false
 	}
-	return before, after
+	w.hangs = true
+	s.now[w.channel]++
+	return true, s.now[w.channel] == 1
+}
+
+// end notes that a piece of work is over, and reports whether it was the last of the channel that hung.
+func (s *stalls) end(w *watcher) (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.over = true
+	if !w.hangs {
+		return false
+	}
+	w.hangs = false
+	if s.now[w.channel]--; s.now[w.channel] > 0 {
+		return false
+	}
+	delete(s.now, w.channel)
+	return true
 }
 
 // sum is how much work of all channels hangs.
@@ -61,6 +83,8 @@ type watcher struct {
 	work    diskWork
 	begun   time.Time
 	timer   *time.Timer
+	hangs   bool // it was said that this piece does; guarded by stalls.mu
+	over    bool // the piece is
 }
 
 func (r *Root) watcher(channel string, work diskWork) *watcher {
@@ -73,22 +97,25 @@ func (r *Root) watcher(channel string, work diskWork) *watcher {
 // begin is called before the work, and end after it.
 func (w *watcher) begin() {
 	w.begun = time.Now()
+	w.root.stalls.set(w, false)
 	w.timer.Reset(stallNotice)
 }
 
 func (w *watcher) end() {
-	if w.timer.Stop() {
-		return
-	}
-	if _, after := w.root.stalls.add(w.channel, -1); after == 0 {
+	w.timer.Stop()
+	if w.root.stalls.end(w) {
 		w.root.options.Logger.Info("the disk answers again", "channel", w.channel, "after", time.Since(w.begun).Round(time.Millisecond))
 	}
 }
 
 // late counts work that takes long, has the root say that the disk does not answer, and logs the first.
 func (w *watcher) late() {
+	began, first := w.root.stalls.begin(w)
+	if !began {
+		return // it has just ended
+	}
 	w.root.metrics.stalled(w.work)
-	if before, _ := w.root.stalls.add(w.channel, 1); before == 0 {
+	if first {
 		w.root.options.Logger.Warn("the disk does not answer", "channel", w.channel, "work", string(w.work), "after", stallNotice)
 	}
 }

@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"recorder/internal/container"
@@ -71,7 +72,7 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 	rec.parts.Add(1)
 	name, version := m.File, rec.version
 	var p *part
-	h := rec.handle(name)
+	h := rec.handle(m)
 	h.made = false
 	h.create = func() (File, error) {
 		if gone := p.abandoned(); gone != nil {
@@ -80,6 +81,9 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		// The manifest names a file before it exists, so that nothing is ever found unexplained.
 		var f File
 		err := rec.writeManifest(version)
+		if gone := p.abandoned(); gone != nil {
+			return nil, gone
+		}
 		if err != nil {
 			err = &manifestError{err}
 		} else {
@@ -92,17 +96,22 @@ func (t *Track) newPart(m *ManifestPart, a *container.Ogg, v container.Video) *p
 		}
 		return f, err
 	}
-	p = startPart(container.Codec(m.Codec), a, v, h, rec.taken, t.partDone(m))
+	p = startPart(container.Codec(m.Codec), a, v, h, rec.taken, t.partDone(m, t.ledger.end, 0))
 	t.begun(m, p, nil)
 	return p
 }
 
 // handle is that of a media file that was made.
-func (rec *Recording) handle(name string) *handle {
+func (rec *Recording) handle(m *ManifestPart) *handle {
+	name := m.File
 	return &handle{pool: rec.root.descriptors, made: true, reopen: func(was fs.FileInfo) (File, error) {
 		done := rec.watch(workMedia)
 		defer done()
-		return rec.timed(rec.reopen(name, was))
+		f, err := rec.timed(rec.reopen(name, was))
+		if err == nil {
+			rec.made(m, f) // its number may be another one now, see sameMedia
+		}
+		return f, err
 	}}
 }
 
@@ -124,7 +133,7 @@ func (t *Track) resumePart(m *ManifestPart, f *resumedFile) *part {
 	m.Recovered = false
 	rec.changed()
 	rec.parts.Add(1)
-	p := resumePart(container.Codec(m.Codec), f, rec.taken, t.partDone(m))
+	p := resumePart(container.Codec(m.Codec), f, rec.taken, t.partDone(m, t.before(m), m.Frames))
 	t.begun(m, p, f.is)
 	return p
 }
@@ -137,9 +146,19 @@ func (t *Track) begun(m *ManifestPart, p *part, is fs.FileInfo) {
 	t.part = p
 }
 
-// partDone enters in the manifest what became of a file that begins now.
-func (t *Track) partDone(m *ManifestPart) func(partResult) {
-	rec, from, sent := t.stream.rec, t.ledger.end, new(int64)
+// before is where the media of a part begins on the stream's clock: behind that of the part before it.
+func (t *Track) before(m *ManifestPart) time.Duration {
+	i := slices.Index(t.manifest.Parts, m)
+	if i <= 0 {
+		return 0
+	}
+	return t.manifest.Parts[i-1].Duration.Duration()
+}
+
+// partDone enters in the manifest what became of a file, whose media begins at from and which holds so many
+// frames that are no stand-ins.
+func (t *Track) partDone(m *ManifestPart, from time.Duration, frames int64) func(partResult) {
+	rec, sent := t.stream.rec, &frames
 	t.sent = sent
 	rec.files[m] = mediaFile{track: t, from: from, sent: sent}
 	return func(r partResult) {

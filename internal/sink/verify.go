@@ -25,12 +25,14 @@ type Report struct {
 
 // RecordingReport is what Verify found in one recording.
 type RecordingReport struct {
-	Dir      string         `json:"dir"` // below the directory verified, slash-separated
-	Channel  string         `json:"channel,omitempty"`
-	State    RecordingState `json:"state,omitempty"`
-	OK       bool           `json:"ok"` // no problem here or in any part
-	Parts    []PartReport   `json:"parts"`
-	Problems []string       `json:"problems,omitempty"`
+	Dir     string         `json:"dir"` // below the directory verified, slash-separated
+	Channel string         `json:"channel,omitempty"`
+	State   RecordingState `json:"state,omitempty"`
+	OK      bool           `json:"ok"` // no problem here or in any part
+	// Completeness is recorded / expected seconds of all tracks, as the manifest says; 1 without tracks.
+	Completeness float64      `json:"completeness"`
+	Parts        []PartReport `json:"parts"`
+	Problems     []string     `json:"problems,omitempty"`
 }
 
 // PartReport is what Verify found in one file, by reading it.
@@ -45,6 +47,7 @@ type PartReport struct {
 	KeyFrames int64    `json:"key_frames,omitempty"`
 	Duration  Seconds  `json:"duration_seconds"`
 	SHA256    string   `json:"sha256,omitempty"`
+	Error     string   `json:"error,omitempty"` // why the manifest says that the file ended early, or is lost
 	Problems  []string `json:"problems,omitempty"`
 }
 
@@ -133,8 +136,10 @@ func verifyRecording(ctx context.Context, dir *os.Root, name string) RecordingRe
 		problem("cut short: nobody writes it, and it was not repaired")
 	}
 	sound := true
+	var expected, recorded Seconds
 	for _, s := range m.Streams {
 		for _, t := range s.Tracks {
+			expected, recorded = expected+t.Expected, recorded+t.Recorded
 			if t.Recorded > t.Expected || t.Completeness < 0 || t.Completeness > 1 {
 				problem("track %q: completeness %v of %v s recorded, %v s expected", t.ID, t.Completeness,
 					t.Recorded.Duration().Seconds(), t.Expected.Duration().Seconds())
@@ -152,6 +157,7 @@ func verifyRecording(ctx context.Context, dir *os.Root, name string) RecordingRe
 			}
 		}
 	}
+	r.Completeness = Completeness(recorded, expected)
 	stray, err := strays(ctx, dir)
 	if err != nil {
 		problem("%v", err)
@@ -193,7 +199,7 @@ func strays(ctx context.Context, dir *os.Root) (files []string, err error) {
 }
 
 func verifyPart(ctx context.Context, dir *os.Root, p *ManifestPart) PartReport {
-	r := PartReport{File: p.File, Codec: p.Codec, Final: p.Final, Unhashed: p.Final && p.SHA256 == ""}
+	r := PartReport{File: p.File, Codec: p.Codec, Final: p.Final, Error: p.Error, Unhashed: p.Final && p.SHA256 == ""}
 	f, err := openRegular(dir, p.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The manifest names a file before it exists, and says if it never came to.

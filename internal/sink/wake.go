@@ -154,7 +154,7 @@ func (rec *Recording) openFiles(m *ManifestStream) map[*ManifestPart]*resumedFil
 		if p == nil || !p.Final {
 			continue
 		}
-		h := rec.handle(p.File)
+		h := rec.handle(p)
 		is, err := unchanged(h, p)
 		if err != nil {
 			rec.log.Warn("a file was changed since the recorder stopped, another one follows it", "file", p.File, "err", err)

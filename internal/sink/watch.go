@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"syscall"
 	"time"
 )
@@ -115,9 +116,10 @@ func (rec *Recording) made(m *ManifestPart, f File) {
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	entry := rec.files[m]
-	entry.is = is
-	rec.files[m] = entry
+	if entry, ok := rec.files[m]; ok { // not of one that is only read, to go on with
+		entry.is = is
+		rec.files[m] = entry
+	}
 }
 
 // look finds out what others have done to the recording's directory and its files, says so, and makes anew what can be.
@@ -135,9 +137,21 @@ func (rec *Recording) look() {
 		rec.begone()
 		rec.settleAnew()
 		return
+	case placeHere:
+		rec.atHome()
 	}
 	rec.lookForManifest(at)
 	rec.lookForFiles(at)
+}
+
+// atHome notes that the directory is where it was made.
+func (rec *Recording) atHome() {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.homeless != nil {
+		rec.homeless = nil
+		rec.changed()
+	}
 }
 
 // placeState is what has become of a recording's directory.
@@ -155,15 +169,17 @@ func (rec *Recording) found(at *place) placeState {
 	if errors.Is(err, os.ErrClosed) {
 		return placeHere
 	}
-	if rec.root.lost.Load() == nil && err == nil {
-		named, err := rec.root.dir().Lstat(at.name)
-		if err == nil && os.SameFile(is, named) || unsure(err) {
+	nameless := true // nothing is under the name
+	if rec.root.lost.Load() == nil {
+		named, nameErr := lookUp(rec.root.dir(), at.name)
+		nameless = absent(nameErr)
+		if unsure(nameErr) || nameErr == nil && (err != nil || os.SameFile(is, named)) {
 			return placeHere
 		}
 	}
 	f, err := at.dir.OpenFile(probeName, os.O_WRONLY|os.O_CREATE, filePerm)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE) || errors.Is(err, syscall.EIO) {
+		if absent(err) || nameless && errors.Is(err, syscall.EIO) { // as some file systems say it
 			return placeGone
 		}
 		return placeHere
@@ -173,11 +189,25 @@ func (rec *Recording) found(at *place) placeState {
 	return placeMoved
 }
 
-// unsure reports whether an error tells nothing of what is under a name.
-func unsure(err error) bool {
-	return errors.Is(err, syscall.EIO) || errors.Is(err, fs.ErrPermission) || errors.Is(err, os.ErrClosed) ||
-		exhausted(err) || errors.Is(err, syscall.ENOMEM)
+// lookUp is Lstat of a recording's directory, which is absent where its channel's directory is none, such as a link.
+func lookUp(root *os.Root, name string) (os.FileInfo, error) {
+	is, err := root.Lstat(name)
+	if unsure(err) {
+		if channel, err := root.Lstat(path.Dir(name)); err == nil && !channel.IsDir() {
+			return nil, syscall.ENOTDIR
+		}
+	}
+	return is, err
 }
+
+// absent reports whether an error says that nothing is under a name. Only that is certain: any other error is of a disk,
+// or of a network, that may be well again in a moment.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ESTALE)
+}
+
+// unsure reports whether an error tells nothing of what is under a name.
+func unsure(err error) bool { return err != nil && !absent(err) }
 
 // moveAway notes that the directory was moved, or hidden by another: it is finished where it is now.
 func (rec *Recording) moveAway() {
@@ -234,7 +264,7 @@ func (rec *Recording) lookForFiles(at *place) {
 		case err == nil && f.growing && f.restsAs(is):
 		case err == nil && !f.growing && is.Mode().IsRegular() && is.Size() == f.size:
 		default:
-			rec.missFile(m, f)
+			rec.missFile(m, f, is)
 		}
 	}
 }
@@ -268,10 +298,12 @@ func (rec *Recording) filesNow() map[*ManifestPart]namedFile {
 }
 
 // missFile notes that a file is not there any more, unless it has changed since it was looked for.
-func (rec *Recording) missFile(m *ManifestPart, was namedFile) {
+// is is what was found in its place, nil for nothing.
+func (rec *Recording) missFile(m *ManifestPart, was namedFile, is os.FileInfo) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	if f := rec.files[m]; f.lost || (f.part != nil) != was.growing {
+	f := rec.files[m]
+	if f.lost || (f.part != nil) != was.growing || is != nil && was.growing && os.SameFile(is, f.is) {
 		return
 	}
 	rec.miss(m, errGone)

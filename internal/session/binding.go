@@ -161,13 +161,6 @@ func (s *binding) open() bool {
 	return slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.open() })
 }
 
-// release ends what the previous sender still feeds.
-func (s *binding) release() {
-	for _, slot := range s.slots {
-		slot.feed.stop()
-	}
-}
-
 func (s *binding) flowed(now time.Time, within time.Duration) bool {
 	return slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.feed.flowed(now, within) })
 }

@@ -14,17 +14,18 @@ import (
 func TestVerifyNamesEveryProblemAndCountsTheBadRecordings(t *testing.T) {
 	var buf bytes.Buffer
 	out := &console{w: &buf}
-	good := sink.RecordingReport{Dir: "room/1", Channel: "room", State: sink.StateComplete, OK: true, Parts: []sink.PartReport{
+	good := sink.RecordingReport{Dir: "room/1", Channel: "room", State: sink.StateComplete, OK: true, Completeness: 0.5, Parts: []sink.PartReport{
 		{File: "alice/s/audio-1.ogg", Codec: "opus", Duration: sink.Seconds(8 * time.Second), Frames: 400, Size: 12345},
 		{File: "alice/s/audio-2.ogg", Codec: "opus", Duration: sink.Seconds(8 * time.Second), Frames: 400, Size: 12345, Unhashed: true},
 		{File: "alice/s/audio-3.ogg", Codec: "opus", Unwritten: true},
+		{File: "alice/s/audio-4.ogg", Codec: "opus", Unwritten: true, Error: "was deleted or replaced by others"},
 	}}
-	none := sink.RecordingReport{Dir: "room/0", Channel: "room", State: sink.StateComplete, OK: true}
-	open := sink.RecordingReport{Dir: "room/3", Channel: "room", State: sink.StateRecording, OK: true, Parts: []sink.PartReport{
+	none := sink.RecordingReport{Dir: "room/0", Channel: "room", State: sink.StateComplete, OK: true, Completeness: 1}
+	open := sink.RecordingReport{Dir: "room/3", Channel: "room", State: sink.StateRecording, OK: true, Completeness: 1, Parts: []sink.PartReport{
 		{File: "bob/s/audio-1.ogg", Codec: "opus", Unwritten: true},
 	}}
 	broken := sink.RecordingReport{Dir: "room/4", Problems: []string{"no manifest"}}
-	bad := sink.RecordingReport{Dir: "room/2", Channel: "ro\x1b[2Jom", State: sink.StateComplete, Problems: []string{"no end although complete"}, Parts: []sink.PartReport{
+	bad := sink.RecordingReport{Dir: "room/2", Channel: "ro\x1b[2Jom", State: sink.StateComplete, Completeness: 1, Problems: []string{"no end although complete"}, Parts: []sink.PartReport{
 		{File: "bob/s/video-1.ivf", Codec: "vp8", Problems: []string{"frame count is 1, the manifest says 2"}},
 		{File: "bob/s/audio-1.ogg", Codec: "opus", Problems: []string{"file is missing"}},
 	}}
@@ -41,6 +42,8 @@ room/1  channel "room", complete
   alice/s/audio-1.ogg  opus   8.00 s    400     12345  ok
   alice/s/audio-2.ogg  opus   8.00 s    400     12345  ok, no hash yet
   alice/s/audio-3.ogg  opus   0.00 s    0       0      nothing was written
+  alice/s/audio-4.ogg  opus   0.00 s    0       0      LOST: was deleted or replaced by others
+  completeness 0.5000: the manifest says what is missing, and why
 room/2  channel "ro\x1b[2Jom", complete
   FILE               CODEC  DURATION  FRAMES  BYTES  
   bob/s/video-1.ivf  vp8    0.00 s    0       0      BAD
@@ -53,7 +56,7 @@ room/3  channel "room", recording: unfinished
   bob/s/audio-1.ogg  opus   0.00 s    0       0      nothing is written yet
 room/4
   BAD no manifest
-recordings 5 (2 BAD), files 6 (2 BAD)
+recordings 5 (2 BAD), files 7 (2 BAD)
 `
 	if got := buf.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

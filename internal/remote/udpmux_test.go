@@ -470,10 +470,10 @@ func TestMuxTakesNoRequestFromADeniedNetwork(t *testing.T) {
 	m, s := newTestMux(t)
 	m.refuse([]netip.Prefix{netip.PrefixFrom(browser.Addr(), browser.Addr().BitLen())})
 	c := testConn(t, m, "ours", "10.0.0.1:1")
-	request := bindingRequest("ours")
+	request, elsewhere := bindingRequest("ours"), netip.MustParseAddrPort("198.51.100.7:5000")
 	s.arrive(request, browser)
-	s.arrive(request, other)
-	got(t, c, request, other)
+	s.arrive(request, elsewhere)
+	got(t, c, request, elsewhere)
 	if n := m.unknown.Load(); n != 1 {
 		t.Errorf("%d datagrams were refused", n)
 	}

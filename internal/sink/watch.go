@@ -284,12 +284,20 @@ func (f *namedFile) restsAs(is os.FileInfo) bool {
 	return was != nil && sameMedia(was, is)
 }
 
-// filesNow is the files that the recording has now.
+// mostFinal is how many files that are final are looked at each time, chosen by chance: a long recording has thousands.
+const mostFinal = 256
+
+// filesNow is the files that the recording has now, of those that are final no more than mostFinal.
 func (rec *Recording) filesNow() map[*ManifestPart]namedFile {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	files := make(map[*ManifestPart]namedFile, len(rec.files))
-	for m, f := range rec.files {
+	files, final := make(map[*ManifestPart]namedFile), 0
+	for m, f := range rec.files { // in another order each time
+		if f.part == nil {
+			if final++; final > mostFinal {
+				continue
+			}
+		}
 		if f.is != nil && !f.lost && (f.part != nil || m.Final) {
 			files[m] = namedFile{m.File, f.is, f.part != nil, f.part, m.Size}
 		}

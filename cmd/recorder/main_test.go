@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainEnv) != "" {
 		main()
 	}
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // whoever runs the tests may end them
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // a person who runs the tests may end them
 	// What the developer's shell says must not decide what a test sees.
 	singles, _ := config.KeyPaths(reflect.TypeFor[config.Config](), "")
 	for _, key := range singles {

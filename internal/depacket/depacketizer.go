@@ -195,7 +195,7 @@ func (a *Depacketizer) pass(p *Packet) {
 	}
 }
 
-// abandon drops the frame at hand: it will never be whole.
+// abandon drops the current frame: it will never be whole.
 func (a *Depacketizer) abandon() {
 	if a.open {
 		a.open, a.passed = false, true
@@ -205,7 +205,7 @@ func (a *Depacketizer) abandon() {
 	a.format.reset()
 }
 
-// close gives out the frame at hand.
+// close gives out the current frame.
 func (a *Depacketizer) close() {
 	a.ended, a.passed = true, false
 	if !a.open {
@@ -224,7 +224,7 @@ func (a *Depacketizer) close() {
 	a.format.reset()
 }
 
-// gone says that the frame at hand will not be given out.
+// gone says that the current frame will not be given out.
 func (a *Depacketizer) gone() {
 	a.broken = true
 	a.drop(Frame{Position: a.pos, Arrival: a.arrival, Broken: true, Lost: a.before})
